@@ -1,0 +1,62 @@
+"""Baro turns human feedback into an aligned language model, and shows the evidence that it is better.
+
+    from baro import DPOConfig, dpo, run_pipeline
+
+    run = dpo(DPOConfig(policy="runs/sft", preferences="pairs.jsonl"))
+
+Every name is loaded when it is first used, so that ``import baro`` is quick and imports no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "BackendError": "baro.errors:BackendError",
+    "BaroError": "baro.errors:BaroError",
+    "BaseConfig": "baro.methods.base:Config",
+    "ConfigError": "baro.errors:ConfigError",
+    "DPOConfig": "baro.methods.dpo:Config",
+    "DataError": "baro.errors:DataError",
+    "EvaluateConfig": "baro.evaluate.evaluate:Config",
+    "GenerateConfig": "baro.methods.generate:Config",
+    "GuardStop": "baro.errors:GuardStop",
+    "LabelConfig": "baro.methods.label:Config",
+    "PPOConfig": "baro.methods.ppo:Config",
+    "ReportConfig": "baro.pipeline:ReportConfig",
+    "RewardConfig": "baro.methods.reward:Config",
+    "RewardError": "baro.errors:RewardError",
+    "RunDir": "baro.runs:RunDir",
+    "RunError": "baro.errors:RunError",
+    "SFTConfig": "baro.methods.sft:Config",
+    "SplitConfig": "baro.pipeline:SplitConfig",
+    "base": "baro.methods.base:run",
+    "dpo": "baro.methods.dpo:run",
+    "evaluate_policies": "baro.evaluate.evaluate:run",  # `evaluate` is a package of ours
+    "generate": "baro.methods.generate:run",
+    "label": "baro.methods.label:run",
+    "load_config": "baro.config:load_config",
+    "load_pipeline": "baro.pipeline:load_pipeline",
+    "ppo": "baro.methods.ppo:run",
+    "report": "baro.pipeline:report",
+    "reward": "baro.methods.reward:run",
+    "run_pipeline": "baro.pipeline:run_pipeline",
+    "sft": "baro.methods.sft:run",
+    "split": "baro.pipeline:split",
+}
+
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("baro")
+    if name not in _NAMES:
+        raise AttributeError(f"module 'baro' has no attribute {name!r}")
+    module, _, attribute = _NAMES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,317 @@
+"""The command line: a verb for each stage, and no logic of its own.
+
+Stdout ends with the run directory alone on its last line (``--json``: with one JSON object); progress, tables and
+messages go to stderr. Exit codes: 0 done, 2 the user's input, 3 stopped by a guard, 130 Ctrl-C, 143 SIGTERM, 1 the
+rest. Everything but typer is imported inside functions, so that ``baro --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from baro.errors import BaroError, ConfigError
+
+if TYPE_CHECKING:
+    from baro.runs import RunDir
+
+app = typer.Typer(
+    name="baro",
+    help="From human feedback to an aligned language model, with the evidence that it is better.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes as long to import as the rest of --help
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at files before training on them.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.yaml", help="The stage's settings.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="CONFIG.yaml", help="Settings in a file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key; BLOCK.KEY=VALUE too.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/<verb>-<hash> otherwise.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the directory.")]
+Limit = Annotated[int | None, typer.Option(help="Only so many prompts, the first ones.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything drawn.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The ``baro`` command. What is raised on purpose becomes one sentence; bugs keep their traceback."""
+    try:
+        _prepare_process()
+        app(args=None if arguments is None else list(arguments), prog_name="baro")
+    except BaroError as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _prepare_process() -> None:
+    """Signals, and settings that libraries read when they are imported."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    threads = os.environ.get("BARO_THREADS")
+    if threads is None:
+        return
+    if not threads.isdecimal() or threads == "0":
+        raise ConfigError(f"BARO_THREADS={threads}: this is no number of threads; give 1 or more, or unset it")
+    os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        from baro import __version__
+
+        typer.echo(f"baro {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
+    """What the stages say, each message on a line of its own however narrow the terminal."""
+    import logging
+
+    from rich.console import Console
+    from rich.text import Text
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            style = "yellow" if record.levelno >= logging.WARNING else ""
+            Console(stderr=True).print(Text(record.getMessage(), style), soft_wrap=True)
+
+    log = logging.getLogger("baro")
+    log.handlers = [Handler()]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+# ------------------------------------------------------------------------------------------------------------ stages
+
+
+def _run(
+    verb: str, config_file: Path | None, overrides: list[str] | None, out: Path | None, as_json: bool, **values: Any
+) -> None:
+    """Load the verb's config from file, ``--set`` and flags, run it, and print the result."""
+    from baro.config import load_config
+    from baro.pipeline import VERBS
+
+    started = time.time_ns()
+    config_class, run_stage = VERBS[verb].load()
+    given = {key: value for key, value in values.items() if value not in (None, [], {})}
+    run = run_stage(load_config(config_class, config_file, overrides or (), given), out)
+    if (run.path / "run.json").stat().st_mtime_ns < started:
+        typer.echo(f"{run.path}: finished already, nothing to do", err=True)
+    typer.echo(json.dumps(_result(run), ensure_ascii=False) if as_json else str(run.path))
+
+
+def _result(run: RunDir) -> dict[str, Any]:
+    """What ``--json`` tells about a run."""
+    figures = run.path / "figures.json"
+    known = json.loads(figures.read_text()) if figures.exists() else []
+    return {"run": str(run.path), "verb": run.manifest["verb"], "status": run.manifest["status"], "figures": known}
+
+
+def _training_verb(name: str, summary: str) -> None:
+    def command(config: ConfigFile = None, set_: Set = None, out: Out = None, json_: Json = False) -> None:
+        _run(name, config, set_, out, json_)
+
+    command.__doc__ = summary
+    app.command(name)(command)
+
+
+def _one(flag: str, positional: Any, option: Any) -> Any:
+    """A value that may be given as an argument or as a flag, and not as both."""
+    if positional and option:
+        raise ConfigError(f"{flag} is given twice, as an argument and as a flag; keep one")
+    return positional or option
+
+
+def _named(flag: str, values: list[str] | None) -> dict[str, str]:
+    """``NAME=VALUE`` as a name and a value; without a name, what stands after the colon or the last slash."""
+    named: dict[str, str] = {}
+    for one in values or []:
+        name, equals, value = one.partition("=")
+        if not equals:
+            name, value = (one.partition(":")[2] if ":" in one else Path(one).name), one
+        if name in named:
+            raise ConfigError(f"{flag}: two of them are called {name}; write {flag} NAME={value}")
+        named[name] = value
+    return named
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Seed of the whole demonstration.")] = 0,
+    all_: Annotated[bool, typer.Option("--all", help="Three seeds and every control; takes much longer.")] = False,
+    out: Out = None,
+) -> None:
+    """The whole pipeline on the embedded task, from nothing to a report."""
+    from baro.demo.run import run_demo
+
+    typer.echo(str(run_demo(seed, all_, out)))
+
+
+@app.command()
+def run(
+    pipeline: Annotated[Path, typer.Argument(metavar="PIPELINE.yaml", help="A file of stages.")],
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """A file of stages; safe to kill, and to run again."""
+    from baro.pipeline import load_pipeline, run_pipeline
+
+    loaded = load_pipeline(pipeline, out=out, overrides=set_ or ())
+    runs = run_pipeline(loaded)
+    found = {"out": str(loaded.out), "stages": {name: _result(one) for name, one in runs.items()}} if json_ else {}
+    typer.echo(json.dumps(found, ensure_ascii=False) if json_ else str(loaded.out))
+
+
+for _verb, _summary in {
+    "base": "A small new model from text: tokenizer, random weights, pre-training. Input: text.",
+    "sft": "Supervised fine-tuning. Inputs: policy, demonstrations.",
+    "reward": "A reward model from pairs or rankings. Inputs: model, preferences.",
+    "dpo": "Direct preference optimisation. Inputs: policy, preferences, ref_policy.",
+    "ppo": "PPO on a reward. Inputs: policy, prompts, reward_model or rewards, ref_policy, value_model.",
+}.items():
+    _training_verb(_verb, _summary)
+
+
+@app.command()
+def generate(
+    policy: Annotated[str | None, typer.Argument(metavar="POLICY", help="The same as --policy.")] = None,
+    policy_flag: Annotated[str | None, typer.Option("--policy", metavar="RUN", help="Who answers.")] = None,
+    prompts: Annotated[str | None, typer.Option(metavar="FILE", help="What to answer: a file or a run.")] = None,
+    n: Annotated[int | None, typer.Option("-n", "--n", help="Answers to each prompt; 4 unless given.")] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    config: ConfigOption = None,
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Answers of a policy to prompts."""
+    who = _one("policy", policy, policy_flag)
+    _run("generate", config, set_, out, json_, policy=who, prompts=prompts, n=n, limit=limit, seed=seed)
+
+
+@app.command()
+def label(
+    answers: Annotated[str | None, typer.Argument(metavar="ANSWERS", help="The same as --answers.")] = None,
+    answers_flag: Annotated[str | None, typer.Option("--answers", metavar="RUN", help="What to judge.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="X", help="A reward run, or module:NAME.")] = None,
+    as_: Annotated[str | None, typer.Option("--as", metavar="pairs|ranks|best", help="The form; pairs first.")] = None,
+    pairs_per_prompt: Annotated[int | None, typer.Option(help="Compared pairs of each prompt.")] = None,
+    seed: Seed = None,
+    config: ConfigOption = None,
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Judge answers by a reward model, a judge or a function."""
+    what = _one("answers", answers, answers_flag)
+    given = {"answers": what, "by": by, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
+    _run("label", config, set_, out, json_, **given)
+
+
+@app.command()
+def evaluate(
+    policies: Annotated[list[str] | None, typer.Argument(metavar="[NAME=]RUN...", help="As --policies.")] = None,
+    policies_flag: Annotated[list[str] | None, typer.Option("--policies", metavar="[NAME=]RUN")] = None,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="Whose answers are compared with.")] = None,
+    prompts: Annotated[str | None, typer.Option(metavar="FILE", help="What all of them answer.")] = None,
+    pairs: Annotated[str | None, typer.Option(metavar="FILE", help="Pairs to measure accuracy on.")] = None,
+    baseline_pairs: Annotated[str | None, typer.Option(metavar="FILE", help="Pairs for the unigram baseline.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(metavar="[NAME=]module:X", help="Who compares.")] = None,
+    reward_: Annotated[list[str] | None, typer.Option("--reward", metavar="[NAME=]RUN", help="Who scores.")] = None,
+    ref_policy: Annotated[str | None, typer.Option(metavar="RUN", help="What KL is measured to.")] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    config: ConfigOption = None,
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Compare policies on prompts, and scorers on pairs; with intervals."""
+    who = _one("policies", policies, policies_flag) or []
+    named = any("=" in one for one in who)
+    given = {
+        "policies": _named("--policies", who) if named else who,
+        "against": against,
+        "prompts": prompts,
+        "pairs": pairs,
+        "baseline_pairs": baseline_pairs,
+        "judges": _named("--judge", judge),
+        "rewards": _named("--reward", reward_),
+        "ref_policy": ref_policy,
+    }
+    _run("evaluate", config, set_, out, json_, **given, limit=limit, seed=seed)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="What to report on.")],
+    title: Annotated[str | None, typer.Option(help="The heading.")] = None,
+    language: Annotated[str | None, typer.Option(metavar="en|ko", help="Of the report's own words.")] = None,
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """One self-contained HTML page about runs."""
+    _run("report", None, set_, out, json_, runs=runs, title=title, language=language)
+
+
+# -------------------------------------------------------------------------------------------------------------- data
+
+
+@data_app.command()
+def check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file or a run.")],
+    policy: Annotated[str | None, typer.Option(metavar="RUN", help="Show rows in the tokens of this model.")] = None,
+    max_length: Annotated[int, typer.Option(help="Most tokens of a row.")] = 1024,
+    max_dropped_fraction: Annotated[float, typer.Option(help="Share of unusable rows that is an error.")] = 0.01,
+    json_: Json = False,
+) -> None:
+    """What a file is taken for, three rows as tokens, and what would become of every row."""
+    from rich.console import Console
+
+    from baro.data.check import check_file
+    from baro.inputs import load_template, resolve
+
+    template = load_template(policy) if policy is not None else None
+    found = check_file(resolve(file, "records"), template, max_length)
+    if json_:
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        Console().print(found)
+    found.ledger.check(max_dropped_fraction)
+
+
+@data_app.command("split")
+def split_command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file or a run.")],
+    hold_out: Annotated[float | None, typer.Option(metavar="300|0.1", help="How many rows, or what share.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="prompt|row", help="What stays on one side.")] = None,
+    seed: Seed = None,
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Cut a file in two: train.jsonl and held_out.jsonl in a run directory."""
+    _run("data split", None, set_, out, json_, file=file, hold_out=hold_out, by=by, seed=seed)

@@ -1,0 +1,400 @@
+"""Configs: a YAML file, ``--set a.b=c`` and plain values become one frozen pydantic model. No torch here.
+
+Every error is a ConfigError with one sentence per problem, in the order of the file: where, which key, what is wrong,
+what to do. YAML is read by the rules of YAML 1.2: ``5e-7`` is a number; ``yes``, ``off`` and dates are text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticKnownError
+
+from baro.errors import ConfigError
+from baro.records import SamplingParams
+
+NO_EFFECT: dict[str, Any] = {"no_effect": True}
+"""``json_schema_extra`` of a field that changes no result: it is left out of hashes and may change at a resume."""
+
+
+class Config(BaseModel):
+    """Base of all configs: frozen, unknown keys refused, no silent conversions, no NaN or infinity.
+
+    A block that is given in part keeps the rest of the default that its owner has for it, not of the block's class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    _either: ClassVar[tuple[tuple[str, str], ...]] = ()  # fields that replace each other: one given drops the other
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_blocks(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        completed = dict(values)
+        for name, field in cls.model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            if isinstance(default, Config) and isinstance(completed.get(name), Mapping):
+                completed[name] = default._with(completed[name])
+        return completed
+
+    def _with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What this block was made with, and ``given`` over it."""
+        replaced = {name for pair in self._either if any(given.get(key) is not None for key in pair) for name in pair}
+        made_with = {name: getattr(self, name) for name in self.model_fields_set - replaced}
+        for name, value in given.items():
+            inner = made_with.get(name)
+            made_with[name] = inner._with(value) if isinstance(inner, Config) and isinstance(value, Mapping) else value
+        return made_with
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_silent_conversion(cls, value: Any, field: ValidationInfo) -> Any:
+        """Pydantic would read true as 1 and the text '8' as 8; only the text of a float is let through."""
+        kinds = _members(cls.model_fields[field.field_name or ""].annotation)
+        from_bool = isinstance(value, bool) and bool not in kinds
+        from_text = isinstance(value, str) and str not in kinds and float not in kinds
+        if (from_bool or from_text) and (int in kinds or float in kinds):
+            raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
+
+
+class TrainerConfig(Config):
+    """How long, how fast and on how much at once a model is trained; the same for every method."""
+
+    _either: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"), ("held_out", "held_out_fraction"))
+
+    learning_rate: float = Field(gt=0, description="AdamW's learning rate at its highest")
+    epochs: float | None = Field(None, gt=0, description="how often every row is seen (1 if steps is not given)")
+    steps: int | None = Field(None, ge=1, description="optimiser steps of the whole run, in place of epochs")
+    batch_size: int = Field(32, ge=1, description="prompts per optimiser step, over all processes")
+    micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once: memory and speed, not results")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="the learning rate after warm-up")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises linearly from 0")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0 leaves them alone")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    seed: int = Field(0, ge=0, description="seed of the order, of new weights and of sampling")
+    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints", json_schema_extra=NO_EFFECT)
+    evaluate_every: int = Field(0, ge=0, description="steps between held-out losses; 0 is ten times a run")
+    held_out_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts held out of training")
+    held_out: str | None = Field(None, description="file of the held-out rows, in place of held_out_fraction")
+    keep: Literal["last", "best"] = Field("last", description="the weights kept: the last, or of least held-out loss")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainerConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps are both given; keep one (the other may be null)")
+        if self.held_out is not None and self.held_out_fraction > 0:
+            raise ValueError("held_out and held_out_fraction are both given; keep one")
+        if self.keep == "best" and self.held_out is None and self.held_out_fraction == 0:
+            raise ValueError("keep: best needs held-out rows; give held_out or held_out_fraction")
+        if self.epochs is None and self.steps is None:
+            object.__setattr__(self, "epochs", 1.0)  # past `frozen`: nobody else has seen this config yet
+        return self
+
+
+class RolloutConfig(Config):
+    """How much is sampled before the policy is updated, and how often it is used; for online methods."""
+
+    prompts: int = Field(64, ge=1, description="prompts in a rollout, over all processes")
+    completions: int = Field(1, ge=1, description="completions sampled for each prompt")
+    epochs: int = Field(4, ge=1, description="how often a rollout is used")
+    minibatches: int = Field(4, ge=1, description="optimiser steps in each of these epochs")
+    max_error_fraction: float = Field(0.05, ge=0, le=1, description="share of failed scores above which the run stops")
+
+    @model_validator(mode="after")
+    def _minibatches_not_empty(self) -> RolloutConfig:
+        if self.minibatches > (count := self.prompts * self.completions):
+            raise ValueError(
+                f"{count} completions cannot be cut into {self.minibatches} minibatches; lower minibatches"
+            )
+        return self
+
+
+class SamplingConfig(Config):
+    """How completions are drawn."""
+
+    max_new_tokens: int = Field(64, ge=1, description="tokens after which a completion is cut off")
+    temperature: float = Field(1.0, ge=0, description="logits are divided by it; 0 takes the likeliest token")
+    top_k: int = Field(0, ge=0, description="only the k likeliest tokens are drawn from; 0 is all")
+    top_p: float = Field(1.0, gt=0, le=1, description="only the likeliest tokens of this total probability; 1 is all")
+    min_p: float = Field(0.0, ge=0, le=1, description="only tokens of this share of the highest probability; 0 is all")
+
+    def params(self) -> SamplingParams:
+        """The same as the plain value that samplers take."""
+        return SamplingParams(**self.model_dump())
+
+
+class DataConfig(Config):
+    """How rows become tokens, and how many of them may be left out."""
+
+    max_length: int = Field(1024, ge=1, description="most tokens of a prompt with its completion")
+    max_dropped_fraction: float = Field(0.01, ge=0, le=1, description="share of dropped rows above which the run stops")
+    template: Literal["auto", "plain", "none"] = Field("auto", description="auto is the model's own, or else plain")
+
+
+class RewardTerm(Config):
+    """One term of a reward; its unweighted value is logged as ``objective/score/<name>``."""
+
+    by: str = Field(description="a reward run or folder, or a function module:NAME")
+    weight: float = Field(1.0, description="what its score is multiplied with in the sum")
+
+
+C = TypeVar("C", bound=Config)
+KeyPath = tuple[str | int, ...]
+Origin = tuple[int, str]  # where a value came from: a number to sort by, and the words that an error begins with
+
+
+def load_config(
+    cls: type[C], path: Path | None, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> C:
+    """The file, then ``--set`` overrides, then plain values: the later wins, blocks are joined."""
+    given, origins = _read_file(path) if path is not None else ({}, {(): (0, "")})
+    for position, override in enumerate(overrides):
+        _put(given, origins, *_parse_override(override), (10**9 + position, f"--set {override}"))
+    for key, value in (values or {}).items():
+        _put(given, origins, (key,), value, (10**10, ""))
+    try:
+        return cls.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(cls, given, origins, error))) from None
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What a config's results depend on, as JSON values: all of it but the fields marked ``NO_EFFECT``."""
+    kept, everything = {}, config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        if field.json_schema_extra != NO_EFFECT:
+            inner = getattr(config, name)
+            kept[name] = identity(inner) if isinstance(inner, Config) else everything[name]
+    return kept
+
+
+def config_hash(config: Config, inputs: Mapping[str, str]) -> str:
+    """8 hex digits that name a config with the hashes of its inputs: SHA-256 of their canonical JSON."""
+    whole = {"config": identity(config), "inputs": dict(inputs)}
+    canonical = json.dumps(whole, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: PyYAML takes 5e-7 for text, and ``no`` for false."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+
+
+for _tag, _pattern in (
+    ("null", r"~|null|Null|NULL|"),
+    ("bool", r"true|True|TRUE|false|False|FALSE"),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)"),
+    ("float", r"[-+]?(\d[\d_]*\.[\d_]*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(?i:inf)|\.(?i:nan)"),
+    ("merge", r"<<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$", re.A), None)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[KeyPath, Origin]]:
+    try:
+        value, lines = _read_yaml(path.read_bytes(), lambda line: f"{path}:{line}")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path of the config") from None
+    if value is not None and not isinstance(value, dict):
+        raise ConfigError(f"{path}:1: a config is a block of keys, not {_shown(value)}; write KEY: VALUE lines")
+    return value or {}, {(): (0, str(path)), **{key: (line, f"{path}:{line}") for key, line in lines.items()}}
+
+
+def _read_yaml(text: bytes, place: Callable[[int], str]) -> tuple[Any, dict[KeyPath, int]]:
+    """The value of a YAML text, and the line of every key and list item."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        lines = _key_lines(node, place)
+        return (None if node is None else loader.construct_document(node)), lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where, problem = place(mark.line + 1 if mark else 1), ", ".join(filter(None, (error.context, error.problem)))
+    except yaml.reader.ReaderError as error:
+        where, problem = place(text.count(b"\n", 0, error.position) + 1), "it is not plain UTF-8 text"
+    raise ConfigError(f"{where}: this is not valid YAML ({problem}); check indentation, colons and quotes")
+
+
+def _key_lines(root: yaml.Node | None, place: Callable[[int], str]) -> dict[KeyPath, int]:
+    """The line of every key and list item; a key that stands twice in one block is refused."""
+    lines: dict[KeyPath, int] = {}
+    pending: list[tuple[KeyPath, yaml.Node | None]] = [((), root)]
+    seen: set[int] = set()  # an anchored node has one place however often it is referred to
+    while pending:
+        path, node = pending.pop()
+        seen.add(id(node))
+        for part, line, value in _children(node):
+            key = (*path, part)
+            if key in lines:
+                raise ConfigError(f"{place(line)}: the key '{_dotted(key)}' stands in line {lines[key]} too; keep one")
+            lines[key] = line
+            pending += [] if id(value) in seen else [(key, value)]
+    return lines
+
+
+def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, int, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        yield from ((str(key.value), key.start_mark.line + 1, value) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from ((index, item.start_mark.line + 1, item) for index, item in enumerate(node.value))
+
+
+def _parse_override(override: str) -> tuple[KeyPath, Any]:
+    """The key and the value of ``--set a.b=c``; the value is YAML."""
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {override}: this is no assignment; write --set KEY=VALUE or --set BLOCK.KEY=VALUE")
+    return path, _read_yaml(text.encode(), lambda line: f"--set {override}")[0]
+
+
+def _put(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPath, value: Any, origin: Origin) -> None:
+    """Put a value at ``path``, in place, over what the file or an earlier override has there."""
+    block: dict[Any, Any] = given
+    for depth, part in enumerate(path[:-1], start=1):
+        inner = block.get(part)
+        if inner is not None and not isinstance(inner, dict):
+            start, parent = f"{origin[1]}: " * bool(origin[1]), _dotted(path[:depth])
+            raise ConfigError(f"{start}'{parent}' is {_shown(inner)} and has no keys; set all of '{parent}' at once")
+        block[part] = block = dict(inner or {})  # a copy: an anchored block may stand in two places
+    if isinstance(value, Mapping) and isinstance(block.get(path[-1]), dict):
+        for name, inner in value.items():
+            _put(given, origins, (*path, name), inner, origin)
+        return
+    block[path[-1]] = value
+    for key in [key for key in origins if key[: len(path)] == path]:
+        del origins[key]
+    origins[path] = origin
+
+
+def _sentences(cls: type[Config], given: Any, origins: dict[KeyPath, Origin], error: ValidationError) -> list[str]:
+    """One sentence per key that is wrong, in the order of the file; missing keys last."""
+    problems: dict[KeyPath, list[ErrorDetails]] = {}
+    for problem in error.errors(include_url=False):
+        problems.setdefault(_real_path(problem, given), []).append(problem)
+    found = []
+    for path, same_key in problems.items():
+        # Of a union every member complains; the member that got deepest is the one that was meant.
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in problems):
+            lengths = [length for length in range(len(path) + 1) if path[:length] in origins]
+            order, place = origins[path[: lengths[-1]]]
+            sentence = f"{place}: " * bool(place) + _sentence(cls, path, same_key)
+            found.append((same_key[0]["type"] == "missing", order, sentence))
+    return [sentence for *_, sentence in sorted(found, key=lambda problem: problem[:2])]
+
+
+def _real_path(problem: ErrorDetails, given: Any) -> KeyPath:
+    """Pydantic's location without the names of union members that it puts between keys."""
+    path: KeyPath = ()
+    here = given
+    for position, part in enumerate(problem["loc"]):
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            if problem["type"] != "missing" or position < len(problem["loc"]) - 1:
+                continue
+        path = (*path, part)
+    return path
+
+
+_EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "a block of keys"),
+    **dict.fromkeys(("string_type", "invalid_key"), "text"),
+    "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+
+
+def _sentence(cls: type[Config], path: KeyPath, problems: list[ErrorDetails]) -> str:
+    key, first = _dotted(path), problems[0]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; {_suggestion(cls, path)}"
+    if first["type"] == "missing":
+        fields = [block.model_fields.get(str(path[-1])) for block in _blocks_at(cls, path[:-1])]
+        meaning = next((f" ({field.description})" for field in fields if field and field.description), "")
+        otherwise = "" if any(isinstance(part, int) for part in path) else f", or pass --set {key}=VALUE"
+        return f"the key '{key}' is missing{meaning}; add it{otherwise}"
+    if not all(problem["type"] in _EXPECTED for problem in problems):
+        words = first["msg"].removeprefix("Value error, ")
+        return f"'{key}': {words}" if key else words
+    expected = [_EXPECTED[problem["type"]].format(**problem.get("ctx", {})) for problem in problems]
+    sentence = f"'{key}' must be {' or '.join(dict.fromkeys(expected))}, not {_shown(first['input'])}"
+    near = get_close_matches(str(first["input"]), re.findall(r"'([^']*)'", expected[0]), n=1)
+    if near:
+        return f"{sentence}; did you mean '{near[0]}'?"
+    quotes = expected == ["text"] and isinstance(first["input"], int | float)
+    return sentence + "; put it in quotes if it is meant as text" * quotes
+
+
+def _suggestion(cls: type[Config], path: KeyPath) -> str:
+    """The key that was probably meant: this name in another block, else the nearest name in this block."""
+    name, here = str(path[-1]), [field for block in _blocks_at(cls, path[:-1]) for field in block.model_fields]
+    meant = [key for key in _all_keys(cls) if key[-1] == name]
+    meant = meant or [(*path[:-1], near) for near in get_close_matches(name, here, n=1)]
+    if meant:
+        return f"did you mean {' or '.join(repr(_dotted(key)) for key in meant)}?"
+    return f"the keys here are {', '.join(here)}"
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types that a union allows."""
+    if get_origin(annotation) not in (Union, UnionType, Annotated):
+        return [annotation]
+    return [kind for member in get_args(annotation) for kind in _members(member)]
+
+
+def _blocks(annotation: Any) -> list[type[Config]]:
+    """The Config classes in an annotation, inside lists and mappings too."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [block for member in get_args(annotation) for block in _blocks(member)]
+
+
+def _blocks_at(cls: type[Config], path: KeyPath) -> list[type[Config]]:
+    """The classes that the block at ``path`` may have."""
+    blocks = [cls]
+    for part in path:
+        fields = [block.model_fields[str(part)] for block in blocks if part in block.model_fields]
+        # A list index or a mapping's own key names no field.
+        blocks = [inner for field in fields for inner in _blocks(field.annotation)] or blocks
+    return blocks
+
+
+def _all_keys(cls: type[Config], path: KeyPath = ()) -> Iterator[KeyPath]:
+    for name, field in cls.model_fields.items():
+        yield (*path, name)
+        for block in _blocks(field.annotation) if len(path) < 4 else ():  # a block may hold itself
+            yield from _all_keys(block, (*path, name))
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _shown(value: object) -> str:
+    """A value in an error: what kind it is and, where it is short, what it is."""
+    if isinstance(value, str):
+        return f"the text {value if len(value) <= 60 else value[:57] + '...'!r}"
+    if isinstance(value, Mapping | list | tuple):
+        return "a block of keys" if isinstance(value, Mapping) else "a list"
+    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else repr(value)[:60]

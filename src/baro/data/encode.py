@@ -1,0 +1,291 @@
+"""Records to Samples. Every row ends in the ledger: kept, truncated, or dropped with a sentence.
+
+A pair or a ranking longer than ``max_length`` is dropped: cut, it would compare texts that nobody judged. A
+demonstration is cut, because each of its tokens stands for itself, and then has no end-of-turn token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from baro.batch import Branch, Sample
+from baro.data.formats import Loaded
+from baro.data.ledger import Ledger
+from baro.data.template import Encoded, Template, last_end
+from baro.errors import DataError
+from baro.records import Answers, Conversation, Demonstration, Message, Preference, Prompt, Ranking, Record
+
+CHUNK = 1000
+QUIET_BELOW = 4000  # rows that take no time worth a progress bar
+T = TypeVar("T")
+
+
+class Unusable(Exception):
+    """A row that can be read and not be used: the reason, the same for all its kind, and a sentence on this one."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason, self.sentence = reason, sentence
+
+
+def encode_demonstrations(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+    """One sample with one completion for each demonstration; raw text goes through ``encode_texts``."""
+    if _is_text(loaded):
+        return encode_texts(loaded, template, max_length, ledger)
+
+    def finish(key: str, record: Demonstration, encoded: Sequence[Encoded]) -> Sample:
+        (one,) = encoded
+        _check_prompt_ids(one.prompt_ids, max_length)
+        return _sample(key, [_truncated(key, one, max_length, template, ledger)], [{}])
+
+    return _encode(loaded, template, ledger, finish)
+
+
+def encode_preferences(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+    """Two completions, the chosen one first; fields chosen (1, 0), p_chosen, margin; the first carries a pair."""
+
+    def finish(key: str, pair: Preference, encoded: Sequence[Encoded]) -> Sample:
+        _check_length(encoded, max_length)
+        chosen, rejected = encoded
+        if chosen.completion_ids == rejected.completion_ids:
+            raise Unusable("equal pair", "'chosen' and 'rejected' become the same tokens; a pair needs two")
+        same = {"p_chosen": pair.p_chosen, "margin": pair.margin}
+        return _sample(key, encoded, [{"chosen": 1.0, **same}, {"chosen": 0.0, **same}], unit="pairs")
+
+    return _encode(loaded, template, ledger, finish)
+
+
+def encode_rankings(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+    """K completions in the file's order; field rank (1 is best); the first carries a prompt."""
+
+    def finish(key: str, ranking: Ranking, encoded: Sequence[Encoded]) -> Sample:
+        _check_length(encoded, max_length)
+        return _sample(key, encoded, [{"rank": float(rank)} for rank in ranking.ranks], unit="prompts")
+
+    return _encode(loaded, template, ledger, finish)
+
+
+def encode_prompts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+    """Samples without completions; a prompt that stands in the file twice is kept once."""
+    samples = []
+    for rows in _chunks(_usable(loaded, ledger), len(loaded.records)):
+        texts = [_placed(key, template.render_prompt, record.prompt) for key, record in rows]
+        for (key, _), ids in zip(rows, template.tokenize_prompts(texts), strict=True):
+            with _accounted(ledger, key):
+                _check_prompt_ids(ids, max_length)
+                samples.append(Sample(torch.tensor(ids, dtype=torch.long), (), key))
+    return samples
+
+
+def encode_texts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+    """Raw text, and whole conversations as the template writes them, in consecutive pieces; every token is scored.
+
+    A piece's key is its row's and its number, ``file.jsonl:7#2``.
+    """
+    samples = []
+    for rows in _chunks(_usable(loaded, ledger), len(loaded.records)):
+        texts = [_placed(key, _text_of, record, template) for key, record in rows]
+        for (key, _), pieces in zip(rows, template.encode_texts(texts, max_length), strict=True):
+            with _accounted(ledger, key):
+                if not pieces:
+                    raise Unusable("empty span", "no token of this text can be scored; it needs two tokens or more")
+                samples += [_sample(f"{key}#{n}", [piece], [{}]) for n, piece in enumerate(pieces, start=1)]
+    return samples
+
+
+def encode_any(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+    """Whatever kind of record it is."""
+    return ENCODERS[type(loaded.records[0])](loaded, template, max_length, ledger)
+
+
+ENCODERS: dict[type, Callable[[Loaded, Template, int, Ledger], list[Sample]]] = {
+    Demonstration: encode_demonstrations,
+    Preference: encode_preferences,
+    Ranking: encode_rankings,
+    Prompt: encode_prompts,
+    Answers: encode_prompts,
+}
+
+
+def account(loaded: Loaded, ledger: Ledger) -> None:
+    """Fill the ledger with what shows without a tokenizer: equal pairs, missing answers, duplicates."""
+    for _ in _usable(loaded, ledger):
+        ledger.keep()
+
+
+def progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
+    """The items, with a bar on stderr where there are many."""
+    if total < QUIET_BELOW:
+        return items
+    return track(items, description, total, console=Console(stderr=True), transient=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- rows
+
+
+def _encode(
+    loaded: Loaded, template: Template, ledger: Ledger, finish: Callable[[str, Any, Sequence[Encoded]], Sample]
+) -> list[Sample]:
+    """Check, render, tokenise in chunks, and let ``finish`` make each row's sample or call it unusable."""
+    samples = []
+    for rows in _chunks(_usable(loaded, ledger), len(loaded.records)):
+        rendered = [
+            [_placed(key, template.render, record.prompt, one) for one in completions_of(record)]
+            for key, record in rows
+        ]
+        tokens = iter(template.tokenize([one for row in rendered for one in row]))
+        for (key, record), row in zip(rows, rendered, strict=True):
+            encoded = [next(tokens) for _ in row]
+            with _accounted(ledger, key):
+                if not all(any(one.scored) for one in encoded):
+                    raise Unusable("empty span", "a completion has no token that can be scored")
+                samples.append(finish(key, record, encoded))
+    return samples
+
+
+def completions_of(record: Record) -> tuple[Conversation, ...]:
+    """All completions that a record holds."""
+    if isinstance(record, Demonstration):
+        return (record.completion,)
+    if isinstance(record, Preference):
+        return (record.chosen, record.rejected)
+    if isinstance(record, Answers):
+        return tuple((Message("assistant", text),) for text in record.completions)
+    return record.completions if isinstance(record, Ranking) else ()
+
+
+def _usable(loaded: Loaded, ledger: Ledger) -> Iterator[tuple[str, Any]]:
+    """The rows that pass the checks of their own and are no repetition; the ledger hears of the others."""
+    first: dict[tuple[Any, ...], str] = {}
+    raw = _is_text(loaded)
+    for key, record in zip(loaded.keys, loaded.records, strict=True):
+        try:
+            _check(record, raw)
+        except Unusable as fault:
+            ledger.drop(key, fault.reason, fault.sentence)
+            continue
+        same_as = first.setdefault((record.prompt, *completions_of(record)), key)
+        if same_as == key:
+            yield key, record
+            continue
+        tell = ledger.repeat if loaded.converted else ledger.drop
+        tell(key, "duplicate", f"says the same as {same_as}")
+
+
+def _check(record: Record, raw: bool) -> None:
+    """Raise Unusable for what shows without a tokenizer. ``raw``: the file holds raw text, which needs no prompt."""
+    completions = completions_of(record)
+    if raw and isinstance(record, Demonstration) and not record.prompt:
+        if not any(turn.content for turn in record.completion):
+            raise Unusable("empty span", "the text is empty")
+        return
+    if not record.prompt:
+        raise Unusable("no prompt", "has no prompt; the completions have nothing in common to answer")
+    if record.prompt[-1].role == "assistant":
+        raise Unusable("no prompt", "the prompt ends with the assistant's turn; there is nothing to answer")
+    if any(not one or one[0].role != "assistant" for one in completions):
+        raise Unusable("empty span", "has no answer of the assistant after the prompt")
+    if isinstance(record, Preference) and record.chosen == record.rejected:
+        raise Unusable("equal pair", "'chosen' equals 'rejected'; a pair needs two different completions")
+    if isinstance(record, Ranking):
+        _check_ranking(record)
+
+
+def _check_ranking(ranking: Ranking) -> None:
+    if len(set(ranking.ranks)) < 2:
+        raise Unusable("no order", "all 'ranks' are equal; a ranking needs two different ranks")
+    ranks: dict[Conversation, int] = {}
+    for completion, rank in zip(ranking.completions, ranking.ranks, strict=True):
+        if ranks.setdefault(completion, rank) != rank:
+            raise Unusable("equal pair", "the same response has two ranks; leave one of them out")
+
+
+def _check_prompt_ids(ids: Sequence[int], max_length: int) -> None:
+    if not ids:
+        raise Unusable("no prompt", "the prompt has no token; there is nothing to continue")
+    if len(ids) >= max_length:
+        raise Unusable("prompt too long", f"the prompt has {len(ids)} tokens, and max_length is {max_length}")
+
+
+def _check_length(encoded: Sequence[Encoded], max_length: int) -> None:
+    _check_prompt_ids(encoded[0].prompt_ids, max_length)
+    longest = max(len(one.prompt_ids) + len(one.completion_ids) for one in encoded)
+    if longest > max_length:
+        raise Unusable(
+            "too long",
+            f"a completion ends at token {longest}, and max_length is {max_length}; cut, it would tell a lie",
+        )
+
+
+def _truncated(key: str, one: Encoded, max_length: int, template: Template, ledger: Ledger) -> Encoded:
+    """A completion cut at ``max_length``."""
+    length, room = len(one.prompt_ids) + len(one.completion_ids), max_length - len(one.prompt_ids)
+    if length <= max_length:
+        return one
+    ids, scored = one.completion_ids[:room], one.scored[:room]
+    if not any(scored):
+        raise Unusable("empty span", f"no scored token is left within max_length {max_length}")
+    ledger.truncate(
+        key, "completion cut", f"has {length} tokens; what stands after max_length {max_length} is left out"
+    )
+    return Encoded(one.prompt_ids, ids, scored, last_end(ids, template.end_ids))
+
+
+def _sample(
+    key: str, encoded: Sequence[Encoded], fields: Sequence[dict[str, float]], unit: str | None = None
+) -> Sample:
+    """``unit``: what the first completion counts for, once for the whole sample."""
+    branches = [
+        Branch(
+            ids=torch.tensor(one.completion_ids, dtype=torch.long),
+            scored=torch.tensor(one.scored, dtype=torch.bool),
+            last=one.last,
+            fields=named,
+            units={unit: 1.0} if unit and i == 0 else {},
+        )
+        for i, (one, named) in enumerate(zip(encoded, fields, strict=True))
+    ]
+    return Sample(torch.tensor(encoded[0].prompt_ids, dtype=torch.long), tuple(branches), key)
+
+
+def _is_text(loaded: Loaded) -> bool:
+    return isinstance(loaded.records[0], Demonstration) and not loaded.records[0].prompt
+
+
+def _text_of(record: Demonstration, template: Template) -> str:
+    if record.prompt:
+        return template.conversation_text(record.prompt + record.completion)
+    return "".join(turn.content for turn in record.completion)
+
+
+@contextmanager
+def _accounted(ledger: Ledger, key: str) -> Iterator[None]:
+    """The row is kept, unless the block finds it unusable."""
+    try:
+        yield
+    except Unusable as fault:
+        ledger.drop(key, fault.reason, fault.sentence)
+    else:
+        ledger.keep()
+
+
+def _placed(key: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call, and say which row it was that failed."""
+    try:
+        return function(*arguments)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from error
+
+
+def _chunks(rows: Iterable[tuple[str, Any]], total: int) -> Iterator[list[tuple[str, Any]]]:
+    """Enough rows at a time for the tokenizer to work in parallel."""
+    rows = iter(progress(rows, total, "reading"))
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk

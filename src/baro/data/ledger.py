@@ -1,0 +1,94 @@
+"""Every input row is accounted for: kept, truncated, or dropped, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from baro.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What happened to one row. ``reason`` is the same for all rows of a kind, ``sentence`` tells of this one."""
+
+    key: str
+    reason: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.sentence}"
+
+
+@dataclass
+class Ledger:
+    """The account of one input.
+
+    repeated: rows that say again what an earlier one said because a larger record was read as a smaller one (the two
+    answers of four pairs hold one prompt four times). They are left out, and are nobody's mistake.
+    """
+
+    name: str
+    kept: int = 0
+    dropped: list[Entry] = field(default_factory=list)
+    truncated: list[Entry] = field(default_factory=list)
+    repeated: list[Entry] = field(default_factory=list)
+
+    def keep(self) -> None:
+        """The row is used."""
+        self.kept += 1
+
+    def drop(self, key: str, reason: str, sentence: str) -> None:
+        """The row cannot be used."""
+        self.dropped.append(Entry(key, reason, sentence))
+
+    def truncate(self, key: str, reason: str, sentence: str) -> None:
+        """The row is used, but not all of it; it is kept as well."""
+        self.truncated.append(Entry(key, reason, sentence))
+
+    def repeat(self, key: str, reason: str, sentence: str) -> None:
+        """The row holds nothing that an earlier one did not."""
+        self.repeated.append(Entry(key, reason, sentence))
+
+    @property
+    def rows(self) -> int:
+        """All rows that were looked at."""
+        return self.kept + len(self.dropped) + len(self.repeated)
+
+    def check(self, max_dropped_fraction: float) -> None:
+        """Raise DataError, with counts and the first three sentences, where too many rows cannot be used."""
+        dropped = len(self.dropped)
+        if self.kept and dropped <= max_dropped_fraction * self.rows:
+            return
+        if not self.rows:
+            raise DataError(f"{self.name}: holds no row; give a file with at least one record")
+        counts = ", ".join(f"{count} {reason}" for reason, count in Counter(e.reason for e in self.dropped).items())
+        limit = "none is left" if not self.kept else f"more than max_dropped_fraction {max_dropped_fraction} allows"
+        first = "".join(f"\n  {entry}" for entry in self.dropped[:3])
+        raise DataError(
+            f"{self.name}: {dropped} of {self.rows} rows cannot be used ({counts}), {limit}; "
+            f"mend them, or raise data.max_length or data.max_dropped_fraction. The first:{first}"
+        )
+
+    def summary(self) -> Table:
+        """A table of counts, each with one row as an example."""
+        table = Table("rows", "", "for example", title=self.name, title_justify="left")
+        table.add_row(f"{self.kept:,}", "kept", "")
+        for word, entries in self._parts():
+            counts = Counter(entry.reason for entry in entries)
+            for reason, count in counts.items():
+                example = next(entry for entry in entries if entry.reason == reason)
+                table.add_row(f"{count:,}", f"{word}: {reason}", Text(str(example)))
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, and every row that was not used whole."""
+        parts = {word: {entry.key: entry.sentence for entry in entries} for word, entries in self._parts()}
+        return {"name": self.name, "rows": self.rows, "kept": self.kept, **parts}
+
+    def _parts(self) -> list[tuple[str, list[Entry]]]:
+        return [("dropped", self.dropped), ("truncated", self.truncated), ("repeated", self.repeated)]

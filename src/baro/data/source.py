@@ -1,0 +1,157 @@
+"""Samples from a file, step after step: the BatchSource of every offline method."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from baro.batch import GroupBatch, Sample
+from baro.collate import collate
+from baro.data.encode import progress
+from baro.errors import ConfigError, DataError
+from baro.protocols import LocalWorld, Metrics, Next, Prepare, State, World
+
+PREPARED_AT_ONCE = 256  # samples; enough for full micro-batches, little enough for a moving bar
+_PIECE = re.compile(r"#\d+$")
+
+
+class FileSource:
+    """Every epoch goes through all samples in an order that is a function of (seed, epoch) alone.
+
+    ``batch_size`` counts prompts of one optimiser step over all ranks; rank r takes every ``size``-th of them, maybe
+    none. The last batch of an epoch may be smaller, and nothing is dropped. Either ``epochs`` or ``steps`` ends the
+    run. A Prepare of scope "once" runs over all samples before the first step, one of scope "step" in each.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        batch_size: int,
+        epochs: int | None = None,
+        steps: int | None = None,
+        seed: int,
+        micro_batch_tokens: int,
+        hidden_size: int,
+        world: World | None = None,
+        prepare: Prepare | None = None,
+        atom: Literal["completion", "group"] = "group",
+        term: str = "main",
+        per_row: int | None = None,
+    ) -> None:
+        if (epochs is None) == (steps is None):
+            raise ConfigError("trainer: give either epochs or steps")
+        if not samples:
+            raise DataError("no sample to train on; see the ledger for what became of the rows")
+        self.samples, self.batch_size, self.seed = list(samples), batch_size, seed
+        self.per_epoch = math.ceil(len(self.samples) / batch_size)
+        self.total = steps if steps is not None else (epochs or 0) * self.per_epoch
+        self.world: World = world or LocalWorld()
+        self.prepare, self.term = prepare, term
+        self.atom = prepare.atom if prepare else atom
+        self.micro_batch_tokens, self.hidden_size, self.per_row = micro_batch_tokens, hidden_size, per_row
+        self.epoch = self.index = 0  # index counts the epoch's steps
+        self._prepared = prepare is None or prepare.scope != "once"
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[list[GroupBatch]]:
+        self._prepare_once()
+        while (position := self._position()) < self.total:
+            yield self._collate(self._of_rank(self._batch()))
+            assert self._position() != position, "advance() must be called between two steps"
+
+    def advance(self, metrics: Metrics) -> Next:
+        self.index += 1
+        if self.index == self.per_epoch:
+            self.epoch, self.index = self.epoch + 1, 0
+        return Next.CONTINUE if self._position() < self.total else Next.STOP
+
+    def state_dict(self) -> State:
+        prepare = self.prepare.state_dict() if self.prepare else {}
+        return {"epoch": self.epoch, "index": self.index, "prepare": prepare}
+
+    def load_state_dict(self, state: State) -> None:
+        self.epoch, self.index = state["epoch"], state["index"]
+        if self.prepare:
+            self.prepare.load_state_dict(state["prepare"])
+
+    def _position(self) -> int:
+        return self.epoch * self.per_epoch + self.index
+
+    def _batch(self) -> list[Sample]:
+        """The samples of this step on all ranks."""
+        order = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch])).permutation(len(self.samples))
+        chosen = order[self.index * self.batch_size : (self.index + 1) * self.batch_size]
+        return [self.samples[i] for i in chosen.tolist()]
+
+    def _of_rank(self, batch: list[Sample]) -> list[Sample]:
+        share = batch[self.world.rank :: self.world.size]
+        return self.prepare(share, self.world) if self.prepare and self.prepare.scope == "step" else share
+
+    def _collate(self, samples: list[Sample]) -> list[GroupBatch]:
+        return collate(
+            samples,
+            micro_batch_tokens=self.micro_batch_tokens,
+            hidden_size=self.hidden_size,
+            atom=self.atom,
+            per_row=self.per_row,
+            term=self.term,
+        )
+
+    def _prepare_once(self) -> None:
+        """Each rank prepares its share of every chunk, and all ranks get all of it: the next epoch deals anew."""
+        if self._prepared or self.prepare is None:
+            return
+        prepared: list[Sample] = []
+        size = self.world.size
+        starts = range(0, len(self.samples), PREPARED_AT_ONCE)
+        for start in progress(starts, len(self.samples), "preparing"):
+            chunk = self.samples[start : start + PREPARED_AT_ONCE]
+            shares = self.world.gather(self.prepare(chunk[self.world.rank :: size], self.world))
+            offsets = np.cumsum([0, *(len(chunk[rank::size]) for rank in range(size))])
+            prepared += [shares[offsets[i % size] + i // size] for i in range(len(chunk))]
+        self.samples, self._prepared = prepared, True
+
+
+def split_held_out(samples: Sequence[Sample], amount: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """(training, held-out) samples, the same prompt never on both sides.
+
+    ``amount``: a fraction below 1, or a number of samples. The choice depends on the prompts' tokens and the seed, not
+    on the order; pieces of one text stay together.
+    """
+    prompts = [_prompt_of(sample) for sample in samples]
+    held = held_out_rows(prompts, amount, seed)
+    train = [sample for i, sample in enumerate(samples) if i not in held]
+    return train, [sample for i, sample in enumerate(samples) if i in held]
+
+
+def held_out_rows(groups: Sequence[str], amount: float, seed: int) -> set[int]:
+    """Which rows to hold out: whole groups in the order of their hashes, until ``amount`` rows are reached."""
+    target = round(amount * len(groups)) if amount < 1 else int(amount)
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    held: set[int] = set()
+    for group in sorted(members, key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest()):
+        if len(held) + len(members[group]) <= target:
+            held.update(members[group])
+    if not held or len(held) == len(groups):
+        raise DataError(
+            f"{amount:g} of {len(groups)} rows in {len(members)} groups of one prompt cannot be held out; "
+            "both sides need at least one row"
+        )
+    return held
+
+
+def _prompt_of(sample: Sample) -> str:
+    """What must not stand on both sides: the prompt, and of raw text, which has none, the row."""
+    if _PIECE.search(sample.key):
+        return _PIECE.sub("", sample.key)
+    return repr(sample.prompt_ids.tolist())

@@ -1,0 +1,50 @@
+"""Processes that train together: torch.distributed with FSDP2. One process needs none of this (protocols.LocalWorld)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+
+class TorchWorld:
+    """The default process group. Sharded modules sum their gradients over the ranks: losses are already divided."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
+        self._mesh = init_device_mesh(device, (self.size,))
+
+    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, dict(values))
+        names = dict.fromkeys(name for one in found for name in one)
+        return {name: sum(one.get(name, 0.0) for one in found) for name in names}
+
+    def min(self, value: float) -> float:
+        return -self.max(-value)
+
+    def max(self, value: float) -> float:
+        largest = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return float(largest)
+
+    def gather(self, values: list[Any]) -> list[Any]:
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, values)
+        return [value for one in found for value in one]
+
+    def shard(self, module: nn.Module) -> None:
+        fully_shard(module, mesh=self._mesh)
+        module.set_gradient_divide_factor(1.0)
+
+    def full_state(self, module: nn.Module) -> dict[str, Tensor]:
+        return {
+            name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+            for name, tensor in module.state_dict().items()
+        }

@@ -1,0 +1,157 @@
+"""Scorers on preference pairs: how often each prefers what was preferred, with baselines that know nothing of quality.
+
+A policy's score of a completion is its implicit reward, log π − log π_ref summed over the completion (Rafailov et al.
+2023, arXiv:2305.18290 §4). Every scorer and baseline is measured on the same pairs: those that all of them can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from baro.batch import Sample
+from baro.data.encode import encode_preferences
+from baro.data.formats import Loaded, read_records
+from baro.data.template import Template
+from baro.errors import ConfigError, DataError
+from baro.evaluate.metrics import UnigramBaseline, pair_accuracy
+from baro.evaluate.versus import MICRO_BATCH_TOKENS, judge_in_both_orders, score, sequence_logprobs
+from baro.functional.statistics import Interval
+from baro.inputs import load_judge, load_reward, load_template, resolve
+from baro.methods import stage
+from baro.models.forward import ScoredModel, forward_samples
+from baro.models.load import load_policy
+from baro.protocols import LocalWorld
+from baro.records import Conversation, Preference, Rollout
+from baro.rewards.learned import LearnedReward
+from baro.runs import RunDir
+
+if TYPE_CHECKING:
+    from baro.evaluate.evaluate import Config
+
+Gaps = dict[str, float]
+"""score(chosen) − score(rejected) by the row's key; rows that could not be scored are absent."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The file of pairs, and how to get them as tokens."""
+
+    run: RunDir
+    config: Config
+    loaded: Loaded
+    by_fingerprint: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def encoded(self, template: Template) -> list[Sample]:
+        """Two completions each, the chosen one first; unusable rows go to the ledger."""
+        if template.fingerprint not in self.by_fingerprint:
+            reader = stage.Reader(self.run, template, self.config.data, Preference, encode_preferences)
+            self.by_fingerprint[template.fingerprint] = reader.read(str(self.config.pairs))[1]
+        return self.by_fingerprint[template.fingerprint]
+
+    def items(self) -> Iterator[tuple[str, Preference]]:
+        """Every row's key and pair, but those whose sides are equal or equally good."""
+        for key, pair in zip(self.loaded.keys, self.loaded.records, strict=True):
+            if pair.chosen != pair.rejected and pair.p_chosen != 0.5:
+                yield key, pair
+
+
+def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
+    """X/pair_accuracy for every policy, reward and judge, and the baselines, all on the same pairs."""
+    pairs = Pairs(run, config, read_records(resolve(str(config.pairs), "records"), Preference))
+    gaps = dict(scorer_gaps(pairs))
+    by_key = dict(pairs.items())
+    common = [key for key in by_key if all(key in found for found in gaps.values())]
+    if not common:
+        raise DataError(f"{config.pairs}: no pair is left that every scorer can read; raise data.max_length")
+    p_chosen = np.array([by_key[key].p_chosen for key in common])
+    named = {f"{name}/pair_accuracy": found for name, found in gaps.items()} | baseline_gaps(config, by_key)
+    return {name: pair_accuracy(np.array([found[key] for key in common]), p_chosen) for name, found in named.items()}
+
+
+def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
+    """Each scorer's name and gaps, one model in memory at a time (and the reference)."""
+    config = pairs.config
+    for name, by in config.rewards.items():
+        source = load_reward(by)
+        yield (
+            name,
+            learned_gaps(pairs, source) if isinstance(source, LearnedReward) else function_gaps(pairs, source, name),
+        )
+    for name, by in config.judges.items():
+        yield name, judge_gaps(pairs, load_judge(by), name)
+    reference = config.ref_policy or config.against
+    for name, value in config.names.items():
+        if reference is None:
+            raise ConfigError(f"{name}: a policy's implicit reward on pairs needs ref_policy (or against)")
+        if value != reference:  # its own log-ratio is 0 everywhere
+            yield name, implicit_gaps(pairs, value, reference)
+
+
+def learned_gaps(pairs: Pairs, reward: LearnedReward) -> Gaps:
+    """A reward model reads whole tokenised pairs, several turns included."""
+    samples = pairs.encoded(reward.template)
+    found = forward_samples(
+        reward.model, samples, ["scores"], micro_batch_tokens=MICRO_BATCH_TOKENS, world=LocalWorld()
+    )["scores"]  # fmt: skip
+    return {s.key: float(one) - float(other) for s, (one, other) in zip(samples, found, strict=True)}
+
+
+def function_gaps(pairs: Pairs, source: object, name: str) -> Gaps:
+    """A function scores the text of the last answer, given what came before it."""
+    keys, sides = zip(*((key, rollouts_of(pair)) for key, pair in pairs.items()), strict=True)
+    values = score(source, [one for pair in sides for one in pair], name).reshape(-1, 2)
+    return _known(keys, values[:, 0] - values[:, 1])
+
+
+def judge_gaps(pairs: Pairs, judge: object, name: str) -> Gaps:
+    """p(chosen is better) − 0.5, the mean of both orders."""
+    keys, sides = zip(*((key, rollouts_of(pair)) for key, pair in pairs.items()), strict=True)
+    return _known(keys, judge_in_both_orders(judge, *zip(*sides, strict=True), name) - 0.5)
+
+
+def implicit_gaps(pairs: Pairs, value: str, reference: str) -> Gaps:
+    """Differences of the policy's log-ratio to the reference."""
+    template, theirs = load_template(value, pairs.config.data.template), load_template(reference)
+    if template.fingerprint != theirs.fingerprint:
+        raise ConfigError(
+            f"{value} and {reference} read other tokens; a log-ratio needs the same tokenizer and template"
+        )
+    samples = pairs.encoded(template)
+    ours, base = (sequence_logprobs(_policy(where), samples).reshape(-1, 2) for where in (value, reference))
+    ratios = ours - base
+    return _known([sample.key for sample in samples], ratios[:, 0] - ratios[:, 1])
+
+
+def baseline_gaps(config: Config, pairs: Mapping[str, Preference]) -> dict[str, Gaps]:
+    """Baselines by figure name: the longer text in characters; the words of what is preferred in other pairs."""
+    texts = {key: (text_of(pair.chosen), text_of(pair.rejected)) for key, pair in pairs.items()}
+    found = {"baseline/longer_wins": {key: float(len(one) - len(other)) for key, (one, other) in texts.items()}}
+    if config.baseline_pairs is not None:
+        known = read_records(resolve(config.baseline_pairs, "records"), Preference).records
+        model = UnigramBaseline.fit([text_of(p.chosen) for p in known], [text_of(p.rejected) for p in known])
+        gaps = {key: model.score(one) - model.score(other) for key, (one, other) in texts.items()}
+        found["baseline/unigram"] = gaps
+    return found
+
+
+def rollouts_of(pair: Preference) -> tuple[Rollout, Rollout]:
+    """Both sides as judges see them: the last answer, and all before it as the prompt."""
+    sides = [Rollout(pair.prompt + c[:-1], c[-1].content, extra=pair.extra) for c in (pair.chosen, pair.rejected)]
+    return sides[0], sides[1]
+
+
+def text_of(completion: Conversation) -> str:
+    """What the assistant says in a completion."""
+    return "\n".join(turn.content for turn in completion if turn.role == "assistant")
+
+
+def _policy(value: str) -> ScoredModel:
+    return load_policy(resolve(value, "model"))
+
+
+def _known(keys: Sequence[str], gaps: np.ndarray) -> Gaps:
+    return {key: float(gap) for key, gap in zip(keys, gaps, strict=True) if not np.isnan(gap)}

@@ -1,0 +1,322 @@
+"""Policies on the same prompts: drawn, scored by rewards, judged against one of them, and controls beside them.
+
+Every policy has random streams of its own, so that a policy listed beside itself as ``against`` is a second independent
+draw and shows what no difference looks like. The figures are those in evaluate.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from baro.batch import Sample, branch
+from baro.data.files import write_rows
+from baro.data.template import Template
+from baro.errors import ConfigError, DataError, RewardError
+from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts
+from baro.functional.statistics import Interval, best_of_n_kl_bound
+from baro.inputs import load_judge, load_reward, load_template, resolve
+from baro.methods.generate import draw_answers, progress_bar, read_prompts
+from baro.models.forward import ScoredModel, forward_samples
+from baro.models.load import load_policy
+from baro.protocols import LocalWorld, PairJudge, RewardSource
+from baro.records import Prompt, Rollout, plain_conversation
+from baro.rollout.source import stream_key
+from baro.runs import RunDir
+
+if TYPE_CHECKING:
+    from baro.evaluate.evaluate import BestOf, Config
+
+log = logging.getLogger("baro")
+MAX_ERROR_FRACTION = 0.05
+CHUNK = 256  # judged or scored at once: a moving bar
+MICRO_BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who answers; ``stream`` sets its random numbers apart from the others'."""
+
+    name: str
+    value: str
+    stream: int
+
+
+@dataclass
+class Answered:
+    """A player's answers, ``completions`` to each prompt, prompt after prompt: n rollouts."""
+
+    name: str
+    rollouts: list[Rollout]
+    log_ratios: Float[np.ndarray, "n"] | None = None  # log π − log π_ref of each rollout
+    scores: dict[str, Float[np.ndarray, "n"]] = field(default_factory=dict)  # by reward and judge; NaN where it failed
+    figures: dict[str, Interval | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """The prompts that every player can read, and their tokens under each template."""
+
+    prompts: list[Prompt]
+    samples: dict[str, list[Sample]]  # by the template's fingerprint
+
+    def prompt_of(self, completions: int) -> Int[np.ndarray, "n"]:
+        """Which prompt each of a player's answers belongs to."""
+        return np.repeat(np.arange(len(self.prompts)), completions)
+
+
+def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
+    """Draw, score, judge; write comparisons.jsonl; return the figures."""
+    players = players_of(config)
+    values = dict.fromkeys(one.value for one in players)
+    templates = {value: load_template(value, config.data.template) for value in values}
+    question = ask(run, config, templates)
+    fingerprints = {template.fingerprint for template in templates.values()}
+    exact = fingerprints.pop() if len(fingerprints) == 1 else ""  # one tokenizer: lengths and rewards go by tokens
+    answered = answer_all(config, players, templates, question)
+    for name, by in config.rewards.items():
+        source = load_reward(by, sampler_fingerprint=exact)
+        for one in answered:
+            one.scores[name] = score(source, one.rollouts, f"{name}: {one.name}")
+    prompt_of = question.prompt_of(config.completions)
+    for one in answered:
+        own_figures(one, config, prompt_of)
+    for name, by in config.judges.items():
+        for one in answered[1:]:
+            judge_figures(one, answered[0], name, load_judge(by), prompt_of, config.seed, by_tokens=bool(exact))
+    rows = comparison_rows(answered, question.prompts, config.completions)
+    write_rows(run.path / "comparisons.jsonl", rows)
+    return {f"{one.name}/{what}": figure for one in answered for what, figure in one.figures.items()}
+
+
+def players_of(config: Config) -> list[Player]:
+    """``against`` first where there is one, then the policies; one of the same name is its second draw."""
+    names = config.names
+    if config.against is None:
+        return [Player(name, value, number) for number, (name, value) in enumerate(names.items(), start=1)]
+    base = name_of_against(config)
+    players = [Player(base, config.against, 0)]
+    for number, (name, value) in enumerate(names.items(), start=1):
+        players.append(Player(f"{name}-self" if name == base else name, value, number))
+    return players
+
+
+def name_of_against(config: Config) -> str:
+    """What ``against`` is called among the policies, else the last part of its path."""
+    called = [name for name, value in config.names.items() if value == config.against]
+    name = called[0] if called else str(config.against).rstrip("/").rpartition("/")[2]
+    if not called and name in config.names:
+        raise ConfigError(
+            f"policies: {config.names[name]} and against, {config.against}, are both called {name}; name them"
+        )
+    return name
+
+
+def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Question:
+    """Read the prompts under every template, and keep those that all of them can read, up to ``limit``."""
+    by_fingerprint: dict[str, dict[str, Sample]] = {}
+    prompts: dict[str, Prompt] = {}
+    for template in templates.values():
+        if template.fingerprint not in by_fingerprint:
+            found, samples = read_prompts(run, template, str(config.prompts), config.data, config.sampling)
+            by_fingerprint[template.fingerprint] = {sample.key: sample for sample in samples}
+            prompts |= {sample.key: prompt for sample, prompt in zip(samples, found, strict=True)}
+    common = [key for key in prompts if all(key in samples for samples in by_fingerprint.values())][: config.limit]
+    if not common:
+        raise DataError(f"{config.prompts}: no prompt can be read by every policy; raise data.max_length")
+    kept = {name: [samples[key] for key in common] for name, samples in by_fingerprint.items()}
+    return Question([prompts[key] for key in common], kept)
+
+
+# ----------------------------------------------------------------------------------------------------------- answers
+
+
+def answer_all(
+    config: Config, players: Sequence[Player], templates: Mapping[str, Template], question: Question
+) -> list[Answered]:
+    """Every player's answers in turn, one policy in memory beside the reference, and the controls last."""
+    reference = Reference(config.ref_policy or config.against)
+    answered, controls = [], []
+    for player in players:
+        template = templates[player.value]
+        policy = load_policy(resolve(player.value, "model"))
+        drawn = answers_of(policy, template, player.name, config, question, player.stream, config.completions)
+        ratios = reference.log_ratios(policy, player.value, template, question, drawn)
+        answered.append(Answered(player.name, [one for group in drawn for one in group], ratios))
+        if player.stream == 0:
+            controls = list(best_of_all(policy, template, config, question, reference.value == player.value))
+    return answered + controls
+
+
+def answers_of(
+    policy: ScoredModel, template: Template, name: str, config: Config, question: Question, stream: int, n: int
+) -> list[list[Rollout]]:
+    """``n`` answers to each prompt from the streams (seed, stream, prompt)."""
+    samples = question.samples[template.fingerprint]
+    keys = [stream_key(config.seed, stream, i) for i in range(len(samples))]
+    return draw_answers(policy, template, question.prompts, samples, n, config.sampling.params(), keys, name)
+
+
+class Reference:
+    """The model that KL is measured to; loaded when first needed, absent without a value."""
+
+    def __init__(self, value: str | None) -> None:
+        self.value = value
+        self.fingerprint = load_template(value).fingerprint if value is not None else ""
+        self.model: ScoredModel | None = None
+
+    def log_ratios(
+        self,
+        policy: ScoredModel,
+        value: str,
+        template: Template,
+        question: Question,
+        drawn: Sequence[Sequence[Rollout]],
+    ) -> Float[np.ndarray, "n"] | None:
+        """log π − log π_ref of each answer; None where there is no reference, or it reads other tokens."""
+        if self.value is None:
+            return None
+        if self.value == value:
+            return np.zeros(sum(len(group) for group in drawn))
+        if self.fingerprint != template.fingerprint:
+            log.warning("%s: reads other tokens than %s, so that no KL between them can be measured", self.value, value)
+            return None
+        self.model = self.model or load_policy(resolve(self.value, "model"))
+        samples = [
+            sample.with_completions([branch(list(one.completion_ids)) for one in group])
+            for sample, group in zip(question.samples[template.fingerprint], drawn, strict=True)
+        ]
+        return sequence_logprobs(policy, samples) - sequence_logprobs(self.model, samples)
+
+
+def sequence_logprobs(model: ScoredModel, samples: Sequence[Sample]) -> Float[np.ndarray, "n"]:
+    """The summed log-prob of every completion at temperature 1, in nats."""
+    found = forward_samples(
+        model, samples, ["logprobs"], micro_batch_tokens=MICRO_BATCH_TOKENS, world=LocalWorld()
+    )["logprobs"]  # fmt: skip
+    return np.array([float(part.double().sum()) for group in found for part in group])
+
+
+def best_of_all(
+    policy: ScoredModel, template: Template, config: Config, question: Question, is_reference: bool
+) -> Iterator[Answered]:
+    """The best-of-n controls; those of equal n choose from the same samples."""
+    drawn: dict[int, list[list[Rollout]]] = {}
+    for name, control in config.controls.items():
+        n = control.n
+        if n not in drawn:
+            total = n * config.completions
+            drawn[n] = answers_of(policy, template, f"best of {n}", config, question, -n, total)
+        yield Answered(
+            name,
+            best_rollouts(drawn[n], control, template, name),
+            figures={"kl_bound": best_of_n_kl_bound(n)} if is_reference else {},
+        )
+
+
+def best_rollouts(drawn: Sequence[Sequence[Rollout]], control: BestOf, template: Template, name: str) -> list[Rollout]:
+    """Of each ``n`` answers in a row to a prompt, the one with the highest score."""
+    flat = [one for group in drawn for one in group]
+    scores = score(load_reward(control.by, sampler_fingerprint=template.fingerprint), flat, name)
+    best = np.nan_to_num(scores, nan=-np.inf).reshape(-1, control.n).argmax(axis=1)
+    return [flat[block * control.n + int(k)] for block, k in enumerate(best)]
+
+
+# ------------------------------------------------------------------------------------------------- scores and figures
+
+
+def score(source: RewardSource, rollouts: Sequence[Rollout], description: str) -> Float[np.ndarray, "n"]:
+    """Each rollout's score; NaN for one that failed, RewardError where too many did."""
+    found = [one for part in _chunks(rollouts, description) for one in source.score(part)]
+    return checked([one.value for one in found], [one.error for one in found], description)
+
+
+def checked(values: Sequence[float | None], errors: Sequence[str | None], name: str) -> Float[np.ndarray, "n"]:
+    """Numbers, with NaN where there is none, if there are not too many of those."""
+    failed = [error or "no value" for value, error in zip(values, errors, strict=True) if value is None]
+    if len(failed) > MAX_ERROR_FRACTION * len(values):
+        raise RewardError(
+            f"{name}: {len(failed)} of {len(values)} judgments failed, more than {MAX_ERROR_FRACTION:.0%}; "
+            f"the first: {failed[0]}"
+        )
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def judge_in_both_orders(
+    judge: PairJudge, one: Sequence[Rollout], other: Sequence[Rollout], description: str
+) -> Float[np.ndarray, "n"]:
+    """p(ours is better), the mean of both orders; NaN where either failed."""
+    verdicts = []
+    for part in _chunks(list(zip(one, other, strict=True)), description):
+        swapped = judge.compare([(theirs, ours) for ours, theirs in part])
+        verdicts += [average_orders(*both) for both in zip(judge.compare(part), swapped, strict=True)]
+    return checked([v.p_first for v in verdicts], [v.error for v in verdicts], description)
+
+
+def own_figures(one: Answered, config: Config, prompt_of: Int[np.ndarray, "n"]) -> None:
+    """What needs no comparison."""
+    lengths = np.array([len(rollout.completion_ids) for rollout in one.rollouts])
+    finished = np.array([rollout.finished for rollout in one.rollouts])
+    for name, values in one.scores.items():
+        one.figures[f"reward/{name}"] = _mean(values, prompt_of, config.seed)
+    if one.log_ratios is not None:
+        one.figures["kl"] = _mean(one.log_ratios, prompt_of, config.seed)
+    one.figures["tokens"] = _mean(lengths, prompt_of, config.seed)
+    one.figures["finished_fraction"] = _mean(finished, prompt_of, config.seed)
+    one.figures["distinct_2"] = distinct_2(rollout.completion for rollout in one.rollouts)
+
+
+def judge_figures(
+    one: Answered,
+    against: Answered,
+    name: str,
+    judge: PairJudge,
+    prompt_of: Int[np.ndarray, "n"],
+    seed: int,
+    *,
+    by_tokens: bool,
+) -> None:
+    """Win rates against another's answers to the same prompts, plain and at equal length."""
+    verdicts = judge_in_both_orders(judge, one.rollouts, against.rollouts, f"{name}: {one.name}")
+    one.scores[name] = verdicts
+    one.figures[f"win_rate/{name}"] = _mean(verdicts, prompt_of, seed)
+    known = ~np.isnan(verdicts)
+    longer = (_lengths(one, by_tokens) - _lengths(against, by_tokens))[known]
+    controlled = length_controlled(verdicts[known], longer, prompt_of[known], seed=seed)
+    if controlled is not None:
+        one.figures[f"win_rate_length_controlled/{name}"] = controlled
+
+
+def _mean(values: Any, prompt_of: Int[np.ndarray, "n"], seed: int) -> Interval:
+    known = ~np.isnan(values)
+    return mean_over_prompts(values[known], prompt_of[known], seed=seed)
+
+
+def _lengths(one: Answered, by_tokens: bool) -> Int[np.ndarray, "n"]:
+    return np.array([len(r.completion_ids) if by_tokens else len(r.completion) for r in one.rollouts])
+
+
+def comparison_rows(
+    answered: Sequence[Answered], prompts: Sequence[Prompt], completions: int
+) -> Iterator[dict[str, Any]]:
+    """A row for each answer of every player to one prompt, side by side, with what rewards and judges said."""
+    for i, prompt in enumerate(prompts):
+        for k in range(i * completions, (i + 1) * completions):
+            scores: dict[str, dict[str, float | None]] = {}
+            for one in answered:
+                for name, values in one.scores.items():
+                    scores.setdefault(name, {})[one.name] = None if np.isnan(values[k]) else float(values[k])
+            answers = {one.name: one.rollouts[k].completion for one in answered}
+            yield {"prompt": plain_conversation(prompt.prompt), "answers": answers, "scores": scores}
+
+
+def _chunks(items: Sequence[Any], description: str) -> Iterator[Sequence[Any]]:
+    with progress_bar(description, len(items), transient=True) as show:
+        for start in range(0, len(items), CHUNK):
+            yield items[start : start + CHUNK]
+            show(min(start + CHUNK, len(items)))

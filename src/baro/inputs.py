@@ -1,0 +1,127 @@
+"""Turns what a config names (a run, a path, a hub id, ``module:NAME``) into what a stage works with."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from baro.config import Config, RewardTerm, config_hash
+from baro.data.template import Template
+from baro.errors import ConfigError, RunError
+from baro.models.load import load_scalar_model
+from baro.protocols import PairJudge
+from baro.rewards.function import FunctionReward
+from baro.rewards.learned import LearnedReward
+from baro.rollout.source import WeightedReward
+from baro.runs import RunDir, default_out, hash_path
+
+log = logging.getLogger("baro")
+Kind = Literal["model", "records"]
+
+
+def resolve(value: str, kind: Kind) -> Path | str:
+    """Where an input lies: inside a finished run, at a path, or (models only) at the hub, then the id itself."""
+    path = Path(value)
+    if (path / "run.json").exists():
+        return _inside_run(path, kind)
+    if path.exists():
+        return path
+    if kind == "model" and value.count("/") == 1 and not value.startswith((".", "/")):
+        return value
+    raise ConfigError(
+        f"{value}: no such file or folder; give a run directory, a path{', or a hub id' * (kind == 'model')}"
+    )
+
+
+def _inside_run(path: Path, kind: Kind) -> Path:
+    status = json.loads((path / "run.json").read_text()).get("status")
+    if status != "finished":
+        raise RunError(f"{path}: this run is {status}, not finished; run its command again first")
+    inside = path / ("model" if kind == "model" else "records.jsonl")
+    if not inside.exists():
+        raise ConfigError(f"{path}: this run holds no {inside.name}; name a stage that makes {kind}")
+    return inside
+
+
+def hash_input(value: str, kind: Kind) -> str:
+    """The content's SHA-256, or for a hub id the id."""
+    if ":" in value and not Path(value).exists():
+        return f"object {value}"
+    where = resolve(value, kind)
+    return hash_path(where) if isinstance(where, Path) else f"hub {where}"
+
+
+def open_run(
+    verb: str, config: Config, inputs: Mapping[str, tuple[str, Kind]], out: Path | str | None, **options: Any
+) -> RunDir:
+    """The stage's run directory: named by config and input contents unless ``out`` says otherwise; resumes if it exists."""
+    hashes = {name: hash_input(value, kind) for name, (value, kind) in inputs.items()}
+    path = Path(out) if out is not None else default_out(verb, config_hash(config, hashes))
+    parents = [str(value) for value, _ in inputs.values() if (Path(value) / "run.json").exists()]
+    return RunDir.open(path, verb=verb, config=config, inputs=hashes, parents=parents, **options)
+
+
+def load_template(value: str, kind: Literal["auto", "plain", "none"] = "auto") -> Template:
+    """A model's tokenizer and template, said. A model of a run keeps the template that it was trained with."""
+    folder = resolve(value, "model")
+    own = Template.load(folder)
+    template = own if kind == "auto" else Template.load(folder, kind)
+    if template.fingerprint != own.fingerprint and (Path(value) / "run.json").exists():
+        raise ConfigError(
+            f"{value}: was trained with another template ({own.describe()}) than data.template={kind} asks for "
+            f"({template.describe()}); leave data.template at auto"
+        )
+    log.info("%s", template.describe())
+    return template
+
+
+def load_object(name: str) -> Any:
+    """``module:NAME`` imported from the installed packages or the working directory."""
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ConfigError(f"{name}: not a run; a Python object is written module:NAME")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{name}: cannot import: {error}; start baro in the folder of {module}.py") from error
+    except AttributeError as error:
+        raise ConfigError(f"{name}: module {module} has no {attribute}") from error
+    return found
+
+
+def load_judge(name: str) -> PairJudge:
+    """A PairJudge from ``module:NAME``."""
+    judge = load_object(name)
+    if not hasattr(judge, "compare"):
+        raise ConfigError(f"{name}: has no method compare(pairs); a judge compares two completions of one prompt")
+    return judge
+
+
+def load_rewards(terms: Sequence[RewardTerm], *, sampler_fingerprint: str = "") -> list[WeightedReward]:
+    """Each term's RewardSource with its weight: a reward run or folder, or a function ``module:NAME``."""
+    return [
+        WeightedReward(load_reward(term.by, sampler_fingerprint=sampler_fingerprint), term.weight) for term in terms
+    ]
+
+
+def load_reward(by: str, *, sampler_fingerprint: str = "") -> Any:
+    """One RewardSource; a function's name is what stands after the colon, a run's the directory's."""
+    if ":" in by and not Path(by).exists():
+        found = load_object(by)
+        if hasattr(found, "score"):
+            return found
+        if not callable(found):
+            raise ConfigError(f"{by}: is neither a function nor an object with score(rollouts)")
+        return FunctionReward(found, name=by.partition(":")[2])
+    folder = resolve(by, "model")
+    template = Template.load(folder)
+    return LearnedReward(
+        load_scalar_model(folder), template, name="reward_model", sampler_fingerprint=sampler_fingerprint
+    )

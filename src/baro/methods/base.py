@@ -1,0 +1,63 @@
+"""A small new model from text: a byte-level BPE, a random Llama, and pre-training by sft's code on every token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from baro import config as blocks
+from baro.data.encode import encode_texts
+from baro.data.formats import read_records
+from baro.data.template import Template, plain_text, train_tokenizer
+from baro.inputs import open_run, resolve
+from baro.methods import sft, stage
+from baro.models.load import Architecture, new_policy, save_policy
+from baro.records import Demonstration
+from baro.runs import RunDir
+
+
+class ArchitectureConfig(blocks.Config):
+    """The shape of the new model, a Llama with tied embeddings."""
+
+    vocabulary: int = Field(1024, ge=259, description="tokens of the byte-level BPE, special ones included")
+    hidden_size: int = Field(128, ge=8, description="width of the residual stream")
+    intermediate_size: int = Field(344, ge=8, description="width of the feed-forward layers")
+    layers: int = Field(4, ge=1, description="transformer blocks")
+    heads: int = Field(4, ge=1, description="attention heads; they divide hidden_size")
+    max_positions: int = Field(512, ge=8, description="longest sequence that the model can read, in tokens")
+
+
+class Config(blocks.Config):
+    """``baro base``."""
+
+    text: str = Field(description="text to learn from: a file; conversations are written out in the plain template")
+    architecture: ArchitectureConfig = ArchitectureConfig()
+    trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-3, epochs=1, batch_size=64, warmup_steps=20)
+    data: blocks.DataConfig = blocks.DataConfig(max_length=512)
+
+
+def run(config: Config, out: Path | str | None = None) -> RunDir:
+    """Make, train and save a model; the same call resumes or returns what is finished."""
+    run = open_run("base", config, {"text": (config.text, "records")}, out)
+    if run.finished:
+        return run
+    shape, seed = config.architecture, config.trainer.seed
+    records = read_records(resolve(config.text, "records"), Demonstration).records
+    texts = [plain_text(r.prompt + r.completion) if r.prompt else r.completion[0].content for r in records]
+    template = Template(train_tokenizer(texts, shape.vocabulary), "plain")
+    length = min(config.data.max_length, shape.max_positions)
+    reader = stage.Reader(run, template, config.data, Demonstration, encode_texts, length)
+    train, held_out = reader.train_and_held_out(config.text, config.trainer)
+    architecture = Architecture(
+        hidden_size=shape.hidden_size,
+        layers=shape.layers,
+        heads=shape.heads,
+        max_positions=shape.max_positions,
+        intermediate_size=shape.intermediate_size,
+    )
+    policy = new_policy(architecture, vocabulary=template.vocabulary, special=template.special, seed=seed)
+    stage.fit_offline(run, sft.Objective(policy), train, held_out, config.trainer, hidden_size=policy.hidden_size)
+    stage.save_model(run, template, lambda path: save_policy(policy, path))
+    run.finish("finished")
+    return run

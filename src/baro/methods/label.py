@@ -1,0 +1,310 @@
+"""Judgments of answers: pairs, rankings or the best, by people simulated or real, judges, functions or reward models.
+
+A judge compares two answers of one prompt and says with what probability the first is better; a reward scores each by
+itself. Which of two answers a judge sees first is drawn from the seed, so that one who favours a side favours no
+sample. What cannot be told apart (equal texts, ties) is left out and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+
+from baro import config as blocks
+from baro.data.formats import read_records, write_records
+from baro.data.ledger import Ledger
+from baro.errors import RewardError
+from baro.functional.statistics import Interval, wilson_interval
+from baro.inputs import load_object, load_reward, open_run, resolve
+from baro.methods import stage
+from baro.protocols import PairJudge, RewardSource
+from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout
+from baro.rollout.source import stream_key
+from baro.runs import RunDir, write_atomic
+
+log = logging.getLogger("baro")
+MAX_ERROR_FRACTION = 0.05
+CHUNK = 256  # judged at once: a moving bar, and little lost when a judge fails
+Pair = tuple[int, int]
+
+
+class Config(blocks.Config):
+    """``baro label``."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    answers: str = Field(description="answers to judge: a run of `baro generate` or a file")
+    by: str = Field(description="who judges: a reward run, or module:NAME (a function, or an object with compare)")
+    as_: Literal["pairs", "ranks", "best"] = Field("pairs", alias="as", description="what the judgments are kept as")
+    pairs_per_prompt: int | None = Field(
+        None, ge=1, description="compared pairs of a prompt; each answer once unless given"
+    )
+    seed: int = Field(0, ge=0, description="seed of the order in which a judge sees two answers")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prompt with its answers; ``key`` is the row that they came from, ``index`` its number."""
+
+    key: str
+    index: int
+    answers: Answers
+
+    def rollout(self, k: int) -> Rollout:
+        """Answer k as judges see it."""
+        one = self.answers
+        return Rollout(one.prompt, one.completions[k], finished=one.finished[k], extra=one.extra)
+
+    def equal(self, pair: Pair) -> bool:
+        """Whether both answers are the same text."""
+        return self.answers.completions[pair[0]] == self.answers.completions[pair[1]]
+
+
+@dataclass
+class Tally:
+    """What became of the judgments."""
+
+    asked: int = 0
+    errors: list[str] = field(default_factory=list)
+    identical: int = 0
+    ties: int = 0
+    kept: int = 0
+    left: float = 0.0  # decided comparisons in which the answer shown first was preferred
+    decided: int = 0
+
+    def check(self, by: str) -> None:
+        """Raise RewardError where too many judgments failed."""
+        if len(self.errors) > MAX_ERROR_FRACTION * self.asked:
+            raise RewardError(
+                f"{by}: {len(self.errors)} of {self.asked} judgments failed, more than {MAX_ERROR_FRACTION:.0%}; "
+                f"the first: {self.errors[0]}"
+            )
+
+    def figures(self, kind: str) -> dict[str, Interval | float]:
+        """For figures.json; ``left_preferred`` is 0.5 for a judge who favours no side."""
+        counts = {kind: self.kept, "ties": self.ties, "identical": self.identical, "errors": len(self.errors)}
+        found: dict[str, Interval | float] = {name: float(count) for name, count in counts.items()}
+        return found | ({"left_preferred": wilson_interval(self.left, self.decided)} if self.decided else {})
+
+
+class Rater(Protocol):
+    """Compares answers pair by pair, and scores all answers of a prompt; None where the judgment failed."""
+
+    def compare(self, asked: Sequence[tuple[Case, Pair]], tally: Tally) -> list[tuple[float | None, str]]:
+        """p(the pair's first answer is better), and which of the two was shown on the left ("" if neither)."""
+
+    def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
+        """A number per answer, higher is better."""
+
+
+class JudgeRater:
+    """A PairJudge; its scores are wins in a round robin."""
+
+    def __init__(self, judge: PairJudge, seed: int) -> None:
+        self.judge, self.seed = judge, seed
+
+    def compare(self, asked: Sequence[tuple[Case, Pair]], tally: Tally) -> list[tuple[float | None, str]]:
+        swapped = [self._swapped(case, pair) for case, pair in asked]
+        shown = [
+            (case.rollout(pair[swap]), case.rollout(pair[not swap]))
+            for (case, pair), swap in zip(asked, swapped, strict=True)
+        ]
+        verdicts = [verdict for chunk in _chunks(shown, "judge") for verdict in self.judge.compare(chunk)]
+        tally.asked += len(verdicts)
+        tally.errors += [verdict.error or "no verdict" for verdict in verdicts if verdict.p_first is None]
+        left = [verdict.p_first for verdict in verdicts if verdict.p_first not in (None, 0.5)]
+        tally.left, tally.decided = tally.left + sum(p > 0.5 for p in left), tally.decided + len(left)
+        return [
+            (None, "") if one.p_first is None else (1 - one.p_first, "second") if swap else (one.p_first, "first")
+            for one, swap in zip(verdicts, swapped, strict=True)
+        ]
+
+    def _swapped(self, case: Case, pair: Pair) -> bool:
+        key = stream_key(self.seed, case.index, *pair)
+        return bool(np.random.Generator(np.random.Philox(key=key)).random() < 0.5)
+
+    def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
+        asked = [(case, pair) for case in cases for pair in combinations(range(len(case.answers.completions)), 2)]
+        different = [(case, pair) for case, pair in asked if not case.equal(pair)]
+        found = iter(self.compare(different, tally))
+        wins: dict[int, list[float | None]] = {c.index: [0.0] * len(c.answers.completions) for c in cases}
+        for case, (i, j) in asked:
+            p = 0.5 if case.equal((i, j)) else next(found)[0]
+            for k, won in ((i, p), (j, None if p is None else 1 - p)):
+                before = wins[case.index][k]
+                wins[case.index][k] = None if before is None or won is None else before + won
+        return [wins[case.index] for case in cases]
+
+
+class RewardRater:
+    """A RewardSource; the answer with the higher score is the better one."""
+
+    def __init__(self, source: RewardSource) -> None:
+        self.source = source
+
+    def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
+        rollouts = [case.rollout(k) for case in cases for k in range(len(case.answers.completions))]
+        scores = [score for chunk in _chunks(rollouts, "score") for score in self.source.score(chunk)]
+        tally.asked += len(scores)
+        tally.errors += [score.error or "no score" for score in scores if score.value is None]
+        values = iter(score.value for score in scores)
+        return [[next(values) for _ in case.answers.completions] for case in cases]
+
+    def compare(self, asked: Sequence[tuple[Case, Pair]], tally: Tally) -> list[tuple[float | None, str]]:
+        cases = list({case.index: case for case, _ in asked}.values())
+        scores = dict(zip((case.index for case in cases), self.score(cases, tally), strict=True))
+        return [(_p_first(scores[case.index][i], scores[case.index][j]), "") for case, (i, j) in asked]
+
+
+def _p_first(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return None
+    return 0.5 if one == other else float(one > other)
+
+
+def run(config: Config, out: Path | str | None = None) -> RunDir:
+    """Judge, write ``records.jsonl``, and return the run directory; the same call returns what is finished."""
+    run = open_run("label", config, {"answers": (config.answers, "records"), "by": (config.by, "model")}, out)
+    if run.finished:
+        return run
+    name, cases = read_answers(resolve(config.answers, "records"))
+    rater, ledger, tally = load_rater(config.by, config.seed), Ledger(name), Tally()
+    if config.as_ == "pairs":
+        records: list[Record] = list(label_pairs(cases, rater, config.pairs_per_prompt, ledger, tally))
+    else:
+        records = list(label_scores(cases, rater, RECORD_OF[config.as_], ledger, tally))
+    tally.check(config.by)
+    write_atomic(run.path / "ledger.json", json.dumps({config.answers: ledger.to_json()}, ensure_ascii=False, indent=1))
+    Console(stderr=True).print(ledger.summary())
+    ledger.check(1.0)  # ties are nobody's mistake, unless there is nothing else
+    write_records(run.path / "records.jsonl", records)
+    stage.write_figures(run, tally.figures(config.as_))
+    run.finish("finished")
+    return run
+
+
+def read_answers(path: Path | str) -> tuple[str, list[Case]]:
+    """The file's name, and its rows; what it was taken for is said."""
+    loaded = read_records(path, Answers)
+    log.info("%s", loaded.description)
+    rows = zip(loaded.keys, loaded.records, strict=True)
+    return loaded.name, [Case(key, index, answers) for index, (key, answers) in enumerate(rows)]
+
+
+def load_rater(by: str, seed: int) -> Rater:
+    """A judge (an object with ``compare``), a function, an object with ``score``, or a reward run."""
+    if ":" in by and not Path(by).exists() and hasattr(found := load_object(by), "compare"):
+        return JudgeRater(found, seed)
+    return RewardRater(load_reward(by))
+
+
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+def choose_pairs(answers: int, count: int | None) -> list[Pair]:
+    """(0, 1), (2, 3), ... so that each answer is judged once; a larger count goes on with the remaining pairs."""
+    disjoint = [(i, i + 1) for i in range(0, answers - 1, 2)]
+    remaining = [pair for pair in combinations(range(answers), 2) if pair not in disjoint]
+    return (disjoint + remaining)[: len(disjoint) if count is None else count]
+
+
+def label_pairs(
+    cases: Sequence[Case], rater: Rater, count: int | None, ledger: Ledger, tally: Tally
+) -> Iterator[Preference]:
+    """The pairs that were judged and have a better side."""
+    asked = []
+    for case in cases:
+        for pair in choose_pairs(len(case.answers.completions), count):
+            if case.equal(pair):
+                tally.identical += 1
+                ledger.drop(pair_key(case, pair), "identical", "both answers are the same text")
+            else:
+                asked.append((case, pair))
+    for (case, pair), (p, left) in zip(asked, rater.compare(asked, tally), strict=True):
+        if p is None:
+            ledger.drop(pair_key(case, pair), "failed", "the judgment failed")
+        elif p == 0.5:
+            tally.ties += 1
+            ledger.drop(pair_key(case, pair), "tie", "neither answer is better")
+        else:
+            tally.kept += 1
+            ledger.keep()
+            yield preference_of(case, pair, p, left)
+
+
+def pair_key(case: Case, pair: Pair) -> str:
+    """How the ledger names a pair: the row, and the answers counted from 1."""
+    return f"{case.key} answers {pair[0] + 1} and {pair[1] + 1}"
+
+
+def preference_of(case: Case, pair: Pair, p: float, left: str) -> Preference:
+    """The better side as chosen. ``left`` says which side the judge saw first; "" where nobody saw two."""
+    better, worse = pair if p > 0.5 else pair[::-1]
+    chosen, rejected = ((Message("assistant", case.answers.completions[k]),) for k in (better, worse))
+    extra = dict(case.answers.extra)
+    if left:
+        extra["left"] = "chosen" if (left == "first") == (p > 0.5) else "rejected"
+    return Preference(case.answers.prompt, chosen, rejected, p_chosen=max(p, 1 - p), extra=extra)
+
+
+# ------------------------------------------------------------------------------------------------------------ scores
+
+
+def competition_ranks(scores: Sequence[float]) -> tuple[int, ...]:
+    """1 for the best; equal scores share a rank and the next is skipped: scores 5, 3, 3, 1 have ranks 1, 2, 2, 4."""
+    return tuple(1 + sum(other > score for other in scores) for score in scores)
+
+
+def ranking_of(answers: Answers, scores: Sequence[float]) -> Ranking:
+    """All answers with their ranks."""
+    completions = tuple((Message("assistant", text),) for text in answers.completions)
+    return Ranking(answers.prompt, completions, competition_ranks(scores), answers.extra)
+
+
+def best_of(answers: Answers, scores: Sequence[float]) -> Demonstration:
+    """The best answer, the first of several equally good ones."""
+    best = answers.completions[max(range(len(scores)), key=scores.__getitem__)]
+    return Demonstration(answers.prompt, (Message("assistant", best),), answers.extra)
+
+
+RECORD_OF: dict[str, Callable[[Answers, Sequence[float]], Any]] = {"ranks": ranking_of, "best": best_of}
+
+
+def label_scores(
+    cases: Sequence[Case],
+    rater: Rater,
+    record_of: Callable[[Answers, Sequence[float]], Record],
+    ledger: Ledger,
+    tally: Tally,
+) -> Iterator[Record]:
+    """A record for each prompt whose answers all have a score; a ranking needs two different ones."""
+    ordered = record_of is ranking_of
+    for case, scores in zip(cases, rater.score(cases, tally), strict=True):
+        if any(score is None for score in scores):
+            ledger.drop(case.key, "failed", "the judgment of an answer failed")
+        elif ordered and len(set(case.answers.completions)) < 2:
+            tally.identical += 1
+            ledger.drop(case.key, "identical", "there are no two different answers")
+        elif ordered and len(set(scores)) < 2:
+            tally.ties += 1
+            ledger.drop(case.key, "tie", "no answer is better than another")
+        else:
+            tally.kept += 1
+            ledger.keep()
+            yield record_of(case.answers, scores)
+
+
+def _chunks(items: Sequence[Any], description: str) -> Iterator[Sequence[Any]]:
+    starts = range(0, len(items), CHUNK)
+    for start in track(starts, description, console=Console(stderr=True)):
+        yield items[start : start + CHUNK]

@@ -1,0 +1,334 @@
+"""PPO with a KL penalty: the policy learns from a reward while staying near its reference.
+
+    max_π  E[ r(x, y) − β log(π(y|x) / π_ref(y|x)) ]        optimum  π* ∝ π_ref · exp(r/β)
+
+Per token R_t = −β (log π_old − log π_ref), the score is added on the last token; advantages by GAE with a terminal
+bootstrap of 0, whitened once over the whole rollout; the clipped surrogate and the clipped value loss, each a mean over
+the step's tokens. Schulman et al. 2017, arXiv:1707.06347 eq. 7; Ziegler et al. 2019, arXiv:1909.08593 (adaptive β);
+Ouyang et al. 2022, arXiv:2203.02155 eq. 2. The value comes from a model of its own. Policy, reference and sampler all
+see logits divided by the sampling temperature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from baro import config as blocks
+from baro.batch import Branch, GroupBatch, Sample
+from baro.data.encode import encode_prompts
+from baro.data.template import Template
+from baro.errors import ConfigError, GuardStop
+from baro.functional.advantages import gae, mean_and_variance, moments, scale_to_unit_variance, whiten_with
+from baro.functional.policy import adaptive_kl_coef, clipped_policy_loss, clipped_value_loss, kl_shaped_rewards
+from baro.inputs import Kind, load_rewards, load_template, open_run, resolve
+from baro.methods import stage
+from baro.models.forward import ScoredModel, forward_samples
+from baro.models.load import load_policy, load_scalar_model, new_scalar_model, save_policy, save_scalar_model
+from baro.protocols import LossOutput, State, World
+from baro.records import Prompt, Rollout, plain_conversation
+from baro.rollout.engine import Engine
+from baro.rollout.source import OnPolicySource
+from baro.runs import RunDir
+from baro.trainer import Trainer
+
+
+class KlConfig(blocks.Config):
+    """How far the policy may move from its reference."""
+
+    coef: float = Field(0.05, ge=0, description="weight of the KL penalty in the reward; the start when adaptive")
+    target: float | None = Field(None, gt=0, description="nats per completion that an adaptive coefficient aims at")
+    horizon: float = Field(10_000, gt=0, description="completions over which the adaptive coefficient moves")
+    stop_above: float | None = Field(None, gt=0, description="a mean KL (nats per completion) that stops the run")
+
+
+class ValueConfig(blocks.Config):
+    """The value model and its loss."""
+
+    learning_rate: float | None = Field(None, gt=0, description="its own learning rate; the trainer's unless given")
+    coef: float = Field(0.1, gt=0, description="weight of the value loss")
+    clip_range: float = Field(0.2, gt=0, description="how far a value may move from its old one within the loss")
+
+
+class RewardShapingConfig(blocks.Config):
+    """What happens to a score before it becomes a reward."""
+
+    clip: float | None = Field(None, gt=0, description="scores are clipped to ± this")
+    missing_eos: Literal["none", "subtract", "replace"] = Field("none", description="for a completion that did not end")
+    missing_eos_penalty: float = Field(1.0, description="subtracted from its score, or put in its place negated")
+    whiten: bool = Field(False, description="scale the shaped rewards of a rollout to variance 1, mean kept")
+
+
+class Config(blocks.Config):
+    """``baro ppo``."""
+
+    policy: str = Field(description="the model to train: a run, a folder, or a hub id")
+    prompts: str = Field(description="prompts to answer: a run or a file")
+    reward_model: str | None = Field(None, description="a reward run; short for rewards with this one term")
+    rewards: list[blocks.RewardTerm] = Field([], description="reward terms: runs or functions module:NAME, weighted")
+    ref_policy: str | None = Field(None, description="the model to stay close to; the starting policy unless given")
+    value_model: str | None = Field(None, description="where the value model starts; the reward model, else the policy")
+    kl: KlConfig = KlConfig()
+    value: ValueConfig = ValueConfig()
+    reward_shaping: RewardShapingConfig = RewardShapingConfig()
+    clip_range: float = Field(0.2, gt=0, description="ε of the clipped surrogate")
+    gamma: float = Field(1.0, gt=0, le=1, description="discount per token")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
+    early_stop_kl: float | None = Field(
+        None, gt=0, description="an approximate KL per token that ends a rollout's updates"
+    )
+    rollout: blocks.RolloutConfig = blocks.RolloutConfig()
+    sampling: blocks.SamplingConfig = blocks.SamplingConfig()
+    trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-6, epochs=1)
+    data: blocks.DataConfig = blocks.DataConfig()
+
+
+class Prepare:
+    """Reference log-probs, values, shaped rewards, advantages and returns of one rollout; the KL coefficient."""
+
+    scope: Literal["rollout"] = "rollout"
+    atom: Literal["completion"] = "completion"
+
+    def __init__(self, policy: ScoredModel, ref_policy: ScoredModel, value_model: ScoredModel, config: Config) -> None:
+        self.policy, self.ref_policy, self.value_model, self.config = policy, ref_policy, value_model, config
+        self.kl_coef, self.checked = config.kl.coef, False
+
+    def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
+        if not self.checked:
+            self._check_sampler(samples, world)
+            self.checked = True
+        ref = self._forward(self.ref_policy, samples, "logprobs", world)
+        values = self._forward(self.value_model, samples, "values", world)
+        branches = [b for s in samples for b in s.completions]
+        found = self._advantages(branches, ref, values, world)
+        self._steer(branches, found["kl"], world)
+        done = iter(self._finish(branches, found))
+        return [s.with_completions([next(done) for _ in s.completions]) for s in samples]
+
+    def _forward(self, model: ScoredModel, samples: Sequence[Sample], output: Any, world: World) -> Tensor:
+        """One output of every scored token, flat [N]."""
+        found = forward_samples(
+            model, samples, [output], micro_batch_tokens=self.config.trainer.micro_batch_tokens, world=world,
+            temperature=self.config.sampling.temperature,
+        )  # fmt: skip
+        return torch.cat([part for group in found[output] for part in group] or [torch.zeros(0)])
+
+    def _advantages(self, branches: list[Branch], ref: Tensor, values: Tensor, world: World) -> dict[str, Tensor]:
+        config = self.config
+        lengths = torch.tensor([len(b.ids) for b in branches])
+        old = torch.cat([b.token_fields["old_logprobs"] for b in branches] or [torch.zeros(0)])
+        scores = torch.tensor([self._shaped_score(b) for b in branches], dtype=values.dtype)
+        rewards = kl_shaped_rewards(scores, old, ref, lengths, kl_coef=self.kl_coef)
+        if config.reward_shaping.whiten:
+            rewards = scale_to_unit_variance(rewards)
+        raw, returns = gae(rewards, values, lengths, gamma=config.gamma, gae_lambda=config.gae_lambda)
+        mean, variance = mean_and_variance(**world.sum(moments(raw)))
+        return {
+            "advantages": whiten_with(raw, mean=mean, variance=variance),
+            "returns": returns,
+            "values": values,
+            "ref_logprobs": ref,
+            "kl": old - ref,
+            "lengths": lengths,
+        }
+
+    def _shaped_score(self, one: Branch) -> float:
+        shaping, score = self.config.reward_shaping, one.fields["score"]
+        if shaping.clip is not None:
+            score = max(-shaping.clip, min(shaping.clip, score))
+        if one.fields["finished"] or shaping.missing_eos == "none":
+            return score
+        return (
+            score - shaping.missing_eos_penalty if shaping.missing_eos == "subtract" else -shaping.missing_eos_penalty
+        )
+
+    def _steer(self, branches: list[Branch], kl: Tensor, world: World) -> None:
+        """Stop at too much KL, and move an adaptive coefficient; this rollout keeps the one that it was shaped with."""
+        sums = world.sum({"kl": float(kl.sum()), "completions": len(branches)})
+        mean = sums["kl"] / max(1.0, sums["completions"])
+        limits, self.used_kl_coef = self.config.kl, self.kl_coef
+        if limits.stop_above is not None and mean > limits.stop_above:
+            raise GuardStop(
+                f"the mean KL to the reference is {mean:.2f} nats per completion, above kl.stop_above="
+                f"{limits.stop_above}; raise kl.coef or lower the learning rate"
+            )
+        if limits.target is not None:
+            self.kl_coef = adaptive_kl_coef(
+                self.kl_coef, mean, target=limits.target, horizon=limits.horizon, samples=int(sums["completions"])
+            )
+
+    def _finish(self, branches: list[Branch], found: dict[str, Tensor]) -> Iterator[Branch]:
+        lengths = found.pop("lengths").tolist()
+        parts = {name: values.split(lengths) for name, values in found.items()}
+        for i, one in enumerate(branches):
+            kl = parts["kl"][i].sum()
+            names = ("advantages", "returns", "values")
+            yield one.with_(
+                token_fields={name: parts[name][i] for name in names},
+                fields={"kl": float(kl), "kl_coef": self.used_kl_coef, "length": float(lengths[i])},
+            )
+
+    def _check_sampler(self, samples: Sequence[Sample], world: World) -> None:
+        """What the sampler says it drew with must be what training computes: within 1e-4 in fp32."""
+        now = self._forward(self.policy, samples, "logprobs", world)
+        old = torch.cat([b.token_fields["old_logprobs"] for s in samples for b in s.completions] or [torch.zeros(0)])
+        worst = world.max(float((now - old).abs().max()) if len(now) else 0.0)
+        if worst > 1e-4:
+            raise GuardStop(
+                f"the sampler's log-probs differ from the training forward's by up to {worst:.2e} (limit 1e-4): "
+                "the ratio would not start at 1; this model cannot be sampled exactly yet"
+            )
+
+    def state_dict(self) -> State:
+        return {"kl_coef": self.kl_coef, "checked": self.checked}
+
+    def load_state_dict(self, state: State) -> None:
+        self.kl_coef, self.checked = state["kl_coef"], state["checked"]
+
+
+class Objective:
+    """The clipped surrogate, then the clipped value loss, each over the step's tokens."""
+
+    def __init__(self, policy: ScoredModel, value_model: ScoredModel, config: Config) -> None:
+        self.policy, self.value_model, self.config = policy, value_model, config
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"policy": self.policy, "value_model": self.value_model}
+
+    def parameter_groups(self) -> list[dict]:
+        return [
+            {"params": list(self.policy.parameters())},
+            {"params": list(self.value_model.parameters()), "learning_rate": self.config.value.learning_rate},
+        ]
+
+    def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
+        fields, tokens = batch.token_fields, len(batch.targets)
+        found = self.policy(batch, ["logprobs", "entropy"], temperature=self.config.sampling.temperature)
+        loss = clipped_policy_loss(
+            found.logprobs, fields["old_logprobs"], fields["advantages"], clip_range=self.config.clip_range
+        )
+        yield LossOutput(
+            loss.sum() / totals["tokens"], self._policy_metrics(batch, found.logprobs, found.entropy, loss)
+        )
+        values = self.value_model(batch, ["values"]).values
+        loss = clipped_value_loss(values, fields["values"], fields["returns"], clip_range=self.config.value.clip_range)
+        metrics = {"loss/value": (loss.detach().sum(), tokens)}
+        yield LossOutput(self.config.value.coef * loss.sum() / totals["tokens"], metrics)
+
+    @torch.no_grad()
+    def _policy_metrics(self, batch: GroupBatch, logprobs: Tensor, entropy: Tensor, loss: Tensor) -> dict:
+        tokens, completions = len(logprobs), len(batch.group_of)
+        if not tokens:
+            return {}
+        log_ratio = logprobs - batch.token_fields["old_logprobs"]
+        ratio = log_ratio.exp()
+        per_completion = batch.completion_fields
+        means = {name: (per_completion[name].sum(), completions) for name in per_completion}
+        return {
+            "loss/policy": (loss.sum(), tokens),
+            "policy/approx_kl": (0.5 * (log_ratio**2).sum(), tokens),
+            "policy/clip_fraction": (((ratio - 1).abs() > self.config.clip_range).sum(), tokens),
+            "policy/ratio": (ratio.sum(), tokens),
+            "policy/entropy": (entropy.sum(), tokens),
+            "objective/kl": means.pop("kl"),
+            "objective/kl_coef": means.pop("kl_coef"),
+            "objective/scores": means.pop("score"),
+            "objective/finished_fraction": means.pop("finished"),
+            "objective/completion_tokens": means.pop("length"),
+            "rollout": means.pop("rollout"),
+            **{f"objective/{name}": mean for name, mean in means.items()},
+        }
+
+
+def run(config: Config, out: Path | str | None = None) -> RunDir:
+    """Train, save ``model/`` and ``value_model/``; the same call resumes or returns what is finished."""
+    terms = reward_terms(config)
+    inputs: dict[str, tuple[str, Kind]] = {"policy": (config.policy, "model"), "prompts": (config.prompts, "records")}
+    inputs |= {f"rewards.{i}": (term.by, "model") for i, term in enumerate(terms)}
+    inputs |= {n: (v, "model") for n in ("ref_policy", "value_model") if (v := getattr(config, n)) is not None}
+    run = open_run("ppo", config, inputs, out)
+    if run.finished:
+        return run
+    template = load_template(config.policy, config.data.template)
+    prompts, samples = _prompts(config, template, run)
+    policy = load_policy(resolve(config.policy, "model"))
+    value_model = _value_model(config, terms)
+    prepare = Prepare(policy, load_policy(resolve(config.ref_policy or config.policy, "model")), value_model, config)
+    source = OnPolicySource(
+        prompts,
+        samples,
+        sampler=Engine(policy, end_ids=template.end_ids),
+        decode=template.decode,
+        rewards=load_rewards(terms, sampler_fingerprint=template.fingerprint),
+        prepare=prepare,
+        sampling=config.sampling.params(),
+        config=config.rollout,
+        rollouts=rollout_count(config, len(prompts)),
+        seed=config.trainer.seed,
+        micro_batch_tokens=config.trainer.micro_batch_tokens,
+        hidden_size=policy.hidden_size,
+        store=run.path / "rollout.state",
+        early_stop=lambda metrics: metrics.get("policy/approx_kl", 0.0) > (config.early_stop_kl or float("inf")),
+        on_rollout=lambda number, rollouts, drawn: write_samples(run, number, rollouts, drawn),
+    )
+    stage.fit(run, Trainer(Objective(policy, value_model, config), source, config.trainer, run=run))
+    stage.save_model(run, template, lambda path: save_scalar_model(value_model, path), name="value_model")
+    stage.save_model(run, template, lambda path: save_policy(policy, path))
+    run.finish("finished")
+    return run
+
+
+def reward_terms(config: Config) -> list[blocks.RewardTerm]:
+    """The reward terms of a config; exactly one of ``reward_model`` and ``rewards`` must be given."""
+    if (config.reward_model is None) == (not config.rewards):
+        raise ConfigError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
+    if (config.sampling.top_k, config.sampling.top_p, config.sampling.min_p) != (0, 1.0, 0.0):
+        raise ConfigError(
+            "sampling.top_k, top_p and min_p must be left out for PPO: truncated samples come from another policy than "
+            "the one whose log-probs are trained"
+        )
+    return config.rewards or [blocks.RewardTerm(by=config.reward_model)]
+
+
+def rollout_count(config: Config, prompts: int) -> int:
+    """How many rollouts ``trainer.steps`` or ``trainer.epochs`` (passes over the prompts) make."""
+    updates = config.rollout.epochs * config.rollout.minibatches
+    if config.trainer.steps is not None:
+        return math.ceil(config.trainer.steps / updates)
+    return math.ceil(config.trainer.epochs * prompts / config.rollout.prompts)
+
+
+def _prompts(config: Config, template: Template, run: RunDir) -> tuple[list[Prompt], list[Sample]]:
+    room = config.data.max_length - config.sampling.max_new_tokens
+    loaded, samples = stage.Reader(run, template, config.data, Prompt, encode_prompts, room).read(config.prompts)
+    return loaded.at(sample.key for sample in samples), samples
+
+
+def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredModel:
+    """Where the value model starts: as told, else from the only reward model if it reads the policy's tokens."""
+    if config.value_model is not None:
+        return load_scalar_model(resolve(config.value_model, "model"))
+    policy = resolve(config.policy, "model")
+    if len(terms) == 1 and ":" not in terms[0].by:
+        reward = resolve(terms[0].by, "model")
+        if Template.load(reward).fingerprint == Template.load(policy).fingerprint:
+            return load_scalar_model(reward)
+    return new_scalar_model(policy, seed=config.trainer.seed)
+
+
+def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: Sequence[Sample]) -> None:
+    """A rollout's first completions into samples.jsonl, as a person would read them."""
+    scores = [b.fields["score"] for s in drawn for b in s.completions]
+    if len(scores) != len(rollouts):
+        return  # some scores failed; positions no longer match
+    for rollout, score in list(zip(rollouts, scores, strict=True))[:8]:
+        run.samples.append(
+            {"rollout": number, "prompt": plain_conversation(rollout.prompt), "completion": rollout.completion,
+             "score": score, "finished": rollout.finished}
+        )  # fmt: skip

@@ -1,0 +1,173 @@
+"""What stages exchange: JSONL records, and the plain values that pass through the seams. No torch here.
+
+A record is one row of a JSONL file. A conversation is always a tuple of messages inside the program; in files a single
+turn may be a plain string. ``prompt`` is what the model is fed, a completion everything after the common prompt.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that waits for an answer. Its last message is not the assistant's."""
+
+    prompt: Conversation
+    extra: Mapping[str, Any] = field(default_factory=dict)  # the row's other columns; reward functions receive them
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt and the answer to imitate. An empty prompt means raw text: no template is put around it."""
+
+    prompt: Conversation
+    completion: Conversation
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two completions of one prompt. ``p_chosen`` is the probability that ``chosen`` is the better one."""
+
+    prompt: Conversation
+    chosen: Conversation
+    rejected: Conversation
+    p_chosen: float = 1.0
+    margin: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """K completions of one prompt; rank 1 is the best, equal ranks are ties."""
+
+    prompt: Conversation
+    completions: tuple[Conversation, ...]
+    ranks: tuple[int, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Completions of one prompt that nobody has judged yet: what ``generate`` writes and ``label`` reads."""
+
+    prompt: Conversation
+    completions: tuple[str, ...]
+    finished: tuple[bool, ...]  # whether each ended by itself
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+Record = Prompt | Demonstration | Preference | Ranking | Answers
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How completions are drawn. ``temperature`` 0 is greedy; top_k 0, top_p 1 and min_p 0 leave every token in."""
+
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Tokens that a Sampler drew, the end token included where one was drawn.
+
+    ``logprobs`` are untruncated and at the sampling temperature, in nats, one per token.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finished: bool  # an end token was drawn; otherwise the length ran out
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion as reward sources and judges see it: text, and tokens where they are known."""
+
+    prompt: Conversation
+    completion: str
+    completion_ids: tuple[int, ...] = ()
+    finished: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A reward, or the reason why there is none."""
+
+    value: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's probability that the first of two is better, or the reason why there is none."""
+
+    p_first: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A chat model's answer, or the reason why there is none."""
+
+    text: str | None
+    error: str | None = None
+
+
+def content_hash(value: object) -> str:
+    """A short stable name for a JSON-able value: the first 16 hex digits of the SHA-256 of its canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=vars_of)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def vars_of(value: object) -> dict[str, Any]:
+    """The fields of a slotted record, for JSON."""
+    return {name: getattr(value, name) for name in getattr(value, "__dataclass_fields__", {})}
+
+
+def plain_conversation(turns: Conversation, role: Role = "user") -> str | list[dict[str, str]]:
+    """A conversation as files hold it: a string for one turn of the role that strings stand for, messages otherwise."""
+    if len(turns) == 1 and turns[0].role == role:
+        return turns[0].content
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """A record as a row of a JSONL file, in the public layout that every stage reads back."""
+    row: dict[str, Any] = dict(record.extra)
+    if isinstance(record, Demonstration) and not record.prompt and len(record.completion) == 1:
+        return row | {"text": record.completion[0].content}
+    row["prompt"] = plain_conversation(record.prompt)
+    if isinstance(record, Demonstration):
+        row["completion"] = plain_conversation(record.completion, "assistant")
+    elif isinstance(record, Answers):
+        row |= {"responses": list(record.completions), "finished": list(record.finished)}
+    elif isinstance(record, Ranking):
+        row["responses"] = [plain_conversation(c, "assistant") for c in record.completions]
+        row["ranks"] = list(record.ranks)
+    elif isinstance(record, Preference):
+        row["chosen"] = plain_conversation(record.chosen, "assistant")
+        row["rejected"] = plain_conversation(record.rejected, "assistant")
+        row |= {} if record.p_chosen == 1.0 else {"p_chosen": record.p_chosen}
+        row |= {} if record.margin == 0.0 else {"margin": record.margin}
+    return row

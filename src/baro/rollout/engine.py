@@ -1,0 +1,360 @@
+"""Sampling from the live policy: continuous batching in slots, every prompt computed once per group.
+
+    queue ─ admit: prefill new prompts ─▶ slots 0..n-1 ─ step: one token each ─▶ retire: the last slots fill the holes
+
+The model is the one that is being trained: no copy of the weights, no other implementation of the architecture. What
+is sampled depends on (prompt, key, sample index) alone, up to the rounding of logits, never on slots or neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from baro.errors import ConfigError, GuardStop
+from baro.models.attention import SlotCache, decoding, refusal
+from baro.records import Completion, SamplingParams
+from baro.rollout.sampling import draw
+
+if TYPE_CHECKING:
+    from baro.models.forward import ScoredModel
+
+REFILL_FRACTION = 0.25  # of the slots must be free before new prompts are computed: small prefills waste time
+PREFILL_TOKENS = 8192  # columns of one prefill forward, padding included
+PREFILL_WASTE = 0.2  # of those may be padding
+
+Progress = Callable[[int, int], None]
+
+
+class Engine:
+    """A Sampler on a live model.
+
+    end_ids: a sequence is finished when it draws one of them. slots: how many sequences run at once.
+    on_progress: called with (finished sequences, all sequences) whenever some finish.
+    """
+
+    def __init__(
+        self,
+        model: ScoredModel,
+        *,
+        end_ids: frozenset[int],
+        slots: int = 64,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.model, self.end_ids, self.slots, self.on_progress = model, end_ids, slots, on_progress
+        self._checked = False
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]
+    ) -> list[list[Completion]]:
+        """Draw ``n`` completions of every prompt: result[prompt][sample].
+
+        Token t of sample s of a prompt with key k uses the t-th number of the stream Philox(k, s), so 0 ≤ k < 2^64.
+        Raises ConfigError for an empty prompt, for sequences beyond the model's positions and for an architecture
+        that the slots cannot decode; GuardStop where the model's logits are NaN.
+        """
+        assert len(keys) == len(prompts), "one key per prompt"
+        _refuse(self.model.model.config.get_text_config(), prompts, params)
+        if not len(prompts) or n < 1:
+            return [[] for _ in prompts]
+        with torch.no_grad(), _evaluating(self.model.model):
+            if not self._checked:
+                check_decoding(self.model)
+                self._checked = True
+            run = Run(self.model, prompts, n, params, keys, end_ids=self.end_ids, slots=self.slots)
+            with decoding(self.model.model, run.cache):
+                for done in run.steps():
+                    if self.on_progress is not None:
+                        self.on_progress(done, run.total)
+        return run.completions()
+
+
+class Slots(NamedTuple):
+    """What each slot knows on the device, views of one tensor [4, slots]; only the first ``running`` are in use."""
+
+    sequence: Int[Tensor, "S"]  # which of the n × prompts sequences
+    drawn: Int[Tensor, "S"]  # how many tokens it has drawn
+    token: Int[Tensor, "S"]  # the last of them
+    position: Int[Tensor, "S"]  # where that token goes
+
+
+class Run:
+    """One call of ``generate``. Sequence q is sample q % n of prompt q // n.
+
+    The host keeps, per slot, numbers that change only when slots do, and reads one flag per slot and step from the
+    device; everything per token stays in tensors.
+    """
+
+    def __init__(
+        self,
+        model: ScoredModel,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        keys: Sequence[int],
+        *,
+        end_ids: frozenset[int],
+        slots: int,
+    ) -> None:
+        self.model, self.prompts, self.n, self.params = model, prompts, n, params
+        self.total = n * len(prompts)
+        self.capacity = min(slots, self.total)
+        self.device = model.model.get_input_embeddings().weight.device
+        # Long prompts first: neighbours in the queue are of similar length, and the last to start are the cheapest.
+        order = sorted(range(len(prompts)), key=lambda p: -len(prompts[p]))
+        self.queue = deque(p * n + s for p in order for s in range(n))
+        self.uniforms = self._tensor(uniform_table(keys, n, params.max_new_tokens), torch.float64)
+        self.tokens = torch.zeros(self.total, params.max_new_tokens, dtype=torch.long, device=self.device)
+        self.logprobs = torch.zeros(self.total, params.max_new_tokens, dtype=torch.float64, device=self.device)
+        self.lengths = [0] * self.total
+        self.ends = self._tensor(sorted(end_ids), torch.long)
+        self.end_ids = end_ids
+        # One row more than there are slots: it holds the prompt of a group that was not admitted whole.
+        longest = max(len(prompt) for prompt in prompts) + params.max_new_tokens
+        self.cache = SlotCache(self.capacity + 1, longest, dtype=model.model.dtype, device=self.device)
+        self.held: tuple[int, Float[Tensor, "1 V"]] | None = None
+        self.table = torch.zeros(4, self.capacity, dtype=torch.long, device=self.device)
+        self.slots = Slots(*self.table)
+        self.running = 0
+        self.finished = 0
+        self.clock = 0  # decoding steps so far
+        self.sequence: list[int] = []  # per running slot
+        self.admitted: list[int] = []  # the clock when it was
+        self.reach = 0  # the largest prompt length - admitted of the running slots: with the clock, their longest
+
+    def steps(self) -> Iterator[int]:
+        """Run until every sequence is done; yields how many are, each time that some are added."""
+        while self.queue or self.running:
+            before = self.finished
+            free = self.capacity - self.running
+            if self.queue and (not self.running or free >= max(1, REFILL_FRACTION * self.capacity)):
+                self._admit(min(free, len(self.queue)))
+            else:
+                self._step()
+            if self.finished > before:
+                yield self.finished
+
+    def completions(self) -> list[list[Completion]]:
+        """The result; to be called when all steps have been taken."""
+        found = []
+        for ids, logprobs, length in zip(self.tokens.tolist(), self.logprobs.tolist(), self.lengths, strict=True):
+            found.append(Completion(tuple(ids[:length]), tuple(logprobs[:length]), ids[length - 1] in self.end_ids))
+        return [found[start : start + self.n] for start in range(0, self.total, self.n)]
+
+    def _admit(self, count: int) -> None:
+        """Give ``count`` free slots to the head of the queue: prefill the prompts, draw the first tokens."""
+        start = self.running
+        sequences = [self.queue.popleft() for _ in range(count)]
+        self.sequence += sequences
+        self.admitted += [self.clock] * count
+        self.running += count
+        lengths = [len(self.prompts[q // self.n]) for q in sequences]
+        self.table[:, start : self.running] = self._tensor([sequences, [0] * count, [0] * count, lengths], torch.long)
+        logits = []
+        for bucket in self._buckets(sequences):
+            logits.append(self._place(bucket, start))
+            start += len(bucket)
+        self._hold(logits[-1])
+        self._measure()
+        self._draw(torch.cat(logits), self.running - count)
+
+    def _buckets(self, sequences: list[int]) -> Iterator[list[int]]:
+        """Cut the sequences, in their order, into prefills of prompts of similar length; the held prompt alone."""
+        bucket: list[int] = []
+        prompts: list[int] = []
+        for q in sequences:
+            prompt = q // self.n
+            if prompts and prompt != prompts[-1] and not self._fits([*prompts, prompt]):
+                yield bucket
+                bucket, prompts = [], []
+            bucket.append(q)
+            if not prompts or prompt != prompts[-1]:
+                prompts.append(prompt)
+        yield bucket
+
+    def _fits(self, prompts: list[int]) -> bool:
+        if self.held is not None and self.held[0] == prompts[0]:
+            return False
+        lengths = [len(self.prompts[p]) for p in prompts]
+        columns = len(lengths) * max(lengths)
+        return columns <= PREFILL_TOKENS and columns - sum(lengths) <= PREFILL_WASTE * columns
+
+    def _place(self, bucket: list[int], start: int) -> Float[Tensor, "m V"]:
+        """Fill the slots from ``start`` with the prompts of ``bucket``; logits of each slot's first token."""
+        owners = [q // self.n for q in bucket]
+        if self.held is not None and self.held[0] == owners[0]:
+            target = torch.arange(start, start + len(bucket), device=self.device)
+            source = torch.full_like(target, self.capacity)
+            self.cache.copy(source, target, len(self.prompts[owners[0]]))
+            return self.held[1].expand(len(bucket), -1)
+        unique = list(dict.fromkeys(owners))
+        where = {prompt: row for row, prompt in enumerate(unique)}
+        source = self._tensor([where[p] for p in owners], torch.long)
+        lengths = self._tensor([len(self.prompts[p]) for p in owners], torch.long)
+        self.cache.begin_prefill(slice(start, start + len(bucket)), source, lengths)
+        return prefill(self.model, [self.prompts[p] for p in unique], self.device)[source]
+
+    def _hold(self, logits: Float[Tensor, "m V"]) -> None:
+        """Keep the last admitted prompt if siblings still wait, so that it is not computed again."""
+        prompt = self.sequence[-1] // self.n
+        if not self.queue or self.queue[0] // self.n != prompt:
+            self.held = None
+        elif self.held is None or self.held[0] != prompt:
+            source = torch.tensor([self.running - 1], device=self.device)
+            self.cache.copy(source, torch.full_like(source, self.capacity), len(self.prompts[prompt]))
+            self.held = prompt, logits[-1:].clone()
+
+    def _step(self) -> None:
+        """Feed every slot's last token and draw its next one."""
+        n = self.running
+        self.clock += 1
+        positions = self.slots.position[:n]
+        self.cache.begin_decode(positions, self.reach + self.clock)
+        logits = decode(self.model, self.slots.token[:n], positions, self.cache.mask[:n])
+        positions += 1
+        self._draw(logits, 0)
+
+    def _measure(self) -> None:
+        """How far the longest running sequence reaches; it grows by one a step until slots change."""
+        lengths = (len(self.prompts[q // self.n]) - t for q, t in zip(self.sequence, self.admitted, strict=True))
+        self.reach = max(lengths, default=0)
+
+    def _draw(self, logits: Float[Tensor, "m V"], start: int) -> None:
+        """Draw a token in each slot from ``start`` on, record it, and retire the slots that are done."""
+        here = slice(start, self.running)
+        sequence, drawn = self.slots.sequence[here], self.slots.drawn[here]
+        tokens, logprobs = draw(logits, self.uniforms[sequence, drawn], self.params)
+        self.tokens[sequence, drawn] = tokens
+        self.logprobs[sequence, drawn] = logprobs.double()
+        self.slots.token[here] = tokens
+        drawn += 1
+        done = (drawn == self.params.max_new_tokens) | (tokens[:, None] == self.ends).any(-1)
+        flags = (done + 2 * logprobs.isnan()).tolist()
+        if any(flags):
+            self._retire(flags, start)
+
+    def _retire(self, flags: list[int], start: int) -> None:
+        """Take finished sequences out; running slots from the end fill their places, so that 0..n-1 stay in use."""
+        if max(flags) > 1:
+            prompt, sample = divmod(self.sequence[start + flags.index(max(flags))], self.n)
+            raise GuardStop(f"the policy's logits are not finite while sampling completion {sample} of prompt {prompt}")
+        holes = [start + i for i, flag in enumerate(flags) if flag]
+        for slot in holes:
+            self.lengths[self.sequence[slot]] = self.clock - self.admitted[slot] + 1
+        self.finished += len(holes)
+        left = self.running - len(holes)
+        staying = sorted(set(range(left, self.running)) - set(holes))
+        filled = [slot for slot in holes if slot < left]
+        for source, target in zip(staying, filled, strict=True):
+            self.sequence[target], self.admitted[target] = self.sequence[source], self.admitted[source]
+        if staying:
+            source, target = self._tensor(staying, torch.long), self._tensor(filled, torch.long)
+            self.table[:, target] = self.table[:, source]
+            self.cache.copy(source, target, self.reach + self.clock)
+        del self.sequence[left:], self.admitted[left:]
+        self.running = left
+        self._measure()
+
+    def _tensor(self, values: object, dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=self.device)
+
+
+def uniform_table(keys: Sequence[int], n: int, count: int) -> np.ndarray:
+    """[len(keys) * n, count] numbers in [0, 1): row k * n + s is the stream Philox(key=(keys[k], s)).
+
+    Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": streams of different keys are independent.
+    """
+    table = np.empty((len(keys) * n, count))
+    for row in range(len(table)):
+        key = np.array([keys[row // n], row % n], dtype=np.uint64)
+        np.random.Generator(np.random.Philox(key=key)).random(out=table[row])
+    return table
+
+
+def prefill(model: ScoredModel, prompts: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "B V"]:
+    """Logits of the token after each prompt. Right-padded: under a causal mask what comes later is not seen."""
+    lengths = [len(prompt) for prompt in prompts]
+    width = max(lengths)
+    rows = [[*prompt, *[prompt[-1]] * (width - len(prompt))] for prompt in prompts]
+    ids = torch.tensor(rows, device=device)
+    positions = torch.arange(width, device=device)[None].expand_as(ids)
+    hidden = model.trunk(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # [B, T, H]
+    last = torch.tensor(lengths, device=device) - 1
+    return model.logits(hidden[torch.arange(len(rows), device=device), last])
+
+
+def decode(
+    model: ScoredModel, tokens: Int[Tensor, "n"], positions: Int[Tensor, "n"], mask: Tensor
+) -> Float[Tensor, "n V"]:
+    """Logits after one more token per slot; the attention finds the rest in the slots.
+
+    A 4-D mask is passed on as it is: transformers then spends no time on making one.
+    """
+    hidden = model.trunk(
+        input_ids=tokens[:, None], position_ids=positions[:, None], attention_mask=mask, use_cache=False
+    ).last_hidden_state  # [n, 1, H]
+    return model.logits(hidden[:, 0])
+
+
+def check_decoding(model: ScoredModel) -> None:
+    """Decode a few made-up tokens in a slot and compare with the plain forward of the model.
+
+    An architecture whose attention, positions or head are not what we think is refused here, not sampled from wrongly.
+    """
+    device = model.model.get_input_embeddings().weight.device
+    vocabulary = model.model.config.get_text_config().vocab_size
+    ids = [(7 * i + 1) % vocabulary for i in range(6)]
+    expected = model.model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0, 2:].float()
+    cache = SlotCache(1, len(ids), dtype=model.model.dtype, device=device)
+    with decoding(model.model, cache):
+        zero, three = torch.tensor([0], device=device), torch.tensor([3], device=device)
+        cache.begin_prefill(slice(0, 1), zero, three)
+        found = [prefill(model, [ids[:3]], device)]
+        for i in range(3, len(ids)):
+            position = torch.tensor([i], device=device)
+            cache.begin_decode(position, i + 1)
+            found.append(decode(model, torch.tensor([ids[i]], device=device), position, cache.mask))
+    allowed = 1e-3 if model.model.dtype in (torch.float32, torch.float64) else 5e-2
+    difference = (torch.cat(found).float() - expected).abs().max() / (expected.max() - expected.min())
+    if difference > allowed:
+        raise ConfigError(
+            f"{type(model.model).__name__}: decoding in slots differs from the model's own forward by {difference:.2g} "
+            "of the range of its logits; Baro cannot sample from this architecture"
+        )
+
+
+def _refuse(config: object, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
+    """Everything that can be said before the model is touched."""
+    reason = refusal(config)
+    if reason is not None:
+        raise ConfigError(f"Baro cannot sample from {getattr(config, 'model_type', 'this model')} yet: {reason}")
+    if params.max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens is {params.max_new_tokens}; at least one token must be drawn")
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ConfigError(f"prompt {index} has no tokens; the model needs at least one (a BOS token, for instance)")
+        if positions and len(prompt) + params.max_new_tokens > positions:
+            raise ConfigError(
+                f"prompt {index} has {len(prompt)} tokens; with max_new_tokens {params.max_new_tokens} that is more "
+                f"than the model's {positions} positions: shorten the prompts or lower max_new_tokens"
+            )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode; afterwards each in the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

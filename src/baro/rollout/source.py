@@ -1,0 +1,227 @@
+"""Sample, score, prepare, then several epochs of minibatches: the BatchSource of every online method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from baro.batch import Branch, GroupBatch, Sample, pack_samples, unpack_samples
+from baro.checkpoints import read_state, write_state
+from baro.collate import collate
+from baro.config import RolloutConfig
+from baro.errors import RewardError
+from baro.protocols import LocalWorld, Metrics, Next, Prepare, RewardSource, Sampler, State, World
+from baro.records import Completion, Prompt, Rollout, SamplingParams
+from baro.runs import fault_point
+
+
+@dataclass(frozen=True)
+class WeightedReward:
+    """One term of the reward; its unweighted value is kept as ``score/<name>``."""
+
+    source: RewardSource
+    weight: float = 1.0
+
+
+class OnPolicySource:
+    """Draws rollouts from the current policy and cuts them into minibatches.
+
+    One rollout takes ``config.prompts`` prompts over all ranks, ``config.completions`` completions each, and lasts
+    ``config.epochs`` x ``config.minibatches`` optimiser steps. Prompts come in an order that is a function of
+    (seed, pass); the random stream of each completion is one of (seed, rollout, position, sample). A completion whose
+    score failed is taken out; above ``config.max_error_fraction`` the run stops.
+
+    ``store`` is a file that receives each finished rollout before its first update, so that a run killed during the
+    updates finds it again. ``early_stop`` looks at a step's metrics and may give up the rest of the rollout.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_samples: Sequence[Sample],
+        *,
+        sampler: Sampler,
+        decode: Callable[[Sequence[int]], str],
+        rewards: Sequence[WeightedReward],
+        prepare: Prepare,
+        sampling: SamplingParams,
+        config: RolloutConfig,
+        rollouts: int,
+        seed: int,
+        micro_batch_tokens: int,
+        hidden_size: int,
+        world: World | None = None,
+        store: Path | None = None,
+        early_stop: Callable[[Metrics], bool] = lambda metrics: False,
+        on_rollout: Callable[[int, list[Rollout], list[Sample]], None] = lambda number, rollouts, samples: None,
+        term: str = "rollout",
+    ) -> None:
+        self.prompts, self.prompt_samples = list(prompts), list(prompt_samples)
+        self.sampler, self.decode, self.rewards, self.prepare = sampler, decode, list(rewards), prepare
+        self.sampling, self.config, self.rollouts, self.seed = sampling, config, rollouts, seed
+        self.micro_batch_tokens, self.hidden_size = micro_batch_tokens, hidden_size
+        self.world: World = world or LocalWorld()
+        self.store, self.early_stop, self.on_rollout, self.term = store, early_stop, on_rollout, term
+        self.rollout = self.update = 0  # the rollout in hand, and how many of its updates are committed
+        self.samples: list[Sample] | None = None  # this rank's share of it, prepared
+
+    def __len__(self) -> int:
+        return self.rollouts * self.updates
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps of one rollout."""
+        return self.config.epochs * self.config.minibatches
+
+    def __iter__(self) -> Iterator[list[GroupBatch]]:
+        while self.rollout < self.rollouts:
+            if self.samples is None:
+                self.samples = self._stored() or self._draw()
+            yield collate(
+                self._minibatch(self.samples),
+                micro_batch_tokens=self.micro_batch_tokens,
+                hidden_size=self.hidden_size,
+                atom=self.prepare.atom,
+                term=self.term,
+            )
+
+    def advance(self, metrics: Metrics) -> Next:
+        self.update += 1
+        stopped = self.early_stop(metrics)
+        if stopped or self.update == self.updates:
+            self.rollout, self.update, self.samples = self.rollout + 1, 0, None
+        if self.rollout == self.rollouts:
+            return Next.STOP
+        return Next.NEXT_ROLLOUT if stopped else Next.CONTINUE
+
+    def state_dict(self) -> State:
+        return {
+            "rollout": self.rollout,
+            "update": self.update,
+            "samples": {} if self.samples is None else pack_samples(self.samples),
+            "prepare": self.prepare.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.rollout, self.update = state["rollout"], state["update"]
+        self.samples = unpack_samples(state["samples"]) if state["samples"] else None
+        self.prepare.load_state_dict(state["prepare"])
+
+    # ------------------------------------------------------------------------------------------------ one rollout
+
+    def _draw(self) -> list[Sample]:
+        positions = range(self.world.rank, self.config.prompts, self.world.size)
+        chosen = [self._prompt_at(position) for position in positions]
+        drawn = self.sampler.generate(
+            [self.prompt_samples[i].prompt_ids.tolist() for i in chosen],
+            self.config.completions,
+            self.sampling,
+            [stream_key(self.seed, self.rollout, position) for position in positions],
+        )
+        fault_point("after-sampling")
+        samples, rollouts = self._score(chosen, drawn)
+        samples = self.prepare(samples, self.world)
+        self.on_rollout(self.rollout, rollouts, samples)
+        if self.store is not None:
+            state = {"samples": pack_samples(samples), "prepare": self.prepare.state_dict(), "rollout": self.rollout}
+            write_state(self.store, state)
+        return samples
+
+    def _stored(self) -> list[Sample] | None:
+        """The rollout in hand as a killed process left it, if it got that far."""
+        if self.store is None or not self.store.exists():
+            return None
+        state = read_state(self.store)
+        if state["rollout"] != self.rollout:
+            return None
+        self.prepare.load_state_dict(state["prepare"])
+        return unpack_samples(state["samples"])
+
+    def _prompt_at(self, position: int) -> int:
+        """The index of the prompt at a position of the rollout in hand; each pass has its own permutation."""
+        passed, place = divmod(self.rollout * self.config.prompts + position, len(self.prompts))
+        return int(permutation(len(self.prompts), self.seed, passed)[place])
+
+    def _score(self, chosen: list[int], drawn: list[list[Completion]]) -> tuple[list[Sample], list[Rollout]]:
+        flat = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
+        rollouts = [self._rollout(i, completion) for i, completion in flat]
+        scores = {w.source.name: w.source.score(rollouts) for w in self.rewards}
+        errors = [next((s[k].error for s in scores.values() if s[k].error is not None), None) for k in range(len(flat))]
+        self._check_errors(errors)
+        samples, k = [], 0
+        for i, group in zip(chosen, drawn, strict=True):
+            kept = []
+            for completion in group:
+                if errors[k] is None:
+                    values = {name: float(found[k].value) for name, found in scores.items()}
+                    kept.append(self._branch(completion, values))
+                k += 1
+            samples.append(self.prompt_samples[i].with_completions(kept))
+        return samples, rollouts
+
+    def _rollout(self, i: int, completion: Completion) -> Rollout:
+        prompt = self.prompts[i]
+        return Rollout(
+            prompt.prompt, self.decode(completion.ids), completion.ids, completion.finished, dict(prompt.extra)
+        )
+
+    def _branch(self, completion: Completion, scores: dict[str, float]) -> Branch:
+        ids = torch.tensor(completion.ids, dtype=torch.long)
+        total = sum(w.weight * scores[w.source.name] for w in self.rewards)
+        return Branch(
+            ids=ids,
+            scored=torch.ones(len(ids), dtype=torch.bool),
+            last=len(ids) - 1,
+            token_fields={"old_logprobs": torch.tensor(completion.logprobs)},
+            fields={
+                "score": total,
+                "finished": float(completion.finished),
+                "rollout": float(self.rollout),
+                **{f"score/{name}": value for name, value in scores.items()},
+            },
+        )
+
+    def _check_errors(self, errors: list[str | None]) -> None:
+        failed = [error for error in errors if error is not None]
+        counts = self.world.sum({"failed": len(failed), "all": len(errors)})
+        if counts["failed"] > self.config.max_error_fraction * counts["all"]:
+            first = failed[0] if failed else "on another rank"
+            raise RewardError(
+                f"rollout {self.rollout}: {counts['failed']:.0f} of {counts['all']:.0f} scores failed, more than "
+                f"rollout.max_error_fraction={self.config.max_error_fraction} allows; the first: {first}"
+            )
+
+    def _minibatch(self, samples: list[Sample]) -> list[Sample]:
+        """This rank's share of the next minibatch; the cut is one of global positions, the same for any world."""
+        epoch, number = divmod(self.update, self.config.minibatches)
+        per_prompt = self.config.completions if self.prepare.atom == "completion" else 1
+        count = self.config.prompts * per_prompt
+        order = permutation(count, self.seed, self.rollout * self.config.epochs + epoch, stream=1)
+        chosen: dict[int, list[int]] = {}
+        for place in np.array_split(order, self.config.minibatches)[number].tolist():
+            position, k = divmod(place, per_prompt)
+            if position % self.world.size == self.world.rank:
+                chosen.setdefault(position // self.world.size, []).append(k)
+        if self.prepare.atom == "group":
+            return [samples[i] for i in sorted(chosen)]
+        return [_only(samples[i], sorted(ks)) for i, ks in sorted(chosen.items())]
+
+
+def _only(sample: Sample, completions: list[int]) -> Sample:
+    """A sample with some of its completions; a completion whose score failed is not there to be chosen."""
+    return sample.with_completions([sample.completions[k] for k in completions if k < len(sample.completions)])
+
+
+def permutation(count: int, seed: int, number: int, *, stream: int = 0) -> np.ndarray:
+    """The order of ``count`` things in pass ``number``: a function of its arguments alone."""
+    return np.random.Generator(np.random.Philox(key=stream_key(seed, number, stream))).permutation(count)
+
+
+def stream_key(*parts: int) -> int:
+    """A 64-bit key for a random stream, from integers that name it."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")

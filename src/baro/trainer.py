@@ -1,0 +1,356 @@
+"""The only optimiser loop. It knows sources and objectives, and no algorithm."""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from baro.batch import GroupBatch
+from baro.checkpoints import load_checkpoint, save_checkpoint
+from baro.collate import empty_batch
+from baro.config import TrainerConfig
+from baro.errors import GuardStop
+from baro.protocols import BatchSource, LocalWorld, LossOutput, Next, Objective, State, World
+from baro.runs import RunDir
+
+
+class MetricSums:
+    """Sums and weights of metrics over the micro-batches and ranks of one step."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+
+    def add(self, output: LossOutput) -> None:
+        for name, (amount, weight) in output.metrics.items():
+            self.sums[f"{name}:sum"] = self.sums.get(f"{name}:sum", 0.0) + float(amount)
+            self.sums[f"{name}:weight"] = self.sums.get(f"{name}:weight", 0.0) + float(weight)
+        self.sums["loss:sum"] = self.sums.get("loss:sum", 0.0) + float(output.loss.detach())
+
+    def over(self, world: World) -> dict[str, float]:
+        """The means over all ranks; a metric that nothing weighed in is left out."""
+        sums = world.sum(self.sums)
+        means = {"loss": sums.pop("loss:sum", 0.0)}
+        for name in (key.removesuffix(":sum") for key in sums if key.endswith(":sum")):
+            if sums[f"{name}:weight"] > 0:
+                means[name] = sums[f"{name}:sum"] / sums[f"{name}:weight"]
+        return means
+
+
+class Trainer:
+    """Takes optimiser steps: totals, backward, clip, step, log, held-out loss, checkpoint, resume.
+
+    Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. ``held_out`` is a list
+    of micro-batches on which the objective's losses are averaged now and then.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        source: BatchSource,
+        config: TrainerConfig,
+        *,
+        run: RunDir | None = None,
+        held_out: Sequence[GroupBatch] = (),
+        world: World | None = None,
+    ) -> None:
+        self.objective, self.source, self.config, self.run = objective, source, config, run
+        self.held_out = list(held_out)
+        self.world: World = world or LocalWorld()
+        for module in objective.modules().values():
+            self.world.shard(module)
+        self.optimizer = _optimizer(objective, config)
+        self.step = 0
+        self.best: State | None = None  # {"step", "loss", "modules"} of the least held-out loss so far
+        self._coverage_checked = False
+        self._terminated = False
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def fit(self, *, until: int | None = None) -> None:
+        """Train to the end of the source, or to step ``until``. Raises GuardStop before a bad update is made."""
+        if self.run is not None:
+            self._resume(self.run)
+        if self.step == 0:
+            self._evaluate()
+        with _progress(self.run, len(self.source), self.step) as advance, self._save_on_sigterm():
+            for micro_batches in self.source:
+                started = time.perf_counter()
+                metrics = self._train_step(micro_batches)
+                following = self.source.advance(metrics)
+                self.step += 1
+                seconds = time.perf_counter() - started
+                last = following is Next.STOP or self.step >= len(self.source)
+                metrics |= self._evaluate(due=last)
+                self._log(metrics | _performance(micro_batches, seconds))
+                if last or self._terminated or _due(self.step, self.config.checkpoint_every):
+                    self._checkpoint()
+                advance(self.step, metrics)
+                if self._terminated:
+                    raise SystemExit(128 + signal.SIGTERM)
+                if following is Next.STOP or self.step == until:
+                    break
+        if self.config.keep == "best" and self.best is not None and (until is None or self.step >= len(self.source)):
+            self._load_modules(self.best["modules"])
+
+    def _train_step(self, micro_batches: list[GroupBatch]) -> dict[str, float]:
+        torch.manual_seed(hash((self.config.seed, self.step, self.world.rank)) % 2**63)
+        for module in self.objective.modules().values():
+            module.train()
+        micro_batches, totals = self._align(micro_batches)
+        sums = MetricSums()
+        for batch in micro_batches:
+            for output in self.objective.losses(batch, totals[batch.term]):
+                output.loss.backward()
+                sums.add(output)
+        metrics = sums.over(self.world)
+        if not any(units.get("completions") for units in totals.values()):
+            return metrics | {"skipped_step": 1.0}
+        self._check_coverage()
+        metrics["grad_norm"] = self._update(metrics["loss"])
+        return metrics | {"learning_rate": self._learning_rate()}
+
+    def _align(self, micro_batches: list[GroupBatch]) -> tuple[list[GroupBatch], dict[str, dict[str, float]]]:
+        """Give every rank equally many micro-batches of each term, and sum every term's units over all of them."""
+        sums = self.world.sum(
+            {
+                f"{batch.term}\n{unit}": sum(b.units.get(unit, 0.0) for b in micro_batches if b.term == batch.term)
+                for batch in micro_batches
+                for unit in batch.units
+            }
+        )
+        totals: dict[str, dict[str, float]] = {}
+        for name, amount in sorted(sums.items()):
+            term, unit = name.split("\n")
+            totals.setdefault(term, {})[unit] = amount
+        aligned = []
+        for term in totals:
+            mine = [batch for batch in micro_batches if batch.term == term]
+            aligned += mine + [empty_batch(term)] * (int(self.world.max(len(mine))) - len(mine))
+        return aligned, totals
+
+    def _update(self, loss: float) -> float:
+        """Clip and step; returns the gradient norm before clipping."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            raise GuardStop(
+                f"step {self.step + 1}: the loss is {loss} and the gradient norm {norm}; no update was made. "
+                "Lower the learning rate, or look at the last rows of metrics.jsonl"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * schedule_factor(self.config, self.step, len(self.source))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _check_coverage(self) -> None:
+        """At the first step every trainable tensor must have a gradient and no frozen one."""
+        if self._coverage_checked:
+            return
+        self._coverage_checked = True
+        for role, module in self.objective.modules().items():
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    raise GuardStop(f"{role}: {name} is to be trained but received no gradient; freeze it or use it")
+                if not parameter.requires_grad and parameter.grad is not None:
+                    raise GuardStop(f"{role}: {name} is frozen but received a gradient")
+
+    # ------------------------------------------------------------------------------------------------ held-out loss
+
+    def _evaluate(self, *, due: bool = False) -> dict[str, float]:
+        """The held-out loss and metrics, named eval/..., when it is time for them."""
+        every = self.config.evaluate_every or max(1, len(self.source) // 10)
+        if not self.held_out or not (due or self.step % every == 0):
+            return {}
+        metrics = {f"eval/{name}": value for name, value in evaluate(self.objective, self.held_out, self.world).items()}
+        if self.config.keep == "best" and (self.best is None or metrics["eval/loss"] < self.best["loss"]):
+            self.best = {"step": self.step, "loss": metrics["eval/loss"], "modules": self._module_states()}
+        if self.step == 0:
+            self._log(metrics)
+        return metrics
+
+    # ------------------------------------------------------------------------------------------------ state
+
+    def state_dict(self) -> State:
+        """Everything that the next step depends on."""
+        return {
+            "step": self.step,
+            "modules": self._module_states(),
+            "optimizer": _named_optimizer_state(self.optimizer, self.objective),
+            "source": self.source.state_dict(),
+            "best": self.best or {},
+            "coverage_checked": self._coverage_checked,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue as if never stopped."""
+        self.step, self._coverage_checked = state["step"], state["coverage_checked"]
+        self.best = state["best"] or None
+        self._load_modules(state["modules"])
+        _load_named_optimizer_state(self.optimizer, self.objective, state["optimizer"])
+        self.source.load_state_dict(state["source"])
+
+    def _module_states(self) -> State:
+        return {
+            name: {key: tensor.clone() for key, tensor in _state_of(module, self.world).items()}
+            for name, module in self.objective.modules().items()
+        }
+
+    def _load_modules(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for name, module in self.objective.modules().items():
+            own = dict(module.named_parameters()) | dict(module.named_buffers())
+            with torch.no_grad():
+                for key, tensor in states[name].items():
+                    own[key].copy_(tensor)
+
+    def _resume(self, run: RunDir) -> None:
+        found = load_checkpoint(run)
+        offsets = {"metrics": 0, "samples": 0}
+        if found is not None:
+            _, state = found
+            self.load_state_dict(state)
+            offsets = state["offsets"]
+        run.metrics.truncate(offsets["metrics"])
+        run.samples.truncate(offsets["samples"])
+
+    def _checkpoint(self) -> None:
+        if self.run is None:
+            return
+        offsets = {"metrics": self.run.metrics.offset, "samples": self.run.samples.offset}
+        save_checkpoint(self.run, self.step, {**self.state_dict(), "offsets": offsets})
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        if self.run is not None and self.world.rank == 0:
+            self.run.metrics.append({"step": self.step, **metrics})
+
+    @contextmanager
+    def _save_on_sigterm(self) -> Iterator[None]:
+        """SIGTERM lets the step in hand finish, saves, and exits with 143."""
+        if self.run is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def remember(*_: object) -> None:
+            self._terminated = True
+
+        previous = signal.signal(signal.SIGTERM, remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+@torch.no_grad()
+def evaluate(objective: Objective, batches: Sequence[GroupBatch], world: World) -> dict[str, float]:
+    """The objective's loss and metrics over given micro-batches, without gradient and in eval mode."""
+    modules = list(objective.modules().values())
+    training = [module.training for module in modules]
+    units: dict[str, dict[str, float]] = {}
+    for batch in batches:
+        for unit, amount in batch.units.items():
+            of_term = units.setdefault(batch.term, {})
+            of_term[unit] = of_term.get(unit, 0.0) + amount
+    totals = {term: world.sum(of_term) for term, of_term in units.items()}
+    sums = MetricSums()
+    for module in modules:
+        module.eval()
+    for batch in batches:
+        for output in objective.losses(batch, totals[batch.term]):
+            sums.add(output)
+    for module, was in zip(modules, training, strict=True):
+        module.train(was)
+    return sums.over(world)
+
+
+def schedule_factor(config: TrainerConfig, step: int, total: int) -> float:
+    """What the learning rate is multiplied with at ``step`` (from 0): linear warm-up, then constant, linear or cosine."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
+    if config.schedule == "linear":
+        return 1.0 - done
+    if config.schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+    return 1.0
+
+
+def _optimizer(objective: Objective, config: TrainerConfig) -> torch.optim.AdamW:
+    groups = [dict(group) for group in objective.parameter_groups()]
+    for group in groups:
+        group["base_lr"] = group["lr"] = group.pop("learning_rate", None) or config.learning_rate
+        group["params"] = list(group["params"])
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+
+def _state_of(module: nn.Module, world: World) -> dict[str, Tensor]:
+    """Parameters and persistent buffers, shared tensors once, whole and on the CPU."""
+    whole = world.full_state(module)
+    once = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: whole[name] for name in once if name in whole}
+
+
+def _parameter_names(objective: Objective) -> dict[nn.Parameter, str]:
+    return {p: f"{role}.{name}" for role, m in objective.modules().items() for name, p in m.named_parameters()}
+
+
+def _named_optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective) -> State:
+    """Adam's state by parameter name: independent of group order, and without integer keys."""
+    names = _parameter_names(objective)
+    return {
+        names[parameter]: {key: value.clone() for key, value in state.items()}
+        for parameter, state in optimizer.state.items()
+    }
+
+
+def _load_named_optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective, state: State) -> None:
+    optimizer.state.clear()
+    for parameter, name in _parameter_names(objective).items():
+        if name in state:
+            optimizer.state[parameter] = {key: value.clone() for key, value in state[name].items()}
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _performance(micro_batches: Sequence[GroupBatch], seconds: float) -> dict[str, Any]:
+    return {
+        "perf/step_seconds": seconds,
+        "perf/tokens_per_second": sum(batch.real_tokens for batch in micro_batches) / seconds,
+        "perf/peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+@contextmanager
+def _progress(run: RunDir | None, total: int, done: int) -> Iterator[Any]:
+    """A bar with loss and time left on stderr; nothing for runs that write nothing."""
+    if run is None:
+        yield lambda step, metrics: None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(run.verb, total=total, completed=done, loss="–")
+        yield lambda step, metrics: bar.update(task, completed=step, loss=f"{metrics['loss']:.4f}")

@@ -1,0 +1,48 @@
+"""The whole suite: no network, shapes checked, a missing system package is one loud line (a failure under BARO_REQUIRE)."""
+
+import os
+import shutil
+import socket
+
+# before torch is imported: two cores, and no hub
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection but one to this machine fails at once."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        local = self.family == socket.AF_UNIX or (isinstance(address, tuple) and address[0] in ("127.0.0.1", "::1"))
+        if not local:
+            raise RuntimeError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Caches of one test never reach another."""
+    monkeypatch.setenv("BARO_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of Chromium, or a skip that says what to install."""
+    return system_package("chromium")
+
+
+def system_package(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        sentence = f"{program} is not installed: `make system-packages` installs what these tests want"
+        if os.environ.get("BARO_REQUIRE"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    return found

@@ -1,0 +1,314 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import functional as oracle
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from baro.functional.tokens import (
+    exact_kl,
+    kl_k1,
+    kl_k2,
+    kl_k3,
+    segment_mean,
+    segment_sum,
+    token_entropy,
+    token_logprobs,
+)
+
+FEW = settings(max_examples=30, deadline=None, derandomize=True)
+HEADS = {
+    "plain": {},
+    "temperature": {"temperature": 0.7},
+    "scale": {"logit_scale": 0.3},
+    "cap": {"soft_cap": 1.5},
+    "all": {"temperature": 1.3, "soft_cap": 2.0, "logit_scale": 0.8},
+}
+
+
+def head(rows=7, width=4, vocabulary=11, seed=0, dtype=torch.float64):
+    random = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows, width, generator=random, dtype=dtype)
+    weight = torch.randn(vocabulary, width, generator=random, dtype=dtype)
+    bias = torch.randn(vocabulary, generator=random, dtype=dtype)
+    return hidden, weight, bias, torch.randint(vocabulary, (rows,), generator=random)
+
+
+def relative(difference, reference):
+    return (difference.norm() / reference.norm().clamp(min=1e-300)).item()
+
+
+# Head of one hidden unit whose logits are ln 1, ln 2, ln 3: probabilities 1/6, 2/6, 3/6.
+ONE_TWO_THREE = torch.tensor([[0.0], [math.log(2)], [math.log(3)]])
+
+
+def test_logprobs_and_entropy_worked_by_hand():
+    hidden = torch.ones(3, 1)
+    logprobs = token_logprobs(hidden, ONE_TWO_THREE, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(logprobs, torch.tensor([-1.791759, -1.098612, -0.693147]), atol=1e-6, rtol=0)
+    # ln6/6 + ln3/3 + ln2/2
+    torch.testing.assert_close(token_entropy(hidden[:1], ONE_TWO_THREE), torch.tensor([1.011404]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"temperature": 0.5}, 9 / 14),  # logits doubled: 1, 4, 9
+        ({"temperature": 2.0}, math.sqrt(3) / (1 + math.sqrt(2) + math.sqrt(3))),
+        ({"logit_scale": 2.0}, 9 / 14),
+        ({"logit_scale": 2.0, "temperature": 2.0}, 3 / 6),
+        ({"bias": torch.tensor([math.log(3), 0.0, 0.0])}, 3 / 8),  # 3, 2, 3
+        ({"bias": torch.tensor([0.0, -math.inf, 0.0])}, 3 / 4),  # the second token is forbidden
+        ({"soft_cap": 1e-3}, 0.33344442),  # 0, .001, .001
+    ],
+)
+def test_each_option_of_the_head_by_hand(option, expected):
+    hidden = torch.ones(1, 1)
+    logprob = token_logprobs(hidden, ONE_TWO_THREE, torch.tensor([2]), **option)
+    assert logprob.exp().item() == pytest.approx(expected, abs=1e-6)
+    assert token_entropy(hidden, ONE_TWO_THREE, **option).isfinite().all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("chunk", [1, 3, 512])
+def test_logprobs_and_entropy_match_the_naive_oracle(name, chunk):
+    hidden, weight, bias, targets = head()
+    arrays = hidden.numpy(), weight.numpy()
+    expected = oracle.token_logprobs(*arrays, targets.numpy(), bias=bias.numpy(), **HEADS[name])
+    actual = token_logprobs(hidden, weight, targets, bias=bias, chunk=chunk, **HEADS[name])
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-12)
+    entropy = token_entropy(hidden, weight, bias=bias, chunk=chunk, **HEADS[name])
+    np.testing.assert_allclose(
+        entropy.numpy(), oracle.token_entropy(*arrays, bias=bias.numpy(), **HEADS[name]), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradcheck(name):
+    hidden, weight, bias, targets = head(rows=3, width=2, vocabulary=4)
+    inputs = [x.requires_grad_() for x in (hidden, weight, bias)]
+    assert torch.autograd.gradcheck(
+        lambda h, w, b: token_logprobs(h, w, targets, bias=b, chunk=2, **HEADS[name]), inputs
+    )
+
+
+@FEW
+@given(st.integers(0, 9), st.integers(1, 12), st.sampled_from(list(HEADS)), st.integers(0, 10**6))
+def test_chunks_change_neither_value_nor_gradient(rows, chunk, name, seed):
+    hidden, weight, bias, targets = head(rows=rows, seed=seed)
+    upstream = torch.randn(rows, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
+
+    def value_and_grads(function):
+        inputs = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        value = function(*inputs)
+        return value, torch.autograd.grad(value @ upstream, inputs)
+
+    def plain(h, w, b):
+        options = {"temperature": 1.0, "soft_cap": None, "logit_scale": 1.0} | HEADS[name]
+        z = (h @ w.T + b) * options["logit_scale"]
+        z = z if options["soft_cap"] is None else options["soft_cap"] * torch.tanh(z / options["soft_cap"])
+        return (z / options["temperature"]).log_softmax(-1)[torch.arange(rows), targets]
+
+    value, grads = value_and_grads(lambda h, w, b: token_logprobs(h, w, targets, bias=b, chunk=chunk, **HEADS[name]))
+    expected, expected_grads = value_and_grads(plain)
+    torch.testing.assert_close(value, expected, atol=1e-12, rtol=1e-12)
+    assert all(relative(a - b, b) < 1e-9 for a, b in zip(grads, expected_grads, strict=True))
+
+
+def test_no_tensor_ever_holds_more_than_a_chunk_of_logits():
+    hidden, weight, bias, targets = head(rows=50, width=3, vocabulary=101, dtype=torch.float32)
+    inputs = [x.requires_grad_() for x in (hidden, weight, bias)]
+    rows_of_logits = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == 101:
+                rows_of_logits.append(len(result))
+            return result
+
+    with Watch():
+        token_logprobs(hidden, weight, targets, bias=bias, soft_cap=3.0, chunk=8).sum().backward()
+        token_entropy(hidden, weight, chunk=8)
+    # Transposes [H, V] of the weight and the last chunk of 2 rows are the others.
+    assert set(rows_of_logits) <= {8, 2, 3}
+    assert 8 in rows_of_logits
+    assert all(x.grad is not None for x in inputs)
+
+
+def test_saved_for_backward_is_one_number_per_row():
+    hidden, weight, _, targets = head(rows=50, width=3, vocabulary=101)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        token_logprobs(hidden.requires_grad_(), weight.requires_grad_(), targets, chunk=8)
+    assert sum(t.numel() for t in saved) == hidden.numel() + weight.numel() + 2 * len(targets)
+
+
+def test_a_frozen_head_gets_no_gradient():
+    hidden, weight, bias, targets = head()
+    token_logprobs(hidden.requires_grad_(), weight, targets, bias=bias).sum().backward()
+    assert hidden.grad is not None
+    assert weight.grad is None
+    assert not token_entropy(hidden, weight).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
+def test_log_softmax_is_fp32_at_least(inputs, output):
+    hidden, weight, bias, targets = head(dtype=inputs)
+    logprobs = token_logprobs(hidden.requires_grad_(), weight, targets, bias=bias)
+    assert logprobs.dtype == token_entropy(hidden, weight, bias=bias).dtype == output
+    wide = torch.nn.functional.linear(hidden, weight, bias).to(output).log_softmax(-1)
+    torch.testing.assert_close(logprobs, wide[torch.arange(len(targets)), targets], atol=1e-6, rtol=0)
+    logprobs.sum().backward()
+    assert hidden.grad.dtype == inputs
+
+
+def test_under_autocast_the_product_is_bf16_and_master_gradients_are_fp32():
+    hidden, weight, bias, targets = head(rows=40, dtype=torch.float32)
+    weight.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logprobs = token_logprobs(hidden, weight, targets, bias=bias, chunk=16)
+        plain = torch.nn.functional.linear(hidden, weight, bias).float().log_softmax(-1)
+    torch.testing.assert_close(logprobs, plain[torch.arange(40), targets], atol=1e-6, rtol=0)
+    (grad,) = torch.autograd.grad(logprobs.sum(), weight)
+    (expected,) = torch.autograd.grad(token_logprobs(hidden, weight, targets, bias=bias).sum(), weight)
+    assert grad.dtype == torch.float32
+    assert 0 < relative(grad - expected, expected) < 2e-2
+
+
+def test_autocast_leaves_fp64_alone():
+    hidden, weight, bias, targets = head()
+    expected = token_logprobs(hidden, weight, targets, bias=bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(token_logprobs(hidden, weight, targets, bias=bias), expected)
+
+
+def test_mixed_types_multiply_in_the_wider_one():
+    hidden, weight, _, targets = head(dtype=torch.float32)
+    hidden = hidden.bfloat16()
+    torch.testing.assert_close(
+        token_logprobs(hidden, weight, targets), token_logprobs(hidden.float(), weight, targets), atol=0, rtol=0
+    )
+
+
+@pytest.mark.parametrize("gap", [1e4, -1e4])
+def test_huge_logit_gaps_give_no_nan(gap):
+    hidden = torch.tensor([[gap]], requires_grad=True)
+    weight = torch.tensor([[1.0], [0.0]], requires_grad=True)
+    logprobs = token_logprobs(hidden, weight, torch.tensor([0]))
+    logprobs.sum().backward()
+    assert logprobs.item() == min(gap, 0.0)
+    assert hidden.grad.item() == (0.0 if gap > 0 else 1.0)
+    assert weight.grad.isfinite().all()
+    assert token_entropy(hidden, weight).item() == 0.0
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"soft_cap": 0.0}, {"chunk": 0}])
+def test_refuses_values_without_meaning(wrong):
+    hidden, weight, _, targets = head()
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        token_logprobs(hidden, weight, targets, **wrong)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        token_entropy(hidden, weight, **wrong)
+
+
+def test_a_target_outside_the_vocabulary_is_an_error():
+    hidden, weight, _, targets = head()
+    with pytest.raises((IndexError, RuntimeError), match="index 99 is out of bounds"):
+        token_logprobs(hidden, weight, targets.fill_(99))
+
+
+def test_segments_by_hand():
+    values, segment = torch.tensor([1.0, 2.0, 3.0, 5.0]), torch.tensor([0, 0, 2, 2])
+    assert segment_sum(values, segment, 4).tolist() == [3.0, 0.0, 8.0, 0.0]
+    assert segment_mean(values, segment, 4).tolist() == [1.5, 0.0, 4.0, 0.0]
+
+
+def test_segment_gradients():
+    values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    segment, weight = torch.tensor([1, 0, 1]), torch.tensor([10.0, 100.0])
+    (grad,) = torch.autograd.grad(segment_sum(values, segment, 2) @ weight, values)
+    assert grad.tolist() == [100.0, 10.0, 100.0]
+    (grad,) = torch.autograd.grad(segment_mean(values, segment, 2) @ weight, values)
+    assert grad.tolist() == [50.0, 10.0, 50.0]
+
+
+@pytest.mark.parametrize(
+    ("logprob", "ref", "k1", "k2", "k3"),
+    [(-1.0, -1.2, 0.2, 0.02, 0.018731), (-1.3, -1.0, -0.3, 0.045, 0.049859), (-2.0, -2.0, 0.0, 0.0, 0.0)],
+)
+def test_kl_estimators_by_hand(logprob, ref, k1, k2, k3):
+    pair = torch.tensor([logprob], dtype=torch.float64), torch.tensor([ref], dtype=torch.float64)
+    assert kl_k1(*pair).item() == pytest.approx(k1, abs=1e-6)
+    assert kl_k2(*pair).item() == pytest.approx(k2, abs=1e-6)
+    assert kl_k3(*pair).item() == pytest.approx(k3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [
+        (kl_k1, (0.0, 0.0, 0.0)),
+        (kl_k2, (-0.171311, -0.101583, 0.272894)),  # the gradient of KL(π‖π_ref)
+        (kl_k3, (-0.146385, -0.085522, 0.231906)),  # the gradient of KL(π_ref‖π)
+    ],
+)
+def test_expected_gradient_of_each_estimator_as_a_loss(estimator, expected):
+    theta = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    ref = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    logprobs = theta.log_softmax(0)
+    # Samples come from π, but their frequencies carry no gradient.
+    loss = (logprobs.exp().detach() * estimator(logprobs, ref)).sum()
+    np.testing.assert_allclose(torch.autograd.grad(loss, theta)[0], expected, atol=1e-6)
+
+
+def test_those_gradients_are_those_of_the_exact_divergences():
+    theta = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    ref = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    reverse, forward = exact_kl(theta, ref), exact_kl(ref, theta)
+    np.testing.assert_allclose(torch.autograd.grad(reverse, theta)[0], (-0.171311, -0.101583, 0.272894), atol=1e-6)
+    np.testing.assert_allclose(torch.autograd.grad(forward, theta)[0], (-0.146385, -0.085522, 0.231906), atol=1e-6)
+
+
+def test_kl_k3_keeps_small_differences_and_overflows_without_nan():
+    x = torch.tensor([1e-4], dtype=torch.float32)
+    assert kl_k3(x, torch.zeros(1)).item() == pytest.approx(5e-9, rel=0.2)  # exp(−x) − 1 + x would round to 0
+    far = kl_k3(torch.tensor([-1e4, 1e4]), torch.zeros(2))
+    assert far.tolist() == [math.inf, 9999.0]
+
+
+def test_exact_kl_by_hand():
+    # The optimum of reward (1, 0, 2) against (.5, .3, .2) at β = .5 is (.24772, .020115, .732165).
+    ref = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    best = ref + torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64) / 0.5
+    np.testing.assert_allclose(best.softmax(0), (0.24772, 0.020115, 0.732165), atol=1e-6)
+    assert exact_kl(best, ref).item() == pytest.approx(0.72179, abs=1e-5)
+
+
+def test_exact_kl_matches_the_oracle_and_forgets_no_dimension():
+    p, q = torch.randn(2, 2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = [[oracle.kl(p[i, j].numpy(), q[i, j].numpy()) for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose(exact_kl(p, q), expected, atol=1e-12)
+    assert exact_kl(p.bfloat16(), q.bfloat16()).dtype == torch.float32
+
+
+def test_exact_kl_with_forbidden_tokens_and_huge_gaps():
+    p = torch.tensor([[0.0, -math.inf], [1e4, 0.0], [0.0, 0.0]])
+    q = torch.tensor([[0.0, -math.inf], [0.0, 1e4], [0.0, -math.inf]])
+    assert exact_kl(p, q).tolist() == [0.0, 1e4, math.inf]
+    finite = p[:2].detach().requires_grad_()
+    assert torch.autograd.grad(exact_kl(finite, q[:2]).sum(), finite)[0].isfinite().all()
+
+
+@FEW
+@given(st.lists(st.tuples(st.floats(-30, 5), st.floats(-30, 5)), min_size=1, max_size=8))
+def test_k2_k3_and_exact_kl_are_never_negative(pairs):
+    p, q = torch.tensor(pairs, dtype=torch.float64).T
+    assert (kl_k2(p, q) >= 0).all()
+    assert (kl_k3(p, q) >= -1e-12).all()
+    assert exact_kl(p, q).item() >= -1e-12

@@ -1,0 +1,102 @@
+"""Layers, checked by parsing imports: a lower layer never imports a higher one, packages of one layer not each other."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "baro"
+LAYERS = [
+    {"errors", "functional"},
+    {"records", "config", "batch", "collate"},
+    {"protocols"},
+    {"runs", "data", "models", "checkpoints"},
+    {"rewards", "rollout", "trainer", "distributed"},
+    {"inputs"},
+    {"methods", "feedback"},
+    {"evaluate"},
+    {"pipeline"},
+    {"demo"},
+    {"cli"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+# inside a layer: one that builds on another
+ALLOWED = {
+    ("collate", "batch"),
+    ("batch", "records"),
+    ("config", "records"),
+    ("checkpoints", "runs"),
+    ("cli", "__main__"),
+}
+METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
+
+
+def imports(path: Path) -> set[str]:
+    """The baro modules that a file imports, without those under ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text())
+    ignored = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in ignored:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "baro":
+            if node.module == "baro":
+                found |= {f"baro.{alias.name}" for alias in node.names}
+            else:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("baro.")}
+    return found
+
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down(path):
+    part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    assert part in RANK, f"{part} has no layer; put it into LAYERS"
+    for module in imports(path):
+        other = module.split(".")[1]
+        if other.startswith("__"):
+            continue
+        if other == part or (part, other) in ALLOWED:
+            continue
+        assert RANK[other] < RANK[part], f"{part} (layer {RANK[part]}) may not import {module} (layer {RANK[other]})"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "methods").glob("*.py")), ids=lambda p: p.stem)
+def test_methods_do_not_import_each_other(path):
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[1] == "methods" and len(parts) > 2 and parts[2] != "stage":
+            assert (path.stem, parts[2]) in METHOD_EDGES, f"{path.stem} may not import {module}"
+
+
+def test_sub_packages_are_empty():
+    for path in SOURCE.rglob("__init__.py"):
+        if path.parent != SOURCE:
+            assert path.read_text() == "", path
+
+
+@pytest.mark.parametrize("module", ["baro", "baro.records", "baro.config", "baro.runs", "baro.cli", "baro.protocols"])
+def test_no_torch_where_none_is_needed(module):
+    check = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60, check=False).returncode == 0
+
+
+def test_sizes():
+    """Files of at most 400 lines, functions of at most 60."""
+    for path in FILES:
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno + 1 <= 60, f"{path}:{node.lineno} {node.name}"
