@@ -1,4 +1,4 @@
-"""The whole suite: no network, shapes checked, a missing system package is one loud line (a failure under BARO_REQUIRE)."""
+"""The whole suite: no network; a missing system package is one loud line, and a failure under BARO_REQUIRE."""
 
 import os
 import shutil

@@ -24,8 +24,8 @@ class Branch:
     ids: the tokens after the prompt, the end-of-turn token included. scored: which of them carry loss (only assistant
     tokens and their end-of-turn tokens do). last: index in ``ids`` of the last end-of-turn token, else of the last
     token; -1 for no token at all. token_fields: one value per scored token, in order. fields: one value per completion.
-    units: what this completion adds to each denominator besides ``tokens`` and ``completions``, which are counted. skip: it adds its units
-    and nothing else.
+    units: what this completion adds to each denominator besides ``tokens`` and ``completions``, which are counted.
+    skip: it adds its units and nothing else.
     """
 
     ids: Int[Tensor, "L"]

@@ -59,7 +59,7 @@ def hash_input(value: str, kind: Kind) -> str:
 def open_run(
     verb: str, config: Config, inputs: Mapping[str, tuple[str, Kind]], out: Path | str | None, **options: Any
 ) -> RunDir:
-    """The stage's run directory: named by config and input contents unless ``out`` says otherwise; resumes if it exists."""
+    """The stage's run directory, new or resumed; named by config and input contents unless ``out`` says otherwise."""
     hashes = {name: hash_input(value, kind) for name, (value, kind) in inputs.items()}
     path = Path(out) if out is not None else default_out(verb, config_hash(config, hashes))
     parents = [str(value) for value, _ in inputs.values() if (Path(value) / "run.json").exists()]

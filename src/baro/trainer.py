@@ -50,8 +50,8 @@ class MetricSums:
 class Trainer:
     """Takes optimiser steps: totals, backward, clip, step, log, held-out loss, checkpoint, resume.
 
-    Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. ``held_out`` is a list
-    of micro-batches on which the objective's losses are averaged now and then.
+    Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. ``held_out`` holds
+    micro-batches on which the objective's losses are averaged now and then.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ def evaluate(objective: Objective, batches: Sequence[GroupBatch], world: World) 
 
 
 def schedule_factor(config: TrainerConfig, step: int, total: int) -> float:
-    """What the learning rate is multiplied with at ``step`` (from 0): linear warm-up, then constant, linear or cosine."""
+    """The learning rate's factor at ``step`` (from 0): linear warm-up, then constant, linear or cosine."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)

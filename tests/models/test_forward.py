@@ -98,12 +98,14 @@ def test_the_mask_by_eye():
     longer = Sample(torch.tensor([1, 2, 3, 4, 5]), (branch([6]),))
     (batch,) = collate([sample, longer], micro_batch_tokens=100, hidden_size=16, per_row=2)
     #                  a  b  C  D  E  -
-    expected_rows = [[1, 0, 0, 0, 0, 0],  # a
-                     [1, 1, 0, 0, 0, 0],  # b
-                     [1, 1, 1, 0, 0, 0],  # C
-                     [1, 1, 1, 1, 0, 0],  # D
-                     [1, 1, 0, 0, 1, 0],  # E sees the prompt and itself, not C D
-                     [0, 0, 0, 0, 0, 1]]  # filler sees itself, so that no row is empty  # fmt: skip
+    expected_rows = [
+        [1, 0, 0, 0, 0, 0],  # a
+        [1, 1, 0, 0, 0, 0],  # b
+        [1, 1, 1, 0, 0, 0],  # C
+        [1, 1, 1, 1, 0, 0],  # D
+        [1, 1, 0, 0, 1, 0],  # E sees the prompt and itself, not C D
+        [0, 0, 0, 0, 0, 1],
+    ]  # filler sees itself, so that no row is empty
     assert batch.visible()[0].int().tolist() == expected_rows
     assert batch.position_ids[0].tolist() == [0, 1, 2, 3, 2, 0]
     assert batch.branch[0].tolist() == [0, 0, 1, 1, 2, 0]
@@ -160,10 +162,13 @@ def test_no_layout_order_or_split_changes_loss_or_gradient(samples, random, budg
 def test_packed_samples_come_back_whole(samples):
     marked = [
         s.with_completions(
-            [b.with_(token_fields={"x": torch.rand(b.scored_tokens)}, fields={"f": k / 3}) for k, b in enumerate(s.completions)]
+            [
+                b.with_(token_fields={"x": torch.rand(b.scored_tokens)}, fields={"f": k / 3})
+                for k, b in enumerate(s.completions)
+            ]
         )
         for s in samples
-    ]  # fmt: skip
+    ]
     for before, after in zip(marked, unpack_samples(pack_samples(marked)), strict=True):
         assert torch.equal(before.prompt_ids, after.prompt_ids)
         for a, b in zip(before.completions, after.completions, strict=True):

@@ -1,4 +1,4 @@
-"""The seams carry every method that is to come: each toy trains, does not care about layout, and resumes bit for bit."""
+"""The seams carry every method to come: each toy trains, does not care about layout, resumes bit for bit."""
 
 import copy
 
@@ -78,8 +78,9 @@ def test_every_toy_trains(toy):
     samples = {"loss": gradients(run.objective, run.samples, 10**6, 1, run.atom)["loss"]}
     Trainer(run.objective, run.source, CONFIG).fit()
     after = gradients(run.objective, run.samples, 10**6, 1, run.atom)["loss"]
-    moved = [not torch.equal(a, b) for a, b in zip(before, [p for m in run.objective.modules().values() for p in m.parameters()], strict=True)]  # fmt: skip
-    trained = [p.requires_grad for m in run.objective.modules().values() for p in m.parameters()]
+    parameters = [p for m in run.objective.modules().values() for p in m.parameters()]
+    moved = [not torch.equal(a, b) for a, b in zip(before, parameters, strict=True)]
+    trained = [p.requires_grad for p in parameters]
     assert moved == trained
     assert after < samples["loss"]
 

@@ -29,7 +29,8 @@ world = TorchWorld()
 run = getattr(toys, sys.argv[2])(world)
 trainer = Trainer(run.objective, run.source, CONFIG, world=world)
 trainer.fit()
-sums = {f"{name}.{key}": float(t.double().abs().sum()) for name, states in trainer.state_dict()["modules"].items() for key, t in states.items()}
+states = trainer.state_dict()["modules"]
+sums = {f"{name}.{key}": float(t.double().abs().sum()) for name, of in states.items() for key, t in of.items()}
 if world.rank == 0:
     print(json.dumps(sums))
 dist.destroy_process_group()
@@ -48,11 +49,20 @@ def test_two_ranks_equal_one(name):
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, here, name],
-            env={"RANK": str(r), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PATH": "/usr/bin", "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={
+                "RANK": str(r),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "PATH": "/usr/bin",
+                "HF_HUB_OFFLINE": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for r in range(2)
-    ]  # fmt: skip
+    ]
     outputs = [rank.communicate(timeout=240) for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-2000:] + outputs[1][1][-2000:]
     found = json.loads(outputs[0][0].strip().splitlines()[-1])

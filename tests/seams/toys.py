@@ -137,16 +137,23 @@ def rollout_source(
 ) -> OnPolicySource:
     samples = [Sample(s.prompt_ids, (), s.key) for s in random_samples(5, 8, 0)]
     return OnPolicySource(
-        [Prompt((Message("user", s.key),)) for s in samples], samples,
-        sampler=FixedSampler(policy, role), decode=lambda ids: " ".join(map(str, ids)),
+        [Prompt((Message("user", s.key),)) for s in samples],
+        samples,
+        sampler=FixedSampler(policy, role),
+        decode=lambda ids: " ".join(map(str, ids)),
         rewards=[WeightedReward(Lucky("reward", 3)), WeightedReward(Lucky("cost", 5), 0.0)],
-        prepare=prepare, sampling=SamplingParams(max_new_tokens=5),
+        prepare=prepare,
+        sampling=SamplingParams(max_new_tokens=5),
         config=RolloutConfig(prompts=6, completions=completions, epochs=2, minibatches=2),
-        rollouts=2, seed=0, micro_batch_tokens=BUDGET, hidden_size=16, world=world,
-    )  # fmt: skip
+        rollouts=2,
+        seed=0,
+        micro_batch_tokens=BUDGET,
+        hidden_size=16,
+        world=world,
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- 1 sft
+# ------------------------------------------------------------ 1 sft
 
 
 class Sft(Method):
@@ -162,7 +169,7 @@ def sft(world: World) -> ToyRun:
     return ToyRun(Sft(policy=ScoredModel(tiny.llama())), file_source(samples, world), {"main": samples})
 
 
-# ------------------------------------------------------------------------------------------------------- 2 reward K-wise
+# ------------------------------------------------------------ 2 reward K-wise
 
 
 class KWise(Method):
@@ -181,7 +188,7 @@ def reward(world: World) -> ToyRun:
     return ToyRun(KWise(reward_model=ScoredModel(tiny.llama_scalar())), file_source(samples, world), {"main": samples})
 
 
-# --------------------------------------------------------------------------------------------------- 3 dpo with SFT term
+# ------------------------------------------------------------ 3 dpo with SFT term
 
 
 class RefLogprobs(NoPrepare):
@@ -211,13 +218,15 @@ def dpo(world: World) -> ToyRun:
     policy, prepare = ScoredModel(tiny.llama()), RefLogprobs(ref=ScoredModel(tiny.llama(7)))
     samples = with_fields(random_samples(2, 10, 2), lambda k: {"chosen": 1.0 - k}, {"pairs": 1.0})
     samples = [
-        s.with_completions([b.with_(units={"chosen_tokens": float(len(b.ids))} if k == 0 else {}) for k, b in enumerate(s.completions)])
+        s.with_completions(
+            [b.with_(units={"chosen_tokens": float(len(b.ids))} if k == 0 else {}) for k, b in enumerate(s.completions)]
+        )
         for s in samples
-    ]  # fmt: skip
+    ]
     return ToyRun(Dpo(policy=policy), file_source(samples, world, prepare=prepare), {"main": prepare(samples, world)})
 
 
-# ------------------------------------------------------------------------------------------------------------- 4 kto
+# ------------------------------------------------------------ 4 kto
 
 
 class Partners(RefLogprobs):
@@ -228,7 +237,10 @@ class Partners(RefLogprobs):
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
         samples = super().__call__(samples, world)
         now = forward_samples(self.models["policy"], samples, ["logprobs"], micro_batch_tokens=BUDGET, world=world)
-        gaps = [float((lps[1] - s.completions[1].token_fields["ref"]).sum()) for s, lps in zip(samples, now["logprobs"], strict=True)]  # fmt: skip
+        gaps = [
+            float((lps[1] - s.completions[1].token_fields["ref"]).sum())
+            for s, lps in zip(samples, now["logprobs"], strict=True)
+        ]
         sums = world.sum({"gap": sum(gaps), "count": len(gaps)})
         z = max(0.0, sums["gap"] / sums["count"])
         return [s.with_completions([s.completions[0].with_(fields={"z": z})]) for s in samples]
@@ -241,7 +253,9 @@ class Kto(Method):
         logprobs = self.of["policy"](batch, ["logprobs"]).logprobs
         ratios = segment_sum(logprobs - batch.token_fields["ref"], batch.completion_of, len(batch.group_of))
         sign = 2 * batch.completion_fields["up"] - 1
-        yield LossOutput((1 - torch.sigmoid(0.1 * sign * (ratios - batch.completion_fields["z"]))).sum() / totals["thumbs"])  # fmt: skip
+        yield LossOutput(
+            (1 - torch.sigmoid(0.1 * sign * (ratios - batch.completion_fields["z"]))).sum() / totals["thumbs"]
+        )
 
 
 def kto(world: World) -> ToyRun:
@@ -252,7 +266,7 @@ def kto(world: World) -> ToyRun:
     return ToyRun(Kto(policy=policy), source, {"main": prepare(samples, world)}, atom="completion")
 
 
-# ------------------------------------------------------------------------------------------------------ 5 ppo with ptx
+# ------------------------------------------------------------ 5 ppo with ptx
 
 
 class Gae(NoPrepare):
@@ -262,9 +276,15 @@ class Gae(NoPrepare):
         values = forward_samples(
             self.models["value_model"], samples, ["values"], micro_batch_tokens=BUDGET, world=world
         )
-        flat = [(b, v) for s, vs in zip(samples, values["values"], strict=True) for b, v in zip(s.completions, vs, strict=True)]  # fmt: skip
+        flat = [
+            (b, v)
+            for s, vs in zip(samples, values["values"], strict=True)
+            for b, v in zip(s.completions, vs, strict=True)
+        ]
         found = [self.stream(b, v) for b, v in flat]
-        everyone = torch.tensor(world.gather([a for advantages, _ in found for a in advantages.tolist()]), dtype=torch.float64)  # fmt: skip
+        everyone = torch.tensor(
+            world.gather([a for advantages, _ in found for a in advantages.tolist()]), dtype=torch.float64
+        )
         mean, std = everyone.mean(), everyone.std() + 1e-8
         done = iter(
             b.with_(token_fields={"advantages": (a - mean) / std, "values": v, "returns": a + v})
@@ -302,10 +322,12 @@ def ppo(world: World) -> ToyRun:
     rollouts = rollout_source(policy, Gae(value_model=value_model), world, completions=1)
     ptx = random_samples(6, 10, 1)
     source = Joined({"rollout": rollouts, "ptx": file_source(ptx, world, batch_size=3, steps=8, term="ptx")})
-    return ToyRun(Ppo(policy=policy, value_model=value_model), source, {"rollout": rollouts._draw(), "ptx": ptx}, "completion")  # fmt: skip
+    return ToyRun(
+        Ppo(policy=policy, value_model=value_model), source, {"rollout": rollouts._draw(), "ptx": ptx}, "completion"
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------- 6 grpo
+# ------------------------------------------------------------ 6 grpo
 
 
 class GroupCentred(NoPrepare):
@@ -335,7 +357,7 @@ def grpo(world: World) -> ToyRun:
     return ToyRun(Grpo(policy=policy), source, {"rollout": source._draw()}, atom="completion")
 
 
-# ---------------------------------------------------------------------------------------- 7 safe ppo with two critics
+# ------------------------------------------------------------ 7 safe ppo with two critics
 
 
 class TwoStreams(Gae):
@@ -350,7 +372,12 @@ class TwoStreams(Gae):
             ]
             for name in ("value_model", "cost_value_model")
         }
-        sums = world.sum({"cost": sum(b.fields["score/cost"] for s in samples for b in s.completions), "count": sum(len(s.completions) for s in samples)})  # fmt: skip
+        sums = world.sum(
+            {
+                "cost": sum(b.fields["score/cost"] for s in samples for b in s.completions),
+                "count": sum(len(s.completions) for s in samples),
+            }
+        )
         done = [
             s.with_completions([self.mixed(b, v, c) for b, v, c in zip(s.completions, vs, cs, strict=True)])
             for s, vs, cs in zip(samples, found["value_model"], found["cost_value_model"], strict=True)
@@ -361,7 +388,15 @@ class TwoStreams(Gae):
     def mixed(self, b: object, v: Tensor, c: Tensor) -> object:
         (reward, returns), (cost, cost_returns) = self.stream(b, v), self.stream(b, c, "score/cost")
         mixed = (reward - self.lagrange * cost) / (1 + self.lagrange)
-        return b.with_(token_fields={"advantages": mixed, "values": v, "returns": returns, "cost_values": c, "cost_returns": cost_returns})  # fmt: skip
+        return b.with_(
+            token_fields={
+                "advantages": mixed,
+                "values": v,
+                "returns": returns,
+                "cost_values": c,
+                "cost_returns": cost_returns,
+            }
+        )
 
     def state_dict(self) -> dict:
         return {"lagrange": self.lagrange}
@@ -379,13 +414,15 @@ class SafePpo(Ppo):
 
 
 def safe_ppo(world: World) -> ToyRun:
-    critics = {name: ScoredModel(tiny.llama_scalar(seed)) for name, seed in (("value_model", 1), ("cost_value_model", 2))}  # fmt: skip
+    critics = {
+        name: ScoredModel(tiny.llama_scalar(seed)) for name, seed in (("value_model", 1), ("cost_value_model", 2))
+    }
     policy = ScoredModel(tiny.llama())
     source = rollout_source(policy, TwoStreams(**critics), world, completions=1)
     return ToyRun(SafePpo(policy=policy, **critics), source, {"rollout": source._draw()}, atom="completion")
 
 
-# ------------------------------------------------------------------------------------------------------ 8 encoder reward
+# ------------------------------------------------------------ 8 encoder reward
 
 
 def encoder_reward(world: World) -> ToyRun:
@@ -393,11 +430,16 @@ def encoder_reward(world: World) -> ToyRun:
     model = ScoredModel(tiny.bert(), head=nn.Linear(16, 1, dtype=torch.float64), bidirectional=True)
     samples = with_fields(random_samples(1, 10, 3), lambda k: {"rank": k + 1}, {"prompts": 1.0})
     # an encoder scores no tokens; it reads its first column
-    samples = [s.with_completions([branch(b.ids, scored=[False] * len(b.ids)) .with_(fields=b.fields, units=b.units) for b in s.completions]) for s in samples]  # fmt: skip
+    samples = [
+        s.with_completions(
+            [branch(b.ids, scored=[False] * len(b.ids)).with_(fields=b.fields, units=b.units) for b in s.completions]
+        )
+        for s in samples
+    ]
     return ToyRun(KWise(reward_model=model), file_source(samples, world, per_row=1), {"main": samples}, layouts=(1,))
 
 
-# ------------------------------------------------------------------------------ 9 policy and value on one trunk, adapters
+# ------------------------------------------------------------ 9 policy and value on one trunk, adapters
 
 
 class SharedTrunk(Ppo):

@@ -33,7 +33,7 @@ class FileSource:
         samples: Sequence[Sample],
         *,
         batch_size: int,
-        epochs: int | None = None,
+        epochs: float | None = None,
         steps: int | None = None,
         seed: int,
         micro_batch_tokens: int,
@@ -50,7 +50,7 @@ class FileSource:
             raise DataError("no sample to train on; see the ledger for what became of the rows")
         self.samples, self.batch_size, self.seed = list(samples), batch_size, seed
         self.per_epoch = math.ceil(len(self.samples) / batch_size)
-        self.total = steps if steps is not None else (epochs or 0) * self.per_epoch
+        self.total = steps if steps is not None else math.ceil((epochs or 0) * self.per_epoch)
         self.world: World = world or LocalWorld()
         self.prepare, self.term = prepare, term
         self.atom = prepare.atom if prepare else atom

@@ -1,4 +1,4 @@
-"""Processes that train together: torch.distributed with FSDP2. One process needs none of this (protocols.LocalWorld)."""
+"""Processes that train together: torch.distributed with FSDP2. One process needs none of this: see LocalWorld."""
 
 from __future__ import annotations
 

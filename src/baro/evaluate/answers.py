@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from baro.evaluate.findings import evaluations
-from baro.evaluate.markup import Html, details, element, finite, foreign, joined, number, section
+from baro.evaluate.markup import DASH, Html, details, element, finite, foreign, joined, number, section
 from baro.evaluate.results import Results
 from baro.evaluate.stages import Stage
 from baro.evaluate.words import Words
@@ -21,7 +21,8 @@ FOLDED = 200
 
 def prose(words: object, class_: str) -> Html:
     """A text from a model, with its own writing direction and line breaks; Korean lines break between words."""
-    return element("div", words, class_=class_, dir="auto", lang="ko" if _HANGUL.search(str(words)) else None)
+    shown = DASH if words is None else words
+    return element("div", shown, class_=class_, dir="auto", lang="ko" if _HANGUL.search(str(words)) else None)
 
 
 def conversation(prompt: Any) -> Html:

@@ -77,12 +77,8 @@ class Drawer:
 
     def spoken(self, curves: Sequence[Curve]) -> str:
         """First and last value of each line, for those who do not see it."""
-        ends = "{name} {start} {first}, {end} {last}"
-        names = {"start": self.words["alt_from"], "end": self.words["alt_to"]}
-        return "; ".join(
-            ends.format(name=curve.name, first=number(curve.known[0]), last=number(curve.last), **names)
-            for curve in curves
-        )
+        ends = [(curve.name, number(curve.known[0]), number(curve.last)) for curve in curves]
+        return "; ".join(self.words["alt_ends"].format(name=name, first=first, last=last) for name, first, last in ends)
 
     def legend(self, curves: Sequence[Curve]) -> Html:
         """Which line is which; a lone one needs no legend."""

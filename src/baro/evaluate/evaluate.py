@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from baro import config as blocks
 from baro.errors import ConfigError
@@ -140,7 +140,7 @@ def inputs_of(config: Config) -> dict[str, tuple[str, Kind]]:
 
 def table_of(figures: Mapping[str, Interval | float]) -> Table:
     """A line for each figure, those of a policy, reward or judge together."""
-    table = Table("figure", "value", "95% interval", "n")
+    table = Table(Column("figure", overflow="fold"), "value", "95% interval", "n")
     groups: dict[str, list[str]] = {}
     for name in figures:
         groups.setdefault(name.partition("/")[0], []).append(name)

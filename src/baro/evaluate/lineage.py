@@ -145,4 +145,4 @@ def _shortened(words: str, letters: int = _LETTERS) -> str:
     kept = words
     while text_width(kept) >= letters:
         kept = kept[:-1]
-    return text(kept + "…")
+    return text(kept.rstrip() + "…")

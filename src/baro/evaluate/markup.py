@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 DASH = "–"
 
@@ -99,7 +99,7 @@ def bytes_words(value: Any) -> str:
     return f"{known / 2**30:.1f} GiB" if known >= 2**30 else f"{known / 2**20:.0f} MiB"
 
 
-def duration_words(seconds: Any) -> str:
+def duration_words(seconds: Any, words: Mapping[str, str]) -> str:
     """A time as hours, minutes and seconds, the two largest that count."""
     known = finite(seconds)
     if known is None:
@@ -107,23 +107,23 @@ def duration_words(seconds: Any) -> str:
     minutes, rest = divmod(round(known), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        return words["hours"].format(hours=hours, minutes=minutes)
+    return words["minutes" if minutes else "seconds"].format(minutes=minutes, seconds=rest)
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------
 
 
 class Column(NamedTuple):
-    """A table's column; numbers stand at the right."""
+    """A table's column; numbers stand at the right, and whole sentences get room on a narrow page."""
 
     title: object
-    numeric: bool = False
+    kind: Literal["number", "sentence"] | None = None
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, label: str) -> Html:
     """A table that scrolls by itself where the page is narrow. A row's first cell is its header."""
-    kinds = ["number" if column.numeric else None for column in columns]
+    kinds = [column.kind for column in columns]
     head = joined(
         element("th", column.title, scope="col", class_=kind) for column, kind in zip(columns, kinds, strict=True)
     )

@@ -112,7 +112,7 @@ def interval_plot(
             axes.axvline(reference, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.set_yticks(range(len(rows)), [texts.stand_in(row.name) for row in rows])
         axes.tick_params(axis="y", labelcolor=INK, pad=8)
-        axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5))
+        axes.set(xlim=limits, ylim=(max(len(rows), 1) - 0.5, -0.5))
         axes.grid(axis="x", color=RULE, linewidth=0.8)
         axes.spines["left"].set_visible(False)
     return drawn[0]

@@ -11,6 +11,7 @@ from baro.evaluate.markup import (
     DASH,
     Column,
     Html,
+    beside,
     bytes_words,
     details,
     duration_words,
@@ -36,7 +37,7 @@ def ledger_section(stages: Sequence[Stage], words: Words) -> Html:
     """Counts for every input file, and below them why rows were not used whole."""
     found = [(stage, name, part) for stage in stages for name, part in stage.ledgers.items()]
     parts = ("kept", "dropped", "truncated", "repeated")
-    columns = [Column(words["stage"]), Column(words["input"]), *(Column(words[p], True) for p in ("rows", *parts))]
+    columns = [Column(words["stage"]), Column(words["input"]), *(Column(words[p], "number") for p in ("rows", *parts))]
     rows, reasons = [], []
     for stage, name, part in found:
         counts = [_count(part.get(key)) for key in parts]
@@ -77,9 +78,8 @@ def _reasons(stage: Stage, title: str, part: str, entries: Any, words: Words) ->
 def lineage_section(stages: Sequence[Stage], words: Words) -> Html:
     """The graph beside what each stage took, then every stage's settings, folded."""
     settings = [_settings(stage, stages, words) for stage in stages]
-    block = element(
-        "div", element("div", figure(_graph(stages, words)), class_="graph"), _costs(stages, words), class_="beside"
-    )
+    graph = element("div", figure(_graph(stages, words)), class_="graph")
+    block = beside(graph, _costs(stages, words), right="wide")
     return section("lineage", words["lineage"], words["lineage_lead"], block, *settings) if stages else Html("")
 
 
@@ -110,7 +110,7 @@ def _graph(stages: Sequence[Stage], words: Words) -> str:
 
 def _costs(stages: Sequence[Stage], words: Words) -> Html:
     titles = ("stage", "status", "seed", "steps", "duration", "tokens_per_second", "peak_memory")
-    columns = [Column(words[title], title not in ("stage", "status")) for title in titles]
+    columns = [Column(words[title], None if title in ("stage", "status") else "number") for title in titles]
     rows = []
     for stage in stages:
         cost = {figure.name: figure.value for figure in stage.cost}
@@ -118,7 +118,7 @@ def _costs(stages: Sequence[Stage], words: Words) -> Html:
         seed = stage.manifest.get("seed")
         rows.append([
             link, stage.manifest.get("status", DASH), DASH if seed is None else str(seed), number(cost["perf/steps"]),
-            duration_words(cost["perf/seconds"]), number(cost["perf/tokens_per_second"]),
+            duration_words(cost["perf/seconds"], words), number(cost["perf/tokens_per_second"]),
             bytes_words(cost["perf/peak_memory_bytes"]),
         ])  # fmt: skip
     return table(columns, rows, label=words["lineage"])
@@ -139,7 +139,7 @@ def _settings(stage: Stage, stages: Sequence[Stage], words: Words) -> Html:
     listed = element("dl", *terms, class_="facts") if terms else ""
     summary = words["settings_of"].format(stage=stage.name)
     inner = table(columns, rows, label=summary) if rows else ""
-    verb = element("span", stage.verb, class_="tag")
+    verb = element("span", stage.verb, class_="tag") if stage.verb != stage.name else ""
     return details(joined([foreign(summary), " ", verb]), listed, inner, id_=anchor(stage, stages))
 
 
@@ -169,9 +169,14 @@ def figures_section(stages: Sequence[Stage], words: Words) -> Html:
     found: list[tuple[Stage, Figure]] = [(stage, figure) for stage in stages for figure in stage.figures]
     if not found:
         return Html("")
-    columns = [Column(words["stage"]), Column(words["measure"]), Column(words["value"], True), Column("n", True)]
+    columns = [
+        Column(words["stage"]),
+        Column(words["measure"]),
+        Column(words["value"], "number"),
+        Column("n", "number"),
+    ]
     rows = [[foreign(s.name), element("code", f.name), interval_cell(f), number(f.n)] for s, f in found]
-    summary = f"{words['all_figures']} ({len(rows)})"
+    summary = words["figures_count"].format(n=number(len(rows)))
     return section(
         "figures", words["all_figures"], "", details(summary, table(columns, rows, label=words["all_figures"]))
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from baro.errors import ConfigError
 from baro.evaluate.answers import rollouts_section, samples_section
 from baro.evaluate.curves import curves_section
 from baro.evaluate.findings import summary
@@ -37,12 +38,17 @@ def build_report(
     """Write report.html and report.json into ``out`` and return the page's path.
 
     runs: the stages' run directories, in the order in which they are to be told. names: what a run, named by its path,
-    is called; its folder's name otherwise. Raises RunError for what is not a run directory, DataError for a file in it
-    that cannot be read. Files and figures that a run does not have are left out.
+    is called; its folder's name otherwise. Files and figures that a run does not have are left out. Raises RunError for
+    what is not a run directory, DataError for a file in it that cannot be read, ConfigError if ``out`` cannot be made.
     """
     stages = read_stages(runs, names or {})
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{out}: cannot be a folder for the report ({error.strerror}); choose another --out"
+        ) from None
     summed_up = report_json(stages, out, title=title, language=language)
     encoded = json.dumps(_plain(summed_up), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     # half a surrogate pair becomes its JSON escape, which it also was in the file that it came from
@@ -135,7 +141,7 @@ def _facts(stages: Sequence[Stage], words: Words) -> Html:
     facts = [
         words["stages_count"].format(n=len(stages)),
         f"{words['seed']} {', '.join(seeds)}" if seeds else None,
-        duration_words(sum(times)) if times else None,
+        duration_words(sum(times), words) if times else None,
         ended[:10] if ended else None,
     ]
     return joined((fact for fact in facts if fact), " · ")

@@ -153,7 +153,7 @@ class Results:
 
     def _wins_table(self, judge: str, policies: Sequence[str]) -> Html:
         titles = ["policy", "win_rate_length_controlled", "plain_win_rate", "n", "reads_as"]
-        columns = [Column(self.words.get(t, t), t not in ("policy", "reads_as")) for t in titles]
+        columns = [Column(self.words.get(t, t), None if t in ("policy", "reads_as") else "number") for t in titles]
         rows = []
         for policy in policies:
             rate = self.evaluation.win_rate(policy, judge)
@@ -200,7 +200,7 @@ class Results:
         titles = [
             self.words["reward_of"].format(name=of) if kind == "reward" else self.words[kind] for kind, of in used
         ]
-        columns = [Column(self.words["policy"]), *(Column(title, True) for title in titles)]
+        columns = [Column(self.words["policy"]), *(Column(title, "number") for title in titles)]
         rows = [[foreign(self.name(p)), *(self._measure(p, *kind) or DASH for kind in used)] for p in self.ordered]
         return table(columns, rows, label=self.words["frontier"])
 
@@ -219,8 +219,8 @@ class Results:
         judge = self.evaluation.judges[0]
         found = [(p, self.evaluation.control(p), self.evaluation.win_rate(p, judge)) for p in self.ordered]
         rows = [self._control_row(p, kind, rate) for p, kind, rate in found if kind and rate]
-        titles = ("control", "win_rate", "kl", "expected", "outcome")
-        columns = [Column(self.words[title], title in ("win_rate", "kl")) for title in titles]
+        kinds = {"control": None, "win_rate": "number", "kl": "number", "expected": "sentence", "outcome": None}
+        columns = [Column(self.words[title], kind) for title, kind in kinds.items()]
         return [table(columns, rows, label=self.words["controls"])] if rows else []
 
     def _control_row(self, policy: str, kind: str, rate: Figure) -> list[object]:
@@ -321,5 +321,5 @@ def _accuracy_table(stage: Stage, words: Words) -> Html:
     others = [f for f in stage.figures if f not in rates and f not in compared]
     rows = [[_rate_name(f, words), interval_cell(f), number(f.n)] for f in rates]
     rows += [[words.get(f.name, f.name), interval_cell(f), number(f.n)] for f in others]
-    columns = [Column(words["measure"]), Column(words["value"], True), Column("n", True)]
+    columns = [Column(words["measure"]), Column(words["value"], "number"), Column("n", "number")]
     return table(columns, rows, label=f"{words['reward']}: {stage.name}")

@@ -78,7 +78,9 @@ class Stage:
 
     @cached_property
     def comparisons(self) -> list[Row]:
-        return [row for row in JsonLines(self.path / "comparisons.jsonl").read() if row.get("answers")]
+        return [
+            row for row in JsonLines(self.path / "comparisons.jsonl").read() if isinstance(row.get("answers"), Mapping)
+        ]
 
     @cached_property
     def figures(self) -> list[Figure]:

@@ -121,8 +121,13 @@ def figures_of(drawn: Sequence[Rollout]) -> dict[str, Interval | float]:
 
 @contextmanager
 def progress_bar(description: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with the time left; call what is yielded with how many are done."""
+    """A bar on stderr with the time left; call what is yielded with how many are done.
+
+    A transient one goes when it is done, and is not there at all where stderr is a file.
+    """
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=transient) as bar:
+    hidden = transient and not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -114,9 +114,13 @@ class Prepare:
     def _forward(self, model: ScoredModel, samples: Sequence[Sample], output: Any, world: World) -> Tensor:
         """One output of every scored token, flat [N]."""
         found = forward_samples(
-            model, samples, [output], micro_batch_tokens=self.config.trainer.micro_batch_tokens, world=world,
+            model,
+            samples,
+            [output],
+            micro_batch_tokens=self.config.trainer.micro_batch_tokens,
+            world=world,
             temperature=self.config.sampling.temperature,
-        )  # fmt: skip
+        )
         return torch.cat([part for group in found[output] for part in group] or [torch.zeros(0)])
 
     def _advantages(self, branches: list[Branch], ref: Tensor, values: Tensor, world: World) -> dict[str, Tensor]:
@@ -329,6 +333,11 @@ def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: 
         return  # some scores failed; positions no longer match
     for rollout, score in list(zip(rollouts, scores, strict=True))[:8]:
         run.samples.append(
-            {"rollout": number, "prompt": plain_conversation(rollout.prompt), "completion": rollout.completion,
-             "score": score, "finished": rollout.finished}
-        )  # fmt: skip
+            {
+                "rollout": number,
+                "prompt": plain_conversation(rollout.prompt),
+                "completion": rollout.completion,
+                "score": score,
+                "finished": rollout.finished,
+            }
+        )

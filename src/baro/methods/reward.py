@@ -101,9 +101,11 @@ def encode_comparisons(loaded: Loaded, template: Template, max_length: int, ledg
         return [s.with_completions([b.with_(fields=plain) for b in s.completions]) for s in samples]
     pairs = encode_preferences(loaded, template, max_length, ledger)
     return [
-        s.with_completions([b.with_(fields={"rank": k + 1.0}, units={"prompts": 1.0 - k}) for k, b in enumerate(s.completions)])
+        s.with_completions(
+            [b.with_(fields={"rank": k + 1.0}, units={"prompts": 1.0 - k}) for k, b in enumerate(s.completions)]
+        )
         for s in pairs
-    ]  # fmt: skip
+    ]
 
 
 def centre(model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int) -> None:

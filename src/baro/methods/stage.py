@@ -32,7 +32,7 @@ Encode = Callable[[Loaded, Template, int, Ledger], list[Sample]]
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads a stage's files: every one with its ledger, which is written into the run, shown, and may stop the stage."""
+    """Reads a stage's files, each with its ledger, which is written into the run, shown, and may stop the stage."""
 
     run: RunDir
     template: Template

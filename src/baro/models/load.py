@@ -77,13 +77,14 @@ def load_scalar_model(folder: str | Path) -> ScoredModel:
 
 
 def new_scalar_model(folder: str | Path, *, seed: int) -> ScoredModel:
-    """A scalar model on any decoder backbone with a fresh linear head, N(0, 1/√(H+1)) (Huang et al. 2024, arXiv:2403.17031)."""
+    """A scalar model on any decoder backbone with a fresh linear head, N(0, 1/√(H+1)).
+
+    Huang et al. 2024, arXiv:2403.17031, detail 10.
+    """
     model = _load(AutoModelForSequenceClassification, folder, num_labels=1)
     head = getattr(model, "score", None)
     if not isinstance(head, nn.Linear):
-        raise ConfigError(
-            f"{folder}: {type(model).__name__} has no linear head 'score' on its last token; use a decoder"
-        )
+        raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder")
     generator = torch.Generator().manual_seed(seed)
     std = 1.0 / math.sqrt(head.in_features + 1)
     with torch.no_grad():
@@ -117,7 +118,7 @@ def _load(loader: type, folder: str | Path, **changes: Any) -> PreTrainedModel:
 
 
 def _without_dropout(config: PretrainedConfig) -> list[str]:
-    """Sibling completions share their prompt's computation, and old and new log-probs are compared: no noise allowed."""
+    """Siblings share their prompt's computation, and old log-probs are compared with new ones: no noise allowed."""
     names = [n for n, v in vars(config).items() if ("dropout" in n or "pdrop" in n) and isinstance(v, float) and v > 0]
     for name in names:
         setattr(config, name, 0.0)
