@@ -39,11 +39,13 @@ class AnyConfig(Config):
     settings: dict = Field({})
     policies: dict = Field({})
     against: str | None = None
+    rewards: dict | list = Field({})
+    reward_model: str | None = None
 
 
 def make_run(path, verb="sft", *, parents=(), status="finished", figures=None, ledger=None, rows=None, **settings):
     """A run directory as a stage leaves it; ``rows`` maps a JSONL file's stem to its rows."""
-    known = {key: settings.pop(key) for key in ("policies", "against") if key in settings}
+    known = {key: settings.pop(key) for key in list(settings) if key in AnyConfig.model_fields}
     config = AnyConfig(settings=settings, **known)
     run = RunDir.open(path, verb=verb, config=config, inputs={"policy": "ab" * 32}, parents=parents)
     run.close()
@@ -508,6 +510,39 @@ def test_ledger_counts_rows_and_reasons(built):
     assert "<code>equal pair</code>: 7" in section
 
 
+def frontier(page):
+    return re.search(r'<section id="frontier".*?</section>', page, re.DOTALL)[0]
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "drawings"),
+    [
+        ({"reward_model": "runs/reward"}, 1),
+        ({"rewards": [{"by": "runs/reward", "weight": 1.0}]}, 1),
+        ({"rewards": [{"by": "runs/reward", "weight": 0.5}]}, 2),  # scaled: not the evaluation's axis
+        ({"rewards": [{"by": "runs/reward"}, {"by": "module:length"}]}, 2),
+        ({"reward_model": "runs/another"}, 2),
+    ],
+)
+def test_training_path_shares_the_axes_only_with_its_own_reward(tmp_path, trained_on, drawings):
+    ppo = make_run(tmp_path / "ppo", "ppo", rows={"metrics": ppo_rows()}, **trained_on)
+    figures = [figure("ppo/kl", 4.0), figure("ppo/reward/proxy", 2.0)]
+    evaluate = make_run(tmp_path / "evaluate", "evaluate", figures=figures, rewards={"proxy": "runs/reward"})
+    page = build_report([ppo, evaluate], tmp_path / "out", title="Demo").read_text("utf-8")
+    assert frontier(page).count('<svg class="plot"') == drawings
+    assert frontier(page).count("ppo while training") == 1
+
+
+def test_reward_model_of_an_evaluation_goes_by_the_evaluations_name_for_it(tmp_path):
+    own = make_run(tmp_path / "reward", "reward", figures=[figure("reward_model/accuracy", 0.7, 0.6, 0.8, 100)])
+    rates = [figure("ppo/pair_accuracy", 0.9, 0.8, 0.95, 300), figure("proxy/pair_accuracy", 0.75, 0.7, 0.8, 300)]
+    evaluate = make_run(tmp_path / "evaluate", "evaluate", figures=rates, rewards={"proxy": "runs/reward"})
+    *_, finding = summary(read_stages([own, evaluate], {}), ENGLISH)
+    assert finding.sentence == "Reward model accuracy on held-out pairs: 0.75 [0.70, 0.80], n=300."
+    *_, finding = summary(read_stages([own], {}), ENGLISH)
+    assert finding.sentence == "Reward model accuracy on held-out pairs: 0.70 [0.60, 0.80], n=100."
+
+
 def test_a_row_that_is_just_being_written(tmp_path):
     run = make_run(tmp_path / "run", rows={"metrics": ppo_rows(5)})
     with open(run / "metrics.jsonl", "a") as file:
@@ -553,7 +588,7 @@ def test_korean_particles_never_follow_a_name():
 
 def test_no_word_is_dead():
     source = "".join(path.read_text() for path in SOURCE.glob("*.py") if not path.name.startswith("words"))
-    built_up = ("tag_", "expect_", "note_", "control_", "reward_model/", "baseline/")
+    built_up = ("tag_", "status_", "expect_", "note_", "control_", "reward_model/", "baseline/")
     quoted = set(re.findall(r"""["']([\w/]+)["']""", source))
     unused = [key for key in ENGLISH if key.removesuffix("_lead") not in quoted and not key.startswith(built_up)]
     assert unused == []

@@ -19,7 +19,6 @@ _COMPARED = re.compile(
     r"(?:/(?P<of>.+))?"
 )
 _SHARE = re.compile(r"win_rate|accuracy|finished_fraction|^baseline/")
-_REWARD_MODEL = ("reward_model/pair_accuracy", "reward_model/accuracy")
 _ABBREVIATIONS = {"sft", "dpo", "ppo", "kto", "grpo", "orpo", "ipo", "simpo"}
 
 
@@ -188,13 +187,20 @@ def accuracies(stage: Stage) -> list[Figure]:
 
 def reward_model(stages: Sequence[Stage]) -> tuple[Figure, list[Figure]] | None:
     """The reward model's accuracy and what stands beside it: an evaluation's before the reward stage's own."""
-    for name in _REWARD_MODEL:
-        for stage in stages:
-            rates = accuracies(stage)
-            found = [rate for rate in rates if rate.name == name and rate.value is not None]
+    measured = [(stage, accuracies(stage)) for stage in stages]
+    for wanted in (_measured_reward, lambda stage, rate: rate.name == "reward_model/accuracy"):
+        for stage, rates in measured:
+            found = [rate for rate in rates if rate.value is not None and wanted(stage, rate)]
             if found:
                 return found[0], rates
     return None
+
+
+def _measured_reward(stage: Stage, rate: Figure) -> bool:
+    """Whether a figure of an evaluation is the accuracy of one of its rewards."""
+    rewards = stage.config.get("rewards")
+    names = {"reward_model", *(rewards if isinstance(rewards, Mapping) else ())}
+    return rate.name.removesuffix("/pair_accuracy") in names
 
 
 def _about_reward(rate: Figure, rates: Sequence[Figure], words: Words) -> str:

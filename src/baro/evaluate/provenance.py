@@ -115,11 +115,11 @@ def _costs(stages: Sequence[Stage], words: Words) -> Html:
     for stage in stages:
         cost = {figure.name: figure.value for figure in stage.cost}
         link = element("a", foreign(stage.name), href=f"#{anchor(stage, stages)}")
-        seed = stage.manifest.get("seed")
+        seed, status = stage.manifest.get("seed"), stage.manifest.get("status", DASH)
         rows.append([
-            link, stage.manifest.get("status", DASH), DASH if seed is None else str(seed), number(cost["perf/steps"]),
-            duration_words(cost["perf/seconds"], words), number(cost["perf/tokens_per_second"]),
-            bytes_words(cost["perf/peak_memory_bytes"]),
+            link, words.get(f"status_{status}", status), DASH if seed is None else str(seed),
+            number(cost["perf/steps"]), duration_words(cost["perf/seconds"], words),
+            number(cost["perf/tokens_per_second"]), bytes_words(cost["perf/peak_memory_bytes"]),
         ])  # fmt: skip
     return table(columns, rows, label=words["lineage"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from baro.evaluate.findings import (
@@ -186,10 +186,21 @@ class Results:
     def _path(self, reward: str) -> tuple[list[tuple[float, float]], Stage | None]:
         """The path of the first online stage that trained on this very reward."""
         for stage in self.stages:
-            path = training_path(stage, f"objective/score/{reward}")
+            path = training_path(stage, self._metric(stage, reward))
             if len(path) > 1:
                 return path, stage
         return [], None
+
+    def has_path(self, stage: Stage) -> bool:
+        """Whether one of the drawings shows how this stage trained."""
+        return any(self._path(reward)[1] is stage for reward in self.evaluation.rewards)
+
+    def _metric(self, stage: Stage, reward: str) -> str:
+        """Where a stage logged a reward of this evaluation: as its only one, else under its name."""
+        known = self.evaluation.stage.config.get("rewards")
+        by = known.get(reward) if isinstance(known, Mapping) else None
+        only_one = by is not None and stage.reward_terms == [(by, 1.0)]
+        return "objective/scores" if only_one else f"objective/score/{reward}"
 
     def _measures_table(self) -> Html:
         kinds = [("kl", ""), *(("reward", reward) for reward in self.evaluation.rewards)]
@@ -275,10 +286,9 @@ def evaluation_sections(stages: Sequence[Stage], words: Words) -> list[Html]:
 
 def _lone_paths(stages: Sequence[Stage], results: Sequence[Results], words: Words) -> list[Html]:
     """Reward over KL while training, for stages whose reward no evaluation measured: its scale is its own."""
-    rewards = {reward for result in results for reward in result.evaluation.rewards}
     drawn = []
     for stage in stages:
-        shared = any(training_path(stage, f"objective/score/{reward}") for reward in rewards)
+        shared = any(result.has_path(stage) for result in results)
         path = training_path(stage, "objective/scores")
         if len(path) < 2 or shared:
             continue

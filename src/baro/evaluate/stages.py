@@ -50,6 +50,15 @@ class Stage:
         return found if isinstance(found, Mapping) else {}
 
     @property
+    def reward_terms(self) -> list[tuple[str, float]]:
+        """What an online stage was rewarded by, with weights."""
+        if self.config.get("reward_model"):
+            return [(str(self.config["reward_model"]), 1.0)]
+        terms = self.config.get("rewards")
+        found = [term for term in terms if isinstance(term, Mapping)] if isinstance(terms, list) else []
+        return [(str(term.get("by")), term.get("weight", 1.0)) for term in found]
+
+    @property
     def environment(self) -> Row:
         """Versions and threads."""
         found = self.manifest.get("environment")
