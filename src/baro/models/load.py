@@ -109,6 +109,7 @@ def _load(loader: type, folder: str | Path, **changes: Any) -> PreTrainedModel:
     dropped = _without_dropout(config)
     loading = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a fresh head is no surprise to us
+    transformers_logging.disable_progress_bar()
     try:
         model = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
     finally:
