@@ -15,7 +15,6 @@ from torch import Tensor
 
 from baro.batch import Branch, GroupBatch, Sample
 
-
 FILLER_COLUMNS = 128
 """What starting one more micro-batch costs, in columns (measured: a 0.9M model on two cores)."""
 

@@ -5,7 +5,7 @@ Figures, each with a 95% interval by a bootstrap over prompts (proportions of pa
     P/win_rate/J                     mean verdict of judge J for policy P against ``against``; a tie is 0.5
     P/win_rate_length_controlled/J   the same at equal length in tokens (functional/statistics.py)
     P/kl                             nats per completion: mean over P's own samples of Σ_t log π(y_t) − log π_ref(y_t),
-                                     both at temperature 1; an estimate of KL(π ‖ π_ref) when sampled at temperature 1
+                                     both at the sampling temperature: an estimate of KL(π ‖ π_ref) as they answer
     P/kl_bound                       nats: an upper bound of the KL of best-of-n, log n − (n−1)/n
     P/reward/R                       mean score by reward R
     P/tokens, P/finished_fraction    length of a completion in tokens; share that ended by itself

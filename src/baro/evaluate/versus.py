@@ -140,7 +140,7 @@ def answer_all(
     config: Config, players: Sequence[Player], templates: Mapping[str, Template], question: Question
 ) -> list[Answered]:
     """Every player's answers in turn, one policy in memory beside the reference, and the controls last."""
-    reference = Reference(config.ref_policy or config.against)
+    reference = Reference(config.ref_policy or config.against, config.sampling.temperature)
     answered, controls = [], []
     for player in players:
         template = templates[player.value]
@@ -165,8 +165,8 @@ def answers_of(
 class Reference:
     """The model that KL is measured to; loaded when first needed, absent without a value."""
 
-    def __init__(self, value: str | None) -> None:
-        self.value = value
+    def __init__(self, value: str | None, temperature: float) -> None:
+        self.value, self.temperature = value, temperature
         self.fingerprint = load_template(value).fingerprint if value is not None else ""
         self.model: ScoredModel | None = None
 
@@ -191,14 +191,22 @@ class Reference:
             sample.with_completions([branch(list(one.completion_ids)) for one in group])
             for sample, group in zip(question.samples[template.fingerprint], drawn, strict=True)
         ]
-        return sequence_logprobs(policy, samples) - sequence_logprobs(self.model, samples)
+        ours, theirs = (sequence_logprobs(model, samples, self.temperature) for model in (policy, self.model))
+        return ours - theirs
 
 
-def sequence_logprobs(model: ScoredModel, samples: Sequence[Sample]) -> Float[np.ndarray, "n"]:
-    """The summed log-prob of every completion at temperature 1, in nats."""
+def sequence_logprobs(
+    model: ScoredModel, samples: Sequence[Sample], temperature: float = 1.0
+) -> Float[np.ndarray, "n"]:
+    """The summed log-prob of every completion, in nats; a greedy policy's (temperature 0) are read at temperature 1."""
     found = forward_samples(
-        model, samples, ["logprobs"], micro_batch_tokens=MICRO_BATCH_TOKENS, world=LocalWorld()
-    )["logprobs"]  # fmt: skip
+        model,
+        samples,
+        ["logprobs"],
+        micro_batch_tokens=MICRO_BATCH_TOKENS,
+        world=LocalWorld(),
+        temperature=temperature or 1.0,
+    )["logprobs"]
     return np.array([float(part.double().sum()) for group in found for part in group])
 
 

@@ -224,12 +224,17 @@ def label_pairs(
     """The pairs that were judged and have a better side."""
     asked = []
     for case in cases:
+        seen: set[frozenset[str]] = set()  # the same two texts are judged once, however often they were drawn
         for pair in choose_pairs(len(case.answers.completions), count):
-            if case.equal(pair):
+            texts = frozenset(case.answers.completions[k] for k in pair)
+            if len(texts) == 1 or texts in seen:
                 tally.identical += 1
-                ledger.drop(pair_key(case, pair), "identical", "both answers are the same text")
+                ledger.drop(
+                    pair_key(case, pair), "identical", "these two texts cannot be told apart, or were judged before"
+                )
             else:
                 asked.append((case, pair))
+            seen.add(texts)
     for (case, pair), (p, left) in zip(asked, rater.compare(asked, tally), strict=True):
         if p is None:
             ledger.drop(pair_key(case, pair), "failed", "the judgment failed")

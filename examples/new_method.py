@@ -1,0 +1,59 @@
+"""SimPO, a method added from outside the package. Run it: python examples/new_method.py CONFIG.yaml
+
+    L = −(1/P) Σ [ p log σ(z) + (1 − p) log σ(−z) ],   z = β·avg_w − β·avg_l − γ,   avg = log π(y|x) / |y|, nats per token
+
+Meng, Xia and Chen 2024, arXiv:2405.14734 eq. 6, where every pair is certain: p = 1. Here p is the row's p_chosen."""
+
+import sys
+from pathlib import Path
+
+from baro import config as blocks
+from baro.data.encode import encode_preferences
+from baro.functional.preference import bradley_terry_loss
+from baro.functional.tokens import segment_mean
+from baro.inputs import load_template, open_run, resolve
+from baro.methods import sft, stage
+from baro.models.load import load_policy, save_policy
+from baro.protocols import LossOutput
+from baro.records import Preference
+
+
+class Config(blocks.Config):
+    policy: str  # the model to train: a run or a folder
+    preferences: str  # pairs of completions, the better one chosen: a run or a file
+    beta: float = 2.0  # scale of the average log-probs
+    gamma: float = 1.0  # by how much the chosen completion must lead, on that scale
+    trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-6, epochs=1, batch_size=32)
+    data: blocks.DataConfig = blocks.DataConfig()
+
+
+class Objective(sft.Objective):  # which holds the policy, and says what is trained; only the loss is another
+    def __init__(self, policy, config):
+        super().__init__(policy)
+        self.config = config
+
+    def losses(self, batch, totals):
+        fields, logprobs = batch.completion_fields, self.policy(batch, ["logprobs"]).logprobs  # [N]
+        rewards = self.config.beta * segment_mean(logprobs, batch.completion_of, len(batch.group_of))  # [C]
+        is_chosen = fields["chosen"] == 1
+        chosen, rejected = rewards[is_chosen], rewards[~is_chosen]  # [P], both in the order of the prompts
+        loss = bradley_terry_loss(chosen, rejected, margin=self.config.gamma, p_chosen=fields["p_chosen"][is_chosen])
+        yield LossOutput(loss.sum() / totals["pairs"], {"rewards/margins": ((chosen - rejected).sum(), len(loss))})
+
+
+def run(config, out=None):
+    inputs = {"policy": (config.policy, "model"), "preferences": (config.preferences, "records")}
+    run = open_run("simpo", config, inputs, out)
+    if not run.finished:
+        template = load_template(config.policy, config.data.template)
+        reader = stage.Reader(run, template, config.data, Preference, encode_preferences)
+        train, held_out = reader.train_and_held_out(config.preferences, config.trainer)
+        objective = Objective(load_policy(resolve(config.policy, "model")), config)
+        stage.fit_offline(run, objective, train, held_out, config.trainer, hidden_size=objective.policy.hidden_size)
+        stage.save_model(run, template, lambda path: save_policy(objective.policy, path))
+        run.finish()
+    return run
+
+
+if __name__ == "__main__":
+    print(run(blocks.load_config(Config, Path(sys.argv[1]))).path)
