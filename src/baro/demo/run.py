@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,34 +13,69 @@ import yaml
 from baro.data.files import write_rows
 from baro.demo import world
 from baro.pipeline import run_pipeline
+from baro.runs import write_atomic
 
-TEXTS, DEMONSTRATIONS, FEEDBACK, POLICY, HELD_OUT = 13_000, 1_600, 2_400, 3_000, 500
-"""How many texts, demonstrations, and prompts to judge, to practise on and to be compared on there are."""
+SIZES: Mapping[str, int] = {"text": 18_000, "demonstrations": 2_400, "feedback": 3_400, "policy": 3_000, "held_out": 600}
+"""Texts to pre-train on, demonstrations, and prompts to judge, to practise on, and to be compared on."""
+
+SEEDS = 3  # of `baro demo --all`
 
 
 def run_demo(seed: int = 0, all: bool = False, out: Path | None = None) -> Path:
-    """Run (or continue) the demo of one seed; returns the path of report.html."""
-    out = out or Path("runs") / f"demo-{seed}"
+    """Run (or continue) the demo; returns the path of report.html.
+
+    all: three seeds from ``seed`` on, each with two more PPO runs (a random reward, no KL penalty), one report a seed,
+    and summary.json with every win rate of every seed.
+    """
+    out = out or Path("runs") / (f"demo-all-{seed}" if all else f"demo-{seed}")
+    if not all:
+        return _one_seed(seed, out, with_controls=False)
+    reports = [_one_seed(one, out / f"seed-{one}", with_controls=True) for one in range(seed, seed + SEEDS)]
+    write_atomic(out / "summary.json", json.dumps(_summary([r.parents[1] for r in reports]), indent=1))
+    return reports[0]
+
+
+def _one_seed(seed: int, out: Path, *, with_controls: bool) -> Path:
     write_data(out / "data", seed)
-    runs = run_pipeline(pipeline(out / "data", seed), out=out)
+    runs = run_pipeline(pipeline(out / "data", seed, with_controls=with_controls), out=out)
     return runs["report"].path / "report.html"
 
 
-def pipeline(data: Path, seed: int) -> Mapping[str, Any]:
+def _summary(seeds: list[Path]) -> dict[str, dict[str, Any]]:
+    """The evaluation's and the reward model's figures by name, one entry a seed."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in seeds:
+        for stage in ("reward", "labels_of_gold", "evaluation"):
+            for figure in json.loads((folder / stage / "figures.json").read_text()):
+                shown = [figure["value"], figure["low"], figure["high"]]
+                found.setdefault(figure["name"], {})[folder.name] = shown
+    return found
+
+
+def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]:
     """The demo's stages with the folder of its data put in."""
-    text = (files("baro.demo") / "pipeline.yaml").read_text().replace("DATA/", f"{data}/")
-    return yaml.safe_load(text) | {"seed": seed}
+    outline = yaml.safe_load((files("baro.demo") / "pipeline.yaml").read_text().replace("DATA/", f"{data}/"))
+    if with_controls:
+        ppo, evaluation = outline["stages"]["ppo"], outline["stages"]["evaluation"]
+        random = {key: value for key, value in ppo.items() if key != "reward_model"}
+        controls = {
+            "ppo-random-reward": random | {"rewards": [{"by": "baro.demo.world:random_reward"}]},
+            "ppo-kl-off": ppo | {"kl": {"coef": 0.0}},
+        }
+        evaluation["policies"] = [*evaluation["policies"], *controls]
+        outline["stages"] |= controls
+    return outline | {"seed": seed}
 
 
 def write_data(folder: Path, seed: int) -> None:
     """The five files of the embedded task; the same seed gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {
-        "text": world.pretraining_text(seed, TEXTS),
-        "demonstrations": world.demonstrations(seed, DEMONSTRATIONS),
-        "feedback": world.prompts(seed, FEEDBACK, "feedback"),
-        "policy": world.prompts(seed, POLICY, "policy"),
-        "held_out": world.prompts(seed, HELD_OUT, "held_out"),
+        "text": world.pretraining_text(seed, SIZES["text"]),
+        "demonstrations": world.demonstrations(seed, SIZES["demonstrations"]),
+        "feedback": world.prompts(seed, SIZES["feedback"], "feedback"),
+        "policy": world.prompts(seed, SIZES["policy"], "policy"),
+        "held_out": world.prompts(seed, SIZES["held_out"], "held_out"),
     }
     for name, written in rows.items():
         write_rows(folder / f"{name}.jsonl", written)

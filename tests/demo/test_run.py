@@ -1,0 +1,66 @@
+"""The demo's pipeline: who may see the gold judge, and the whole of it once, very small."""
+
+import json
+
+import pytest
+
+from baro.demo import run as demo
+from baro.pipeline import run_pipeline
+
+TRAINING = ("base", "sft", "reward", "dpo", "ppo", "label", "generate")
+
+
+def small(tmp_path, monkeypatch):
+    """The demo's stages, with hardly any data and a few steps."""
+    sizes = {"text": 300, "demonstrations": 60, "feedback": 40, "policy": 16, "held_out": 12}
+    monkeypatch.setattr(demo, "SIZES", sizes)
+    demo.write_data(tmp_path / "data", 0)
+    outline = demo.pipeline(tmp_path / "data", 0, with_controls=True)
+    stages = outline["stages"]
+    stages["base"]["architecture"] |= {"vocabulary": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1}
+    stages["shown"]["hold_out"] = 8
+    for stage in stages.values():
+        if "trainer" in stage:
+            stage["trainer"] = {k: v for k, v in stage["trainer"].items() if k != "epochs"} | {"steps": 4}
+        if "sampling" in stage:
+            stage["sampling"] = stage["sampling"] | {"max_new_tokens": 8}
+        if stage["do"] == "ppo":
+            stage["rollout"] = {"prompts": 8, "completions": 1, "epochs": 1, "minibatches": 2}
+        stage.setdefault("data", {}) if stage["do"] in ("sft", "reward", "dpo", "ppo", "evaluate") else None
+        if stage["do"] in ("reward", "dpo", "evaluate"):
+            stage["data"] = {"max_dropped_fraction": 0.9}
+    return outline
+
+
+@pytest.mark.parametrize("with_controls", [False, True])
+def test_no_training_stage_names_the_gold_judge(tmp_path, with_controls):
+    stages = demo.pipeline(tmp_path, 0, with_controls=with_controls)["stages"]
+    named = {name for name, stage in stages.items() if "world:gold" in json.dumps(stage)}
+    assert named == {"labels_of_gold", "evaluation"}
+    assert all(stages[name]["do"] == "evaluate" for name in named)
+    assert {stage["do"] for stage in stages.values()} >= set(TRAINING)
+
+
+def test_the_same_seed_writes_the_same_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", dict.fromkeys(demo.SIZES, 20))
+    for folder in ("a", "b"):
+        demo.write_data(tmp_path / folder, 3)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_the_whole_demo_runs_and_then_has_nothing_to_do(tmp_path, monkeypatch, caplog):
+    outline = small(tmp_path, monkeypatch)
+    runs = run_pipeline(outline, out=tmp_path / "out")
+    report = json.loads((runs["report"].path / "report.json").read_text())
+    names = {figure["name"] for figure in report["figures"]}
+    for policy in ("dpo", "ppo", "ppo-kl-off", "ppo-random-reward", "best-of-8", "length-only", "sft-self"):
+        assert f"{policy}/win_rate_length_controlled/gold_without_conciseness" in names
+    assert (runs["report"].path / "report.html").stat().st_size > 50_000
+    for run in runs.values():
+        run.close()
+    weights = (runs["ppo"].path / "model" / "model.safetensors").read_bytes()
+    with caplog.at_level("INFO", logger="baro"):
+        again = run_pipeline(outline, out=tmp_path / "out")
+    assert "there was nothing to do" in caplog.text
+    assert (again["ppo"].path / "model" / "model.safetensors").read_bytes() == weights
