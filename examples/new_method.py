@@ -1,6 +1,6 @@
 """SimPO, a method added from outside the package. Run it: python examples/new_method.py CONFIG.yaml
 
-    L = −(1/P) Σ [ p log σ(z) + (1 − p) log σ(−z) ],   z = β·avg_w − β·avg_l − γ,   avg = log π(y|x) / |y|, nats per token
+    L = −(1/P) Σ [ p log σ(z) + (1 − p) log σ(−z) ],   z = β·avg_w − β·avg_l − γ,   avg = log π(y|x) / |y| in nats
 
 Meng, Xia and Chen 2024, arXiv:2405.14734 eq. 6, where every pair is certain: p = 1. Here p is the row's p_chosen."""
 
@@ -33,12 +33,13 @@ class Objective(sft.Objective):  # which holds the policy, and says what is trai
         self.config = config
 
     def losses(self, batch, totals):
-        fields, logprobs = batch.completion_fields, self.policy(batch, ["logprobs"]).logprobs  # [N]
+        logprobs = self.policy(batch, ["logprobs"]).logprobs  # [N]
         rewards = self.config.beta * segment_mean(logprobs, batch.completion_of, len(batch.group_of))  # [C]
-        is_chosen = fields["chosen"] == 1
-        chosen, rejected = rewards[is_chosen], rewards[~is_chosen]  # [P], both in the order of the prompts
-        loss = bradley_terry_loss(chosen, rejected, margin=self.config.gamma, p_chosen=fields["p_chosen"][is_chosen])
-        yield LossOutput(loss.sum() / totals["pairs"], {"rewards/margins": ((chosen - rejected).sum(), len(loss))})
+        better = batch.completion_fields["chosen"] == 1
+        chosen, rejected, p_chosen = rewards[better], rewards[~better], batch.completion_fields["p_chosen"][better]
+        loss = bradley_terry_loss(chosen, rejected, margin=self.config.gamma, p_chosen=p_chosen)
+        metrics = {"rewards/margins": ((chosen - rejected).detach().sum(), len(loss))}
+        yield LossOutput(loss.sum() / totals["pairs"], metrics)
 
 
 def run(config, out=None):

@@ -24,7 +24,6 @@ from baro.runs import (
     default_out,
     fault_point,
     hash_path,
-    read_jsonl,
     remove_leftovers,
     write_atomic,
 )
@@ -218,7 +217,7 @@ def test_rows():
     rows.append({"step": 2, "half": "\ud83d"})
     rows.sync()
     expected = [{"step": 1, "text": "바로\u2028\n"}, {"step": 2, "half": "\ud83d"}]
-    assert rows.read() == read_jsonl(rows.path) == expected
+    assert rows.read() == expected
 
 
 def test_figures_that_are_no_numbers_are_null():
@@ -266,14 +265,8 @@ def test_a_row_that_is_just_being_written_is_not_read():
 def test_broken_rows(content, problem):
     Path("m.jsonl").write_bytes(content)
     with pytest.raises(DataError) as raised:
-        read_jsonl(Path("m.jsonl"))
+        JsonLines(Path("m.jsonl")).read()
     assert str(raised.value) == f"{problem}; write one JSON object on each line"
-
-
-def test_no_rows():
-    with pytest.raises(DataError) as raised:
-        read_jsonl(Path("m.jsonl"))
-    assert str(raised.value) == "m.jsonl: cannot be read (No such file or directory); check the path"
 
 
 # ------------------------------------------------------------------------------------------------ a run directory
@@ -372,7 +365,9 @@ def test_a_finished_run_says_so_whatever_the_versions_are_now(monkeypatch):
 
 @pytest.mark.parametrize("status", ["stopped", "finished"])
 def test_another_config_or_data_is_refused(status):
-    begin().finish(status)
+    run = begin()
+    run.metrics.append({"step": 1})
+    run.finish(status)
     start = "run: this run was started with"
     assert refusal(config=Toy(beta=0.2)) == f"{start} beta 0.1 (now 0.2); {WAY_OUT}"
     assert refusal(config=Toy(seed=1, block={"template": "none"})) == (
@@ -387,9 +382,24 @@ def test_another_config_or_data_is_refused(status):
         refusal(config=DataConfig(), inputs={}).count("(now ") == 10
     )  # beta, seed, note, 3 of block, 3 of now, the data
     named = {"preferences": HASH, "rewards": "object judges:gold"}
-    begin("other", inputs=named).finish(status)
+    run = begin("other", inputs=named)
+    run.metrics.append({"step": 1})
+    run.finish(status)
     assert refusal(path="other", inputs={**named, "rewards": "object judges:goal"}) == (
         f'other: this run was started with input rewards "object judges:gold" (now "object judges:goal"); {WAY_OUT}'
+    )
+
+
+def test_a_run_that_has_made_nothing_is_begun_anew():
+    begin().close()
+    Path("run/ledger.json").write_text("{}")
+    with closing(begin(config=Toy(beta=0.2), inputs={"preferences": "f" * 64})) as run:
+        assert (run.manifest["config"]["beta"], run.manifest["inputs"]) == (0.2, {"preferences": "f" * 64})
+        assert sorted(os.listdir("run")) == ["checkpoints", "run.json", "run.lock"]
+    Path("run/checkpoints/step-000001").mkdir()
+    assert refusal() == (
+        'run: this run was started with beta 0.2 (now 0.1), input preferences "ffffffffffffffff"'
+        f' (now "0123456789abcdef"); {WAY_OUT}'
     )
 
 
@@ -414,7 +424,7 @@ def test_another_environment_is_refused_unless_allowed(monkeypatch):
 
 
 def test_a_refused_directory_is_free_again():
-    begin().close()
+    begin().finish()
     refusal(config=Toy(beta=3))
     begin().close()
 

@@ -44,7 +44,7 @@ def save_checkpoint(run: RunDir, step: int, state: State, *, keep: int = 2) -> P
     run.sync()  # a checkpoint knows how long the rows' files are, so the rows reach the disk first
     with atomic_directory(path) as folder:
         for name, part in parts.items():
-            with _as_os_error():
+            with as_os_error():
                 save_file(part, folder / f"{name}.safetensors")
             fault_point("between-files")
         (folder / "state.json").write_bytes(_to_json(document))
@@ -187,7 +187,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 @contextmanager
-def _as_os_error() -> Iterator[None]:
+def as_os_error() -> Iterator[None]:
     """Safetensors reports a full disk only in words; raise what Python's own files raise."""
     try:
         yield

@@ -44,6 +44,25 @@ Limit = Annotated[int | None, typer.Option(help="Only so many prompts, the first
 Seed = Annotated[int | None, typer.Option(help="Seed of everything drawn.")]
 
 
+def _allow_any_environment(allowed: bool) -> bool:
+    """Through the environment, so that it reaches every stage of a pipeline."""
+    from baro.runs import ANY_ENVIRONMENT
+
+    if allowed:
+        os.environ[ANY_ENVIRONMENT] = "1"
+    return allowed
+
+
+AnyEnvironment = Annotated[
+    bool,
+    typer.Option(
+        "--allow-environment-change",
+        help="Go on under other versions or threads than a run was started with; not bit for bit.",
+        callback=_allow_any_environment,
+    ),
+]
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The ``baro`` command. What is raised on purpose becomes one sentence; bugs keep their traceback."""
     try:
@@ -128,7 +147,13 @@ def _result(run: RunDir) -> dict[str, Any]:
 
 
 def _training_verb(name: str, summary: str) -> None:
-    def command(config: ConfigFile = None, set_: Set = None, out: Out = None, json_: Json = False) -> None:
+    def command(
+        config: ConfigFile = None,
+        set_: Set = None,
+        out: Out = None,
+        json_: Json = False,
+        any_environment: AnyEnvironment = False,
+    ) -> None:
         _run(name, config, set_, out, json_)
 
     command.__doc__ = summary
@@ -160,6 +185,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the whole demonstration.")] = 0,
     all_: Annotated[bool, typer.Option("--all", help="Three seeds and every control; takes much longer.")] = False,
     out: Out = None,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """The whole pipeline on the embedded task, from nothing to a report."""
     from baro.demo.run import run_demo
@@ -173,6 +199,7 @@ def run(
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """A file of stages; safe to kill, and to run again."""
     from baro.pipeline import load_pipeline, run_pipeline
@@ -205,6 +232,7 @@ def generate(
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """Answers of a policy to prompts."""
     who = _one("policy", policy, policy_flag)
@@ -223,6 +251,7 @@ def label(
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """Judge answers by a reward model, a judge or a function."""
     what = _one("answers", answers, answers_flag)
@@ -247,6 +276,7 @@ def evaluate(
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """Compare policies on prompts, and scorers on pairs; with intervals."""
     who = _one("policies", policies, policies_flag) or []
@@ -272,6 +302,7 @@ def report(
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """One self-contained HTML page about runs."""
     _run("report", None, set_, out, json_, runs=runs, title=title, language=language)
@@ -312,6 +343,7 @@ def split_command(
     set_: Set = None,
     out: Out = None,
     json_: Json = False,
+    any_environment: AnyEnvironment = False,
 ) -> None:
     """Cut a file in two: train.jsonl and held_out.jsonl in a run directory."""
     _run("data split", None, set_, out, json_, file=file, hold_out=hold_out, by=by, seed=seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,13 +32,12 @@ def resolve(value: str, kind: Kind) -> Path | str:
         return path
     if kind == "model" and value.count("/") == 1 and not value.startswith((".", "/")):
         return value
-    raise ConfigError(
-        f"{value}: no such file or folder; give a run directory, a path{', or a hub id' * (kind == 'model')}"
-    )
+    choices = "a run directory, a path, or a hub id" if kind == "model" else "a run directory or a path"
+    raise ConfigError(f"{value}: no such file or folder; give {choices}")
 
 
 def _inside_run(path: Path, kind: Kind) -> Path:
-    status = json.loads((path / "run.json").read_text()).get("status")
+    status = RunDir.load(path).manifest["status"]
     if status != "finished":
         raise RunError(f"{path}: this run is {status}, not finished; run its command again first")
     inside = path / ("model" if kind == "model" else "records.jsonl")

@@ -31,6 +31,7 @@ from baro.config import Config, identity
 from baro.errors import BackendError, ConfigError, DataError, RunError
 
 FORMAT = 1  # of run directories; it grows when an older Baro could not read what a newer one writes
+ANY_ENVIRONMENT = "BARO_ALLOW_ENVIRONMENT_CHANGE"  # set by --allow-environment-change, for every stage of a pipeline
 _reached: Counter[str] = Counter()
 
 
@@ -134,14 +135,6 @@ def hash_path(path: Path) -> str:
     files = sorted((inside.relative_to(path).as_posix(), inside) for inside in path.rglob("*") if inside.is_file())
     lines = [f"{hash_path(inside)}  {name}\n" for name, inside in files]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file, without blank lines. DataError for a line that is not one JSON object."""
-    try:
-        return _parse_rows(path, path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
 
 
 def _parse_rows(path: Path, content: bytes) -> list[dict[str, Any]]:
@@ -287,12 +280,14 @@ class RunDir:
         if (self.path / "run.json").exists():
             self.manifest = _read_manifest(self.path)
             changes = _changes(_subject(self.manifest, free_keys), _subject(wanted, free_keys))
-            if changes:
-                raise RunError(
-                    f"{self.path}: this run was started with {changes}; go back to that, or choose another --out"
-                )
+            if changes and (self.finished or not self._is_bare()):
+                way_out = "go back to that, or choose another --out"
+                raise RunError(f"{self.path}: this run was started with {changes}; {way_out}")
             if self.finished:
                 return
+            if changes:  # a mended file or key after an error, and nothing is lost: begin anew
+                self.manifest = wanted
+                (self.path / "ledger.json").unlink(missing_ok=True)
             self._adopt(wanted, allow_environment_change)
         self._write()  # first: a folder without run.json would be taken for somebody else's
         self.checkpoints.mkdir(exist_ok=True)
@@ -300,11 +295,16 @@ class RunDir:
         self.metrics.drop_broken_end()
         self.samples.drop_broken_end()
 
+    def _is_bare(self) -> bool:
+        """Whether nothing was made here yet."""
+        known = {"run.json", "run.lock", "ledger.json", "checkpoints"}
+        return {inside.name for inside in self.path.iterdir()} <= known and self.latest_checkpoint is None
+
     def _adopt(self, wanted: dict[str, Any], allow_environment_change: bool) -> None:
         """Go on with the run that is here, under this process's environment."""
         old, new = self.manifest["environment"], wanted["environment"]
         changes = _changes(*({key: env[key] for key in new if key in old and key != "platform"} for env in (old, new)))
-        if changes and not allow_environment_change:
+        if changes and not (allow_environment_change or ANY_ENVIRONMENT in os.environ):
             lost = "it would not go on bit for bit; go back to that, or pass --allow-environment-change"
             raise RunError(f"{self.path}: this run was started with {changes}, so {lost}")
         if changes:
@@ -370,7 +370,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunError(f"{path}: is not a run directory (it has no run.json); check the path") from None
     except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path}/run.json: is damaged ({error}); choose another --out") from None
+        raise RunError(f"{path}/run.json: is damaged ({error}); run its stage again with another --out") from None
     if written_as != FORMAT:
         way_out = f"use baro {writer}, which wrote it, or run the stage again with another --out"
         raise RunError(f"{path}: is of format {written_as} and this version of baro reads format {FORMAT}; {way_out}")

@@ -142,7 +142,7 @@ class Trainer:
     def _update(self, loss: float) -> float:
         """Clip and step; returns the gradient norm before clipping."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm or math.inf)
         norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if not math.isfinite(norm) or not math.isfinite(loss):
             raise GuardStop(
@@ -168,7 +168,7 @@ class Trainer:
                 if parameter.requires_grad and parameter.grad is None:
                     raise GuardStop(f"{role}: {name} is to be trained but received no gradient; freeze it or use it")
                 if not parameter.requires_grad and parameter.grad is not None:
-                    raise GuardStop(f"{role}: {name} is frozen but received a gradient")
+                    raise GuardStop(f"{role}: {name} is frozen but received a gradient; train it or detach it")
 
     # ------------------------------------------------------------------------------------------------ held-out loss
 

@@ -27,7 +27,7 @@ from baro.models.load import load_policy
 from baro.records import Answers, Completion, Prompt, Rollout, SamplingParams
 from baro.rollout.engine import Engine
 from baro.rollout.source import stream_key
-from baro.runs import RunDir
+from baro.runs import RunDir, saving
 
 CHUNK = 512  # prompts at once: bounds the tables of random numbers and tokens
 
@@ -55,7 +55,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     policy = load_policy(resolve(config.policy, "model"))
     keys = [stream_key(config.seed, i) for i in range(len(samples))]
     drawn = draw_answers(policy, template, prompts, samples, config.n, config.sampling.params(), keys, "generate")
-    write_records(run.path / "records.jsonl", [answers_of(prompts[i], group) for i, group in enumerate(drawn)])
+    with saving(run.records):
+        write_records(run.records, [answers_of(prompts[i], group) for i, group in enumerate(drawn)])
     stage.write_figures(run, figures_of([one for group in drawn for one in group]))
     run.finish("finished")
     return run

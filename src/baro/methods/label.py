@@ -30,7 +30,7 @@ from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout
 from baro.rollout.source import stream_key
-from baro.runs import RunDir, write_atomic
+from baro.runs import RunDir, saving, write_atomic
 
 log = logging.getLogger("baro")
 MAX_ERROR_FRACTION = 0.05
@@ -187,7 +187,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     write_atomic(run.path / "ledger.json", json.dumps({config.answers: ledger.to_json()}, ensure_ascii=False, indent=1))
     Console(stderr=True).print(ledger.summary())
     ledger.check(1.0)  # ties are nobody's mistake, unless there is nothing else
-    write_records(run.path / "records.jsonl", records)
+    with saving(run.records):
+        write_records(run.records, records)
     stage.write_figures(run, tally.figures(config.as_))
     run.finish("finished")
     return run

@@ -329,8 +329,6 @@ def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredMo
 def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: Sequence[Sample]) -> None:
     """A rollout's first completions into samples.jsonl, as a person would read them."""
     scores = [b.fields["score"] for s in drawn for b in s.completions]
-    if len(scores) != len(rollouts):
-        return  # some scores failed; positions no longer match
     for rollout, score in list(zip(rollouts, scores, strict=True))[:8]:
         run.samples.append(
             {

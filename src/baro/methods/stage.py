@@ -12,13 +12,14 @@ from typing import Literal
 from rich.console import Console
 
 from baro.batch import Sample
+from baro.checkpoints import as_os_error
 from baro.collate import collate
 from baro.config import DataConfig, TrainerConfig
 from baro.data.formats import Loaded, read_records
 from baro.data.ledger import Ledger
 from baro.data.source import FileSource, split_held_out
 from baro.data.template import Template
-from baro.errors import GuardStop
+from baro.errors import GuardStop, RewardError
 from baro.functional.statistics import Interval
 from baro.inputs import resolve
 from baro.protocols import LocalWorld, Objective, Prepare
@@ -85,17 +86,17 @@ def fit_offline(
 
 
 def fit(run: RunDir, trainer: Trainer) -> None:
-    """Trainer.fit; a guard's stop is written into the run before it goes on up."""
+    """Trainer.fit; a stop by a guard or for want of rewards is written into the run before it goes on up."""
     try:
         trainer.fit()
-    except GuardStop:
+    except (GuardStop, RewardError):
         run.finish("stopped")
         raise
 
 
 def save_model(run: RunDir, template: Template, save: Callable[[Path], None], name: str = "model") -> None:
     """A model folder with its tokenizer, whole or not at all."""
-    with atomic_directory(run.path / name) as folder:
+    with atomic_directory(run.path / name) as folder, as_os_error():
         save(folder)
         template.save(folder)
 

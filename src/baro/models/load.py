@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -105,13 +106,15 @@ def save_scalar_model(model: ScoredModel, folder: Path) -> None:
 
 def _load(loader: type, folder: str | Path, **changes: Any) -> PreTrainedModel:
     check_folder(folder)
-    config = AutoConfig.from_pretrained(folder, **changes)
-    dropped = _without_dropout(config)
     loading = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a fresh head is no surprise to us
     transformers_logging.disable_progress_bar()
     try:
+        config = AutoConfig.from_pretrained(folder, **changes)
+        dropped = _without_dropout(config)
         model = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:  # what the libraries raise for damaged files
+        raise ConfigError(f"{folder}: the model cannot be loaded ({error}); save or copy it again") from error
     finally:
         transformers_logging.set_verbosity(loading)
     log.info("%s: %s, fp32%s", folder, type(model).__name__, f", dropout off ({', '.join(dropped)})" if dropped else "")
@@ -146,4 +149,4 @@ def check_folder(folder: str | Path) -> None:
                 f"{folder}: only pickled weights ({pickled[0]}), which can run code when loaded; "
                 "convert them with save_pretrained(..., safe_serialization=True)"
             )
-        raise ConfigError(f"{folder}: no *.safetensors weights in the folder")
+        raise ConfigError(f"{folder}: no *.safetensors weights in the folder; copy all of it, or save it again")

@@ -37,7 +37,8 @@ class OnPolicySource:
     score failed is taken out; above ``config.max_error_fraction`` the run stops.
 
     ``store`` is a file that receives each finished rollout before its first update, so that a run killed during the
-    updates finds it again. ``early_stop`` looks at a step's metrics and may give up the rest of the rollout.
+    updates finds it again. ``on_rollout`` is told of each rollout before its first update: its number, the completions
+    that were scored, and their samples. ``early_stop`` looks at a step's metrics and may give up the rest of it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class OnPolicySource:
         while self.rollout < self.rollouts:
             if self.samples is None:
                 self.samples = self._stored() or self._draw()
+                self.on_rollout(self.rollout, self._rollouts(self.samples), self.samples)
             yield collate(
                 self._minibatch(self.samples),
                 micro_batch_tokens=self.micro_batch_tokens,
@@ -124,9 +126,7 @@ class OnPolicySource:
             [stream_key(self.seed, self.rollout, position) for position in positions],
         )
         fault_point("after-sampling")
-        samples, rollouts = self._score(chosen, drawn)
-        samples = self.prepare(samples, self.world)
-        self.on_rollout(self.rollout, rollouts, samples)
+        samples = self.prepare(self._score(chosen, drawn), self.world)
         if self.store is not None:
             state = {"samples": pack_samples(samples), "prepare": self.prepare.state_dict(), "rollout": self.rollout}
             write_state(self.store, state)
@@ -147,9 +147,9 @@ class OnPolicySource:
         passed, place = divmod(self.rollout * self.config.prompts + position, len(self.prompts))
         return int(permutation(len(self.prompts), self.seed, passed)[place])
 
-    def _score(self, chosen: list[int], drawn: list[list[Completion]]) -> tuple[list[Sample], list[Rollout]]:
+    def _score(self, chosen: list[int], drawn: list[list[Completion]]) -> list[Sample]:
         flat = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
-        rollouts = [self._rollout(i, completion) for i, completion in flat]
+        rollouts = [self._rollout(i, completion.ids, completion.finished) for i, completion in flat]
         scores = {w.source.name: w.source.score(rollouts) for w in self.rewards}
         errors = [next((s[k].error for s in scores.values() if s[k].error is not None), None) for k in range(len(flat))]
         self._check_errors(errors)
@@ -162,13 +162,20 @@ class OnPolicySource:
                     kept.append(self._branch(completion, values))
                 k += 1
             samples.append(self.prompt_samples[i].with_completions(kept))
-        return samples, rollouts
+        return samples
 
-    def _rollout(self, i: int, completion: Completion) -> Rollout:
+    def _rollouts(self, samples: list[Sample]) -> list[Rollout]:
+        """This rank's share of the rollout in hand as text; what a killed process stored can be told again."""
+        positions = range(self.world.rank, self.config.prompts, self.world.size)
+        return [
+            self._rollout(self._prompt_at(position), tuple(one.ids.tolist()), bool(one.fields["finished"]))
+            for position, sample in zip(positions, samples, strict=True)
+            for one in sample.completions
+        ]
+
+    def _rollout(self, i: int, ids: tuple[int, ...], finished: bool) -> Rollout:
         prompt = self.prompts[i]
-        return Rollout(
-            prompt.prompt, self.decode(completion.ids), completion.ids, completion.finished, dict(prompt.extra)
-        )
+        return Rollout(prompt.prompt, self.decode(ids), ids, finished, dict(prompt.extra))
 
     def _branch(self, completion: Completion, scores: dict[str, float]) -> Branch:
         ids = torch.tensor(completion.ids, dtype=torch.long)
@@ -207,9 +214,9 @@ class OnPolicySource:
             position, k = divmod(place, per_prompt)
             if position % self.world.size == self.world.rank:
                 chosen.setdefault(position // self.world.size, []).append(k)
-        if self.prepare.atom == "group":
-            return [samples[i] for i in sorted(chosen)]
-        return [_only(samples[i], sorted(ks)) for i, ks in sorted(chosen.items())]
+        whole = self.prepare.atom == "group"
+        minibatch = [samples[i] if whole else _only(samples[i], sorted(ks)) for i, ks in sorted(chosen.items())]
+        return [sample for sample in minibatch if sample.completions]  # all scores of a prompt may have failed
 
 
 def _only(sample: Sample, completions: list[int]) -> Sample:

@@ -1,0 +1,122 @@
+"""A small project to break things in: a base model, data files, and a way to run `baro` there in a forked process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baro.data.template import Template, train_tokenizer
+from baro.models.load import Architecture, new_policy, save_policy
+
+WORDS = ["red", "green", "blue", "black", "white", "brown", "grey", "pink"]
+PROMPTS = [f"Name the colour {word}." for word in WORDS]
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> str:
+        """Its sentence, without the word in front and what was said before it; a traceback stays visible."""
+        start = max(self.err.find("error: "), 0) if "Traceback" not in self.err else 0
+        return self.err[start:].removeprefix("error: ").rstrip("\n")
+
+
+class Running:
+    """A command that was started."""
+
+    def __init__(self, forks: "Forks", pid: int, log: Path) -> None:
+        self.forks, self.pid, self.log = forks, pid, log
+
+    def wait(self) -> Said:
+        """Its end. Until it is waited for, its pid is nobody else's, so that it may be killed at any time."""
+        code = self.forks.ask({"wait": self.pid})
+        return Said(code, *(Path(f"{self.log}.{suffix}").read_text() for suffix in ("out", "err")))
+
+
+class Forks:
+    """The process of forks.py, with the project as its working directory."""
+
+    def __init__(self, project: Path) -> None:
+        self.project, self.started = project, 0
+        (project / "logs").mkdir()
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forks.py")],
+            cwd=project,
+            env={**os.environ, **threads, "COLUMNS": "200", "BARO_CACHE": str(project / "cache")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def ask(self, request: Mapping[str, Any]) -> int:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, *arguments: object, first: str = "", env: Mapping[str, str] | None = None) -> Running:
+        """Begin a command; ``first`` is a program that runs before it."""
+        self.started += 1
+        log = self.project / "logs" / str(self.started)
+        request = {"arguments": [str(one) for one in arguments], "first": first, "env": env or {}, "log": str(log)}
+        return Running(self, self.ask(request), log)
+
+    def __call__(self, *arguments: object, **options: Any) -> Said:
+        """Run a command to its end."""
+        return self.start(*arguments, **options).wait()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base model, demonstrations, preferences, prompts, and the module of a reward function."""
+    folder = tmp_path_factory.mktemp("project")
+    demonstrations = [{"prompt": p, "completion": f"It is {w}."} for p, w in zip(PROMPTS, WORDS, strict=True)]
+    pairs = [
+        {"prompt": prompt, "chosen": f"It is {word}.", "rejected": f"Not {other}"}
+        for prompt, word in zip(PROMPTS, WORDS, strict=True)
+        for other in WORDS[:3]
+    ]
+    write_rows(folder / "demonstrations.jsonl", demonstrations)
+    write_rows(folder / "preferences.jsonl", pairs)
+    write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+    (folder / "length_reward.py").write_text(
+        "def short(prompts, completions, completion_ids, **columns):\n"
+        "    return [-0.1 * len(completion) for completion in completions]\n"
+    )
+    texts = [f"User: {row['prompt']}\nAssistant: {row['completion']}" for row in demonstrations] * 3
+    template = Template(train_tokenizer(texts, 280), "plain")
+    shape = Architecture(hidden_size=16, layers=2, heads=2, max_positions=96, intermediate_size=24)
+    save_policy(new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=0), folder / "base")
+    template.save(folder / "base")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def baro(project: Path) -> Iterator[Forks]:
+    """Runs the command line in the project's folder."""
+    forks = Forks(project)
+    yield forks
+    forks.close()
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

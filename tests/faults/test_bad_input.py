@@ -1,0 +1,307 @@
+"""Input that is wrong: one sentence that says which file and line, what, and what to do; exit code 2; no traceback."""
+
+import json
+import re
+import shutil
+from itertools import count
+
+import pytest
+
+from baro.data.template import Template
+
+number = count()
+
+
+@pytest.fixture
+def refused(baro):
+    """Run a command, and return the sentence with which it is refused."""
+
+    def run(*arguments):
+        said = baro(*arguments, "--out", f"bad/{next(number)}")
+        assert (said.code, said.out) == (2, ""), said.err
+        assert "Traceback" not in said.err
+        return said.errors
+
+    return run
+
+
+def given(**settings):
+    """Settings as flags; a double underscore stands for the dot."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]
+
+
+def sft(**changes):
+    settings = {"policy": "base", "demonstrations": "demonstrations.jsonl", "trainer__steps": 1}
+    return ["sft", *given(**settings | changes)]
+
+
+def dpo(preferences, **changes):
+    return ["dpo", *given(policy="base", preferences=preferences, trainer__steps=1, **changes)]
+
+
+def ppo(**changes):
+    settings = {"policy": "base", "prompts": "prompts.jsonl", "trainer__steps": 1, "sampling__max_new_tokens": 4}
+    rollout = {"rollout__prompts": 2, "rollout__epochs": 1, "rollout__minibatches": 1}
+    return ["ppo", *given(**settings | rollout | changes)]
+
+
+def write(project, name, text):
+    (project / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def rows(items):
+    return "".join(json.dumps(item) + "\n" for item in items)
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+ROWS = [{"prompt": f"Say {i}.", "completion": f"{i}"} for i in range(1, 501)]
+LINES = rows(ROWS).splitlines(keepends=True)
+FILES = {
+    "broken.jsonl": (
+        "".join([*LINES[:411], '{"prompt": "Say 412.", "completion": 412"}\n', *LINES[412:]]),
+        "broken.jsonl:412: broken JSON at column 41 (Expecting ',' delimiter); mend or remove this line",
+    ),
+    "half.jsonl": (
+        "".join(LINES)[:-4],
+        "half.jsonl:500: broken JSON at column 38 (Unterminated string starting at); mend or remove this line",
+    ),
+    "column.jsonl": (
+        rows([*ROWS[:2], {"prompt": "Say 3.", "completoin": "3"}]),
+        "column.jsonl:3: column 'completion' is missing, which the first row has; did you mean 'completoin'?",
+    ),
+    "layout.jsonl": (
+        rows([{"question": "Say 1.", "completion": "1"}]),
+        "layout.jsonl:1: no known layout has the columns 'question', 'completion'; give one of prompt/chosen/rejected, "
+        "chosen/rejected, prompt/responses/ranks, prompt/completion, prompt/response, messages, text",
+    ),
+    "kind.jsonl": (
+        rows([*ROWS[:2], {"prompt": "Say 3.", "completion": 3}]),
+        "kind.jsonl:3: column 'completion' is a number; text or a list of messages is needed",
+    ),
+    "list.jsonl": (rows(["Say 1."]), "list.jsonl:1: is text; a row is an object with named columns"),
+    "empty.jsonl": ("", "empty.jsonl:1: is empty; give a file with one JSON object in each line"),
+    "blank.jsonl": ("\n\n", "blank.jsonl:1: is empty; give a file with one JSON object in each line"),
+    "picture.jsonl": (
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        "picture.jsonl:1: is a binary or UTF-16 file; give JSON Lines in UTF-8",
+    ),
+    "latin.jsonl": (
+        '{"prompt": "Say café.", "completion": "café"}\n'.encode("latin-1"),
+        "latin.jsonl:1: byte 20 of the line (0xe9) is not UTF-8; save it as UTF-8",
+    ),
+    "cut.jsonl.gz": (
+        b"\x1f\x8b\x08\0\0\0\0\0",
+        "cut.jsonl.gz: cannot be read (Compressed file ended before the end-of-stream marker was reached); copy it"
+        " again",
+    ),
+    "table.csv": (
+        "prompt,completion\n",
+        "table.csv: its type is unknown; give one of .jsonl, .json, .jsonl.gz, .json.gz",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_unreadable_files(project, refused, name):
+    text, sentence = FILES[name]
+    write(project, name, text)
+    assert refused(*sft(demonstrations=name)) == sentence
+
+
+def test_every_verb_says_it(project, refused):
+    write(project, "every.jsonl", '{"prompt": "Say')
+    sentence = "every.jsonl:1: broken JSON at column 12 (Unterminated string starting at); mend or remove this line"
+    write(project, "judge.py", "def score(prompts, completions, **columns):\n    return [0.0 for _ in completions]\n")
+    for arguments in (
+        ["base", *given(text="every.jsonl")],
+        ["reward", *given(model="base", preferences="every.jsonl")],
+        dpo("every.jsonl"),
+        ppo(prompts="every.jsonl", rewards="[{by: judge:score}]"),
+        ["generate", "base", "--prompts", "every.jsonl"],
+        ["label", "every.jsonl", "--by", "judge:score"],
+        ["data", "split", "every.jsonl", "--hold-out", 1],
+    ):
+        assert refused(*arguments) == sentence
+
+
+PAIRS = [{"prompt": f"Say {i}.", "chosen": "yes", "rejected": "yes" if i > 8 else "no"} for i in range(1, 11)]
+LONG = [{"prompt": "Say it. " * (40 if i == 3 else 1) + str(i)} for i in range(1, 6)]
+
+
+def test_more_unusable_rows_than_allowed(project, refused, baro):
+    write(project, "equal.jsonl", rows(PAIRS))
+    write(project, "long.jsonl", rows(LONG))
+    reward = ["reward", *given(model="base", preferences="equal.jsonl", trainer__steps=1)]
+    for command in (dpo("equal.jsonl"), reward):
+        assert refused(*command) == (
+            "equal.jsonl: 2 of 10 rows cannot be used (2 equal pair), more than max_dropped_fraction 0.01 allows; mend"
+            " them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
+            "  equal.jsonl:9: 'chosen' equals 'rejected'; a pair needs two different completions\n"
+            "  equal.jsonl:10: 'chosen' equals 'rejected'; a pair needs two different completions"
+        )
+    short = given(data__max_length=40, sampling__max_new_tokens=4)
+    for command in (["generate", "base", "--prompts", "long.jsonl"], ppo(prompts="long.jsonl", reward_model="base")):
+        assert refused(*command, *short) == (
+            "long.jsonl: 1 of 5 rows cannot be used (1 prompt too long), more than max_dropped_fraction 0.01 allows;"
+            " mend them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
+            "  long.jsonl:3: the prompt has 331 tokens, and max_length is 36"
+        )
+    said = baro(*dpo("equal.jsonl"), "--out", "bad/allowed", *given(data__max_dropped_fraction=0.2))
+    assert (said.code, said.out) == (0, "bad/allowed\n"), said.err
+
+
+def test_a_mended_file_goes_on_in_the_same_directory(project, baro):
+    write(project, "mended.jsonl", rows([*ROWS[:8], {"prompt": "Say 9."}]))
+    command = [*sft(demonstrations="mended.jsonl"), "--out", "bad/mended"]
+    assert baro(*command).errors == (
+        "mended.jsonl:9: column 'completion' is missing, which the first row has; it has 'prompt'"
+    )
+    write(project, "mended.jsonl", rows(ROWS[:9]))
+    said = baro(*command)
+    assert (said.code, said.out) == (0, "bad/mended\n"), said.err
+
+
+# ---------------------------------------------------------------------------------------------------- configs
+
+CONFIGS = {
+    "policy: base\ndemonstrations: demonstrations.jsonl\ntrainer: {learning_rat: 1e-3}\n": (
+        "mine.yaml:3: unknown key 'trainer.learning_rat'; did you mean 'trainer.learning_rate'?"
+    ),
+    "policy: base\ndemonstration: demonstrations.jsonl\n": (
+        "mine.yaml:2: unknown key 'demonstration'; did you mean 'demonstrations'?\n"
+        "mine.yaml: the key 'demonstrations' is missing (prompts with answers to imitate: a run or a file); add it, or"
+        " pass --set demonstrations=VALUE"
+    ),
+    "policy: base\ndemonstrations: demonstrations.jsonl\ntrainer:\n  steps: many\n": (
+        "mine.yaml:4: 'trainer.steps' must be a whole number, not the text 'many'"
+    ),
+    "policy: [base]\ndemonstrations: demonstrations.jsonl\n": "mine.yaml:1: 'policy' must be text, not a list",
+    "policy: base\ndemonstrations: demonstrations.jsonl\n  trainer: {}\n": (
+        "mine.yaml:3: this is not valid YAML (mapping values are not allowed here); check indentation, colons and"
+        " quotes"
+    ),
+    "policy: nowhere\ndemonstrations: demonstrations.jsonl\n": (
+        "nowhere: no such file or folder; give a run directory, a path, or a hub id"
+    ),
+    "policy: base\ndemonstrations: demonstration.jsonl\n": (
+        "demonstration.jsonl: no such file or folder; give a run directory or a path"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_configs(project, refused, text):
+    write(project, "mine.yaml", text)
+    assert refused("sft", "mine.yaml") == CONFIGS[text]
+
+
+def test_a_pipeline_names_an_unknown_stage(project, refused):
+    write(
+        project,
+        "stages.yaml",
+        "stages:\n"
+        "  sft: {do: sft, policy: base, demonstrations: demonstrations.jsonl}\n"
+        "  answers: {do: generate, policy: stf, prompts: prompts.jsonl}\n",
+    )
+    assert refused("run", "stages.yaml") == "stages.yaml:3: 'stf' is no stage, file or folder; did you mean 'sft'?"
+
+
+# ---------------------------------------------------------------------------------------------------- models
+
+
+def broken_model(project, name):
+    """A copy of the base model with something wrong."""
+    folder = project / name
+    shutil.copytree(project / "base", folder, dirs_exist_ok=True)
+    weights = folder / "model.safetensors"
+    if name == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif name == "no-tokenizer":
+        for file in folder.glob("*token*"):
+            file.unlink()
+    elif name == "pickled":
+        weights.rename(folder / "pytorch_model.bin")
+    elif name == "no-weights":
+        weights.unlink()
+    elif name == "no-config":
+        (folder / "config.json").unlink()
+    elif name == "cut":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif name == "cut-config":
+        (folder / "config.json").write_text('{"model_type": ')
+    return name
+
+
+MODELS = {
+    "empty": "empty: the model folder is empty; it needs config.json, *.safetensors and a tokenizer",
+    "no-tokenizer": "no-tokenizer: no tokenizer in the folder; put tokenizer.json and tokenizer_config.json there",
+    "pickled": "pickled: only pickled weights (pytorch_model.bin), which can run code when loaded; convert them with "
+    "save_pretrained(..., safe_serialization=True)",
+    "no-weights": "no-weights: no *.safetensors weights in the folder; copy all of it, or save it again",
+    "no-config": "no-config: config.json is missing; a model folder is what save_pretrained writes",
+    "cut": "cut: the model cannot be loaded (...); save or copy it again",  # a library's own words
+    "cut-config": "cut-config: the tokenizer cannot be loaded (...); save it again",
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("verb", ["sft", "reward"])
+def test_model_folders(project, refused, name, verb):
+    model = broken_model(project, name)
+    reward = ["reward", *given(model=model, preferences="preferences.jsonl")]
+    sentence = refused(*(sft(policy=model) if verb == "sft" else reward))
+    assert (re.sub(r"\(.+\)", "(...)", sentence) if "cut" in name else sentence) == MODELS[name]
+
+
+@pytest.fixture(scope="module")
+def raw_runs(baro):
+    """A policy and a reward model that were trained on raw text."""
+    raw = given(data__template="none", trainer__steps=1)
+    for arguments in (
+        [*sft(data__template="none"), "--out", "raw/sft"],
+        ["reward", *given(model="base", preferences="preferences.jsonl"), *raw, "--out", "raw/reward"],
+    ):
+        said = baro(*arguments)
+        assert said.code == 0, said.err
+
+
+def test_another_template_than_the_run_was_trained_with(project, refused, raw_runs):
+    raw, plain = Template.load(project / "raw/sft/model"), Template.load(project / "base")
+    assert (raw.kind, plain.kind) == ("none", "plain")
+    sentence = (
+        f"raw/sft: was trained with another template ({raw.describe()}) than data.template=plain asks for "
+        f"({plain.describe()}); leave data.template at auto"
+    )
+    assert refused(*sft(policy="raw/sft", data__template="plain")) == sentence
+    assert refused("generate", "raw/sft", "--prompts", "prompts.jsonl", *given(data__template="plain")) == sentence
+
+
+def test_a_reward_model_may_have_a_template_of_its_own(baro, raw_runs):
+    said = baro(*ppo(reward_model="raw/reward"), "--out", "bad/other-template")
+    assert (said.code, said.out) == (0, "bad/other-template\n"), said.err
+
+
+def test_a_run_that_is_not_finished(project, refused, baro):
+    baro(*sft(), "--out", "bad/unfinished", env={"BARO_FAULT": "before-fsync:3"})
+    way_out = "not finished; run its command again first"
+    assert refused(*sft(policy="bad/unfinished")) == f"bad/unfinished: this run is running, {way_out}"
+    stopped = project / "bad/unfinished/run.json"
+    stopped.write_text(stopped.read_text().replace('"running"', '"stopped"'))
+    assert refused(*sft(policy="bad/unfinished")) == f"bad/unfinished: this run is stopped, {way_out}"
+
+
+def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
+    assert refused(*sft(demonstrations="raw/sft")) == (
+        "raw/sft: this run holds no records.jsonl; name a stage that makes records"
+    )
+    assert refused(*ppo(reward_model="raw/sft")) == (
+        "raw/sft/model: is no reward model (reward_head.json is missing); train one with `baro reward`"
+    )
+    (project / "damaged").mkdir()
+    write(project, "damaged/run.json", "{")
+    assert refused(*sft(policy="damaged")) == (
+        "damaged/run.json: is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); run"
+        " its stage again with another --out"
+    )

@@ -1,0 +1,396 @@
+"""Killed anywhere, and run again by the same command: nothing that it leaves differs from an undisturbed run's.
+
+Every file of a run directory is compared byte for byte, but for its own path and what tells of time: times in
+run.json, `perf/...` in metrics and in the report, and the sizes of metrics.jsonl that checkpoints know.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from itertools import count
+
+import pytest
+
+TRAINER = "learning_rate: 1e-2, steps: 8, batch_size: 4, checkpoint_every: 2"
+CONFIGS = {
+    "sft": f"""
+policy: base
+demonstrations: demonstrations.jsonl
+trainer: {{{TRAINER}, held_out_fraction: 0.25, evaluate_every: 2, keep: best}}
+""",
+    "reward": f"""
+model: base
+preferences: preferences.jsonl
+trainer: {{{TRAINER}, held_out_fraction: 0.25, warmup_steps: 3, schedule: cosine}}
+""",
+    "dpo": f"""
+policy: base
+preferences: preferences.jsonl
+trainer: {{{TRAINER}}}
+""",
+    # 3 rollouts of 4 updates: checkpoints in the middle of a rollout, and rollouts that begin between two checkpoints
+    "ppo": """
+policy: base
+prompts: prompts.jsonl
+rewards: [{by: reference/reward}, {by: "length_reward:short", weight: 0.5}]
+kl: {coef: 0.05, target: 0.5, horizon: 20}
+rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
+sampling: {max_new_tokens: 6}
+trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
+""",
+}
+PIPELINE = """
+stages:
+  sft: {do: sft, policy: base, demonstrations: demonstrations.jsonl, trainer: {steps: 4, checkpoint_every: 2}}
+  answers: {do: generate, policy: sft, prompts: prompts.jsonl, n: 4, sampling: {max_new_tokens: 6}}
+  pairs: {do: label, answers: answers, by: "length_reward:short"}
+  reward:
+    do: reward
+    model: sft
+    preferences: pairs
+    trainer: {steps: 4, checkpoint_every: 2, held_out_fraction: 0.3}
+  report: {do: report}
+"""
+
+# Before-fsync and after-rename are first reached for run.json, then for ledger.json; then dpo writes two files of
+# reference log-probs, and ppo each rollout before its first update. Between-files is reached for each file of a
+# checkpoint but the last, while-deleting for each file of the third newest.
+KILLS = {
+    "sft": {
+        "before-fsync:4": 2,
+        "between-files:3": None,
+        "after-rename:5": 6,
+        "while-deleting:2": 6,
+        "before-fsync:7": 8,  # the model is being saved
+        "after-rename:7": 8,  # the model is saved, and run.json does not know
+    },
+    "reward": {
+        "before-fsync:3": None,
+        "between-files:5": 2,
+        "after-rename:4": 4,
+        "while-deleting:1": 6,
+        "before-fsync:8": 8,
+        "after-rename:8": 8,
+    },
+    "dpo": {
+        "before-fsync:3": None,  # the first file of reference log-probs
+        "before-fsync:6": 2,
+        "between-files:8": 4,
+        "after-rename:5": 2,
+        "while-deleting:4": 6,
+    },
+    "ppo": {
+        "after-sampling:1": None,
+        "after-sampling:3": 6,
+        "before-fsync:5": 3,  # the second rollout
+        "after-rename:5": 3,  # the same, stored; the checkpoint is in the middle of the first
+        "before-fsync:6": 3,
+        "between-files:6": 3,
+        "after-rename:8": 9,
+        "while-deleting:3": 9,
+        "after-rename:10": 12,  # the value model is saved, the policy is not
+    },
+}
+"""What kills each method where, and the newest checkpoint that this leaves."""
+
+AT_ROW = """
+import os, signal
+from baro.runs import JsonLines
+append = JsonLines.append
+def append_and_die(self, row):
+    append(self, row)
+    if self.path.name == "metrics.jsonl" and len(self.read()) == {row}:
+        os.kill(os.getpid(), signal.{signal})
+JsonLines.append = append_and_die
+"""
+
+
+@pytest.fixture(scope="module")
+def command(project):
+    """The arguments of a method's run, the same but for where it goes."""
+    for verb, text in (*CONFIGS.items(), ("pipeline", PIPELINE)):
+        (project / f"{verb}.yaml").write_text(text)
+    verbs = {"pipeline": "run"}
+    return lambda method, out: [verbs.get(method, method), f"{method}.yaml", "--out", out]
+
+
+class References:
+    """Undisturbed runs, each made when it is first asked for; ``seconds`` is how long the training of each took."""
+
+    def __init__(self, baro, project, command):
+        self.baro, self.project, self.command, self.seconds = baro, project, command, {}
+
+    def __call__(self, method):
+        path = self.project / "reference" / method
+        if method == "ppo":
+            self("reward")
+        if not path.exists():
+            running = self.baro.start(*self.command(method, f"reference/{method}"), env=cache(f"reference/{method}"))
+            first_row(path)
+            started = time.monotonic()
+            said = running.wait()
+            assert said.code == 0, said.err
+            self.seconds[method] = time.monotonic() - started
+        return path
+
+
+@pytest.fixture(scope="module")
+def reference(baro, project, command):
+    return References(baro, project, command)
+
+
+@pytest.fixture
+def finished_like(baro, project, command, reference):
+    """Run the same command again, and compare all that is there with the undisturbed run."""
+
+    def check(method, out):
+        said = baro(*command(method, out), env=cache(out))
+        assert said.code == 0, said.err
+        assert said.out == f"{out}\n"
+        assert_same(project / out, reference(method))
+
+    return check
+
+
+def cache(out):
+    """A cache of its own for each run, so that none finds what another has computed."""
+    return {"BARO_CACHE": f"{out}-cache"}
+
+
+def first_row(run, seconds=60.0):
+    """Wait until training has begun."""
+    deadline = time.monotonic() + seconds
+    while not list(run.glob("metrics.jsonl")) and not list(run.glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline, f"{run}: no metrics after {seconds} s"
+        time.sleep(0.001)
+
+
+def assert_same(run, other):
+    found, expected = content(run), content(other)
+    assert sorted(found) == sorted(expected)
+    for name, value in found.items():
+        assert value == expected[name], name
+
+
+def content(run):
+    """What a run directory holds, by file, without what differs from one run to the next by intent."""
+    own_path = f"{run.parent.name}/{run.name}".encode()
+    return {
+        str(file.relative_to(run)): timeless(file.name, file.read_bytes().replace(own_path, b"OUT"))
+        for file in sorted(run.rglob("*"))
+        if file.is_file() and file.name != "run.lock"
+    }
+
+
+def timeless(name, value):
+    if name == "metrics.jsonl":
+        rows = [json.loads(line) for line in value.splitlines()]
+        return [{key: figure for key, figure in row.items() if not key.startswith("perf/")} for row in rows]
+    if name == "run.json":
+        known = json.loads(value)
+        about_times = ("started", "finished", *(["inputs"] if known["verb"] == "report" else []))
+        return {key: part for key, part in known.items() if key not in about_times}
+    if name == "report.json":
+        return [figure for figure in json.loads(value)["figures"] if not figure["name"].startswith("perf/")]
+    if name == "state.json":
+        return {key: part for key, part in json.loads(value).items() if key != "offsets"}
+    return "" if name in ("checkpoint.json", "report.html") else value
+
+
+def newest(run):
+    """The step of the newest checkpoint."""
+    steps = sorted(int(folder.name.removeprefix("step-")) for folder in run.glob("checkpoints/step-*"))
+    return steps[-1] if steps else None
+
+
+# ---------------------------------------------------------------------------------------------------- SIGKILL
+
+
+@pytest.mark.parametrize(("method", "fault"), [(method, fault) for method in KILLS for fault in KILLS[method]])
+def test_killed_at_a_fault_point(baro, project, command, reference, finished_like, method, fault):
+    reference(method)
+    out = f"killed/{method}-{fault}"
+    said = baro(*command(method, out), env={"BARO_FAULT": fault, **cache(out)})
+    assert said.code == -signal.SIGKILL
+    assert newest(project / out) == KILLS[method][fault]
+    finished_like(method, out)
+
+
+MOMENTS = [(method, round(random.Random(f"{method} {i}").random(), 3)) for method in KILLS for i in range(3)]
+
+
+@pytest.mark.parametrize(("method", "moment"), MOMENTS)
+def test_killed_at_a_random_moment_of_training(baro, project, command, reference, finished_like, method, moment):
+    reference(method)
+    for attempt in count():
+        out = f"killed/{method}-{moment}-{attempt}"
+        running = baro.start(*command(method, out), env=cache(out))
+        first_row(project / out)
+        time.sleep(moment * reference.seconds[method] / 2**attempt)  # earlier, if it was done before
+        os.kill(running.pid, signal.SIGKILL)
+        if running.wait().code == -signal.SIGKILL:
+            break
+    finished_like(method, out)
+
+
+@pytest.mark.parametrize("method", KILLS)
+def test_killed_between_a_row_and_its_checkpoint(baro, project, command, finished_like, method):
+    out = f"killed/{method}-row"
+    said = baro(*command(method, out), first=AT_ROW.format(row=7, signal="SIGKILL"), env=cache(out))
+    assert said.code == -signal.SIGKILL
+    assert len((project / out / "metrics.jsonl").read_text().splitlines()) == 7
+    finished_like(method, out)
+
+
+@pytest.mark.parametrize("method", ["sft", "ppo"])
+def test_killed_again_and_again(baro, project, command, finished_like, method):
+    out = f"killed/{method}-again"
+    for fault in ("before-fsync:4", "between-files:2", "before-fsync:1", "after-rename:3"):
+        assert baro(*command(method, out), env={"BARO_FAULT": fault, **cache(out)}).code == -signal.SIGKILL
+    finished_like(method, out)
+
+
+def test_killed_and_gone_on_in_new_interpreters(baro, project, command, finished_like):
+    """The forks of the other tests are no special case."""
+    out = "killed/interpreters"
+    program = [sys.executable, "-c", "from baro.cli import main; main()", *command("ppo", out)]
+    environment = {**os.environ, **cache(out), "OMP_NUM_THREADS": "1", "BARO_FAULT": "after-rename:7"}
+    killed = subprocess.run(program, cwd=project, env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    environment["BARO_FAULT"] = "after-sampling:2"
+    assert subprocess.run(program, cwd=project, env=environment, capture_output=True, check=False).returncode == 0
+    finished_like("ppo", out)
+
+
+def test_a_pipeline_killed_in_every_stage(baro, project, command, reference, finished_like):
+    reference("pipeline")
+    stages, out = ["sft", "answers", "pairs", "reward", "report"], "killed/pipeline"
+    for stage, fault in zip(stages, (4, 8, 7, 8, 8), strict=True):
+        said = baro(*command("pipeline", out), env={"BARO_FAULT": f"before-fsync:{fault}", **cache(out)})
+        assert said.code == -signal.SIGKILL, said.err
+        statuses = {name: status(project / out / name) for name in stages}
+        before, after = stages[: stages.index(stage)], stages[stages.index(stage) + 1 :]
+        assert statuses == {**dict.fromkeys(before, "finished"), stage: "running", **dict.fromkeys(after)}
+    finished_like("pipeline", out)
+    said = baro(*command("pipeline", out), env=cache(out))
+    assert (said.code, said.out) == (0, f"{out}\n")
+    assert "all 5 stages are finished; there was nothing to do\n" in said.err
+
+
+def status(run):
+    return json.loads((run / "run.json").read_text())["status"] if (run / "run.json").exists() else None
+
+
+# ---------------------------------------------------------------------------------------------------- SIGTERM
+
+
+@pytest.mark.parametrize("method", KILLS)
+def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, command, finished_like, method):
+    out = f"killed/{method}-term"
+    said = baro(*command(method, out), first=AT_ROW.format(row=5, signal="SIGTERM"), env=cache(out))
+    assert said.code == 143
+    assert "Traceback" not in said.err
+    last = json.loads((project / out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert newest(project / out) == last["step"]
+    finished_like(method, out)
+
+
+# ---------------------------------------------------------------------------------------------------- other ends
+
+FULL_DISK = {
+    "checkpoints/step-000004": """
+import errno, baro.checkpoints as module
+name, error, allowed = "save_file", OSError(errno.ENOSPC, "No space left on device"), 3
+""",
+    "model": """
+import safetensors, transformers.modeling_utils as module
+name, allowed = "safe_save_file", 0
+error = safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+""",
+}
+REFUSE = """
+write, written = getattr(module, name), []
+def refuse(*arguments, **options):
+    written.append(1)
+    if len(written) > allowed:
+        raise error
+    write(*arguments, **options)
+setattr(module, name, refuse)
+"""
+
+
+@pytest.mark.parametrize(("where", "left"), [("checkpoints/step-000004", 2), ("model", 8)])
+def test_a_full_disk_leaves_the_last_checkpoint(baro, project, command, finished_like, where, left):
+    out = f"killed/full-{left}"
+    said = baro(*command("sft", out), first=FULL_DISK[where] + REFUSE, env=cache(out))
+    assert said.code == 1
+    assert said.errors == (
+        f"{out}/{where}: cannot be saved because the disk is full; the last checkpoint is intact: free some space and"
+        " run the same command again"
+    )
+    assert newest(project / out) == left
+    assert not list((project / out).rglob("*.partial"))
+    finished_like("sft", out)
+
+
+def test_a_finished_run_is_printed_and_not_touched(baro, project, command, reference):
+    path = reference("sft")
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
+    said = baro(*command("sft", "reference/sft"))
+    assert (said.code, said.out) == (0, "reference/sft\n")
+    assert said.err == "reference/sft: finished already, nothing to do\n"
+    after = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
+    changed = [file.name for file in before.keys() | after.keys() if before.get(file) != after.get(file)]
+    assert changed in ([], ["run.lock"])
+
+
+def test_config_or_data_changed_before_a_resume(baro, project, command):
+    shutil.copy(project / "demonstrations.jsonl", project / "changing.jsonl")
+    out, file = "killed/changed", ["--set", "demonstrations=changing.jsonl"]
+    assert baro(*command("sft", out), *file, env={"BARO_FAULT": "after-rename:4"}).code == -signal.SIGKILL
+    start, way_out = f"{out}: this run was started with", "go back to that, or choose another --out"
+
+    said = baro(*command("sft", out), *file, "--set", "trainer.learning_rate=0.5")
+    assert (said.code, said.errors) == (2, f"{start} trainer.learning_rate 0.01 (now 0.5); {way_out}")
+
+    before = (project / "changing.jsonl").read_bytes()
+    after = before.replace(b"pink", b"rose")
+    (project / "changing.jsonl").write_bytes(after)
+    said = baro(*command("sft", out), *file)
+    was, now = (hashlib.sha256(content).hexdigest()[:16] for content in (before, after))
+    assert (said.code, said.errors) == (2, f'{start} input demonstrations "{was}" (now "{now}"); {way_out}')
+
+    (project / "changing.jsonl").write_bytes(before)
+    assert baro(*command("sft", out), *file).code == 0
+
+
+OTHER_TORCH = """
+import baro.runs
+version = baro.runs.version
+baro.runs.version = lambda package: "2.0.0" if package == "torch" else version(package)
+"""
+
+
+@pytest.mark.parametrize("method", ["sft", "pipeline"])
+def test_another_environment_is_refused_unless_allowed(baro, project, command, method):
+    out = f"killed/{method}-environment"
+    assert baro(*command(method, out), env={"BARO_FAULT": "after-rename:4"}).code == -signal.SIGKILL
+    said = baro(*command(method, out), first=OTHER_TORCH)
+    start = {"sft": out, "pipeline": f"sft: {out}/sft"}[method]
+    assert (said.code, said.errors) == (
+        2,
+        f'{start}: this run was started with torch "{version("torch")}" (now "2.0.0"), so it would not go on bit for'
+        " bit; go back to that, or pass --allow-environment-change",
+    )
+    said = baro(*command(method, out), "--allow-environment-change", first=OTHER_TORCH)
+    assert said.code == 0, said.err
+    known = json.loads((project / out / ("" if method == "sft" else "sft") / "run.json").read_text())
+    assert known["environment"]["torch"] == "2.0.0"
+    assert known["earlier_environments"][0]["torch"] == version("torch")

@@ -1,0 +1,273 @@
+"""The documents say what the code does: commands that run, names that are logged, defaults that hold, links that lead.
+
+The code blocks of both READMEs are run as a new user would, in a folder of their own, with fewer steps.
+"""
+
+import json
+import logging
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from pydantic_core import PydanticUndefined
+from typer.testing import CliRunner
+
+from baro import cli
+from baro import config as blocks
+from baro.pipeline import VERBS, load_pipeline
+
+ROOT = Path(__file__).parents[1]
+READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
+PAIRS = [(ROOT / "docs" / name, ROOT / "docs" / "ko" / name) for name in ("design.md", "metrics.md", "defaults.md")]
+DOCUMENTS = sorted(
+    path
+    for folder in (ROOT, *(ROOT / name for name in ("docs", "tests", "examples", "benchmarks")))
+    for path in (folder.glob("*.md") if folder == ROOT else folder.rglob("*.md"))
+)
+SHORTER = [
+    *(f"stages.{name}.trainer.epochs=0.2" for name in ("base", "sft", "reward", "dpo")),
+    "stages.ppo.trainer.steps=1",
+    "stages.ppo.rollout={prompts: 8, completions: 2, epochs: 1, minibatches: 2}",
+    "stages.evaluation.limit=12",
+]
+UNSEEN = {"skipped_step"}  # documented, and never logged by a healthy run in one process
+SHARED = {
+    "trainer": blocks.TrainerConfig,
+    "rollout": blocks.RolloutConfig,
+    "sampling": blocks.SamplingConfig,
+    "data": blocks.DataConfig,
+}
+
+
+def code(path: Path, language: str) -> list[str]:
+    """A document's code blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def headings(path: Path) -> list[str]:
+    without_code = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^#{1,6} .*$", without_code, re.MULTILINE)
+
+
+def tables(path: Path) -> list[list[str]]:
+    """The cells of every row of a document's tables, without their heads."""
+    rows, before = [], ""
+    for line in path.read_text().splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] if line.startswith("|") else []
+        if cells and before.startswith("|") and not re.fullmatch(r"[|\-]+", line):
+            rows.append(cells)
+        before = line
+    return rows
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Every ``baro`` command of a document's shell blocks, as arguments."""
+    lines = [line for block in code(path, "bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("baro ")]
+
+
+# ------------------------------------------------------------------------------------------------- links and pairs
+
+
+def anchor(heading: str) -> str:
+    """A heading as the anchor that code hosts make of it."""
+    text = heading.lstrip("#").strip().lower().replace("`", "")
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, fragment = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), f"{path.name}: {link} leads nowhere"
+        if fragment:
+            assert fragment in {anchor(heading) for heading in headings(target)}, f"{path.name}: no heading {link}"
+
+
+@pytest.mark.parametrize(("english", "korean"), [tuple(READMES.values()), *PAIRS], ids=lambda p: p.name)
+def test_both_languages_say_as_much(english, korean):
+    levels = [[heading.split()[0] for heading in headings(path)] for path in (english, korean)]
+    assert levels[0] == levels[1]
+    for language in ("bash", "json", "python", "yaml", ""):
+        assert len(code(english, language)) == len(code(korean, language))
+    rows = [[len(row) for row in tables(path)] for path in (english, korean)]
+    assert rows[0] == rows[1]
+    named = [[row[0] for row in tables(path) if re.fullmatch(r"(`[^`]+`(, )?)+", row[0])] for path in (english, korean)]
+    assert named[0] == named[1]
+
+
+def test_both_readmes_give_the_same_commands_and_pipeline():
+    assert commands(READMES["en"]) == commands(READMES["ko"])
+    assert [yaml.safe_load(text) for text in code(READMES["en"], "yaml")] == [
+        yaml.safe_load(text) for text in code(READMES["ko"], "yaml")
+    ]
+
+
+def verbs() -> Iterator[str]:
+    """What can be typed after ``baro``."""
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        inner = getattr(command, "commands", None)
+        yield from (name,) if inner is None else (f"{name} {one}" for one in inner)
+
+
+@pytest.mark.parametrize("path", READMES.values(), ids=lambda p: p.name)
+def test_every_verb_is_in_the_readme(path):
+    missing = [verb for verb in verbs() if f"`baro {verb}`" not in path.read_text()]
+    assert not missing
+
+
+# ------------------------------------------------------------------------------------------------ the README is run
+
+
+@pytest.fixture(scope="module", params=READMES)
+def run_of_readme(request, tmp_path_factory):
+    """A folder in which everything that a README says was done, with fewer steps; and what its commands printed."""
+    folder = tmp_path_factory.mktemp(f"readme-{request.param}")
+    readme, log, printed = READMES[request.param], logging.getLogger("baro"), []
+    make_files, judge = code(readme, "python")
+    before = (log.handlers, log.level, log.propagate, list(sys.path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("BARO_CACHE", str(folder / "cache"))
+        (folder / "make_files.py").write_text(make_files)
+        (folder / "kindness.py").write_text(judge)
+        (folder / "mine.yaml").write_text("\n".join(code(readme, "yaml")))
+        runpy.run_path("make_files.py")
+        for arguments in [*commands(readme), *more_commands()]:
+            shorter = [part for one in SHORTER for part in ("--set", one)] if arguments[0] == "run" else []
+            import time; t=time.time()
+            done = CliRunner().invoke(cli.app, [*arguments, *shorter])
+            print(round(time.time()-t,1), arguments[:2], file=open("/tmp/times.txt","a"))
+            printed.append((arguments, done))
+        yield folder, printed
+    log.handlers, log.level, log.propagate, sys.path[:] = before
+    sys.modules.pop("kindness", None)
+
+
+def more_commands() -> list[list[str]]:
+    """What the README leaves out and the tables of metrics must hold."""
+    best = ["--set", "best_of={n: 2, by: runs/mine/reward}", "--baseline-pairs", "preferences.jsonl"]
+    where = ["--pairs", "preferences.jsonl", "--prompts", "prompts.jsonl", "--limit", "8"]
+    return [
+        ["label", "runs/answers", "--by", "runs/mine/reward", "--as", "ranks", "--out", "runs/ranks"],
+        ["evaluate", "runs/mine/dpo", "--against", "runs/mine/sft", *where, *best, "--out", "runs/controls"],
+    ]
+
+
+def test_the_readme_can_be_followed(run_of_readme):
+    folder, printed = run_of_readme
+    for arguments, done in printed:
+        assert done.exit_code == 0, f"baro {' '.join(arguments)}: {done.exception!r}\n{done.stderr[-1000:]}"
+        if arguments[:2] != ["data", "check"]:
+            assert (folder / done.stdout.strip().splitlines()[-1]).is_dir()
+    pipelines = [done for arguments, done in printed if arguments[0] == "run"]
+    assert "there was nothing to do" in pipelines[-1].stderr
+    assert (folder / "runs" / "mine" / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_the_examples_of_files_are_what_the_code_makes(run_of_readme):
+    folder, _ = run_of_readme
+    readme = READMES["ko" if "ko" in folder.name else "en"]
+    shown = [json.loads(line) for line in code(readme, "json")[0].splitlines()]
+    made = ["demonstrations.jsonl", "preferences.jsonl", "prompts.jsonl"]
+    for row, name in zip(shown, made, strict=True):
+        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        assert row.keys() == rows[0].keys()
+        assert row["prompt"] in {one["prompt"] for one in rows}
+
+
+def test_yaml_of_the_readme_loads(run_of_readme, monkeypatch):
+    folder, _ = run_of_readme
+    monkeypatch.chdir(folder)
+    for text in code(READMES["en"], "yaml"):
+        stages = load_pipeline(yaml.safe_load(text)).stages
+        assert [stage.name for stage in stages][-1] == "report"
+
+
+def test_what_the_readme_says_of_python_is_there():
+    names = re.search(r"from baro import ([\w, ]+);", READMES["en"].read_text()).group(1)
+    for name in names.split(", "):
+        assert getattr(__import__("baro"), name)
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+def documented_metrics(path: Path) -> dict[str, str]:
+    """Every documented name with the pattern that it stands for: ``<x>`` is one part of a name."""
+    names = [name for row in tables(path) for name in re.findall(r"`([^`]+)`", row[0])]
+    return {name: re.sub(r"<[^>]+>", "[^/]+", name) for name in names if name != "eval/<metric>"}
+
+
+def logged_metrics(folder: Path) -> set[str]:
+    """Every name in metrics.jsonl and figures.json below a folder, ``eval/`` left out."""
+    found = set()
+    for path in folder.rglob("metrics.jsonl"):
+        found |= {name.removeprefix("eval/") for line in path.read_text().splitlines() for name in json.loads(line)}
+    for path in folder.rglob("figures.json"):
+        found |= {figure["name"] for figure in json.loads(path.read_text())}
+    return found
+
+
+def test_every_logged_metric_is_documented_and_the_other_way_round(run_of_readme):
+    folder, _ = run_of_readme
+    logged, documented = logged_metrics(folder / "runs"), documented_metrics(PAIRS[1][0])
+    unknown = {name for name in logged if not any(re.fullmatch(one, name) for one in documented.values())}
+    assert not unknown, "not in docs/metrics.md"
+    stale = {name for name, one in documented.items() if not any(re.fullmatch(one, name_) for name_ in logged)}
+    assert stale <= UNSEEN, "in docs/metrics.md, and never logged"
+    assert "logps/chosen" in logged
+
+
+def test_metrics_of_both_languages_are_the_same():
+    assert list(documented_metrics(PAIRS[1][0])) == list(documented_metrics(PAIRS[1][1]))
+
+
+# -------------------------------------------------------------------------------------------------------- defaults
+
+
+def leaves(config: type[blocks.Config], made: blocks.Config | None = None, prefix: str = "") -> Iterator[tuple]:
+    """(dotted key, default, description) of every key that is no block; PydanticUndefined where one must be given."""
+    for name, field in config.model_fields.items():
+        default = getattr(made, name) if made else field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, blocks.Config):
+            yield from leaves(type(default), default, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{field.alias or name}", default, field.description
+
+
+def expected_defaults() -> list[tuple[str, str, str]]:
+    """(verb, key, default) in the order of the table: shared blocks, then what a verb adds or changes."""
+    shared = {key: value for name, one in SHARED.items() for key, value, _ in leaves(one, None, f"{name}.")}
+    shared = {key: value for key, value in shared.items() if value is not PydanticUndefined}
+    rows: list[tuple[str, str, Any]] = [("–", key, value) for key, value in shared.items()]
+    for verb, one in VERBS.items():
+        for key, value, _ in leaves(one.load()[0]):
+            changed = key not in shared or shared[key] != value
+            if changed and value is not PydanticUndefined and value not in (None, [], {}):
+                rows.append((verb, key, value))
+    return [(verb, key, json.dumps(value)) for verb, key, value in rows]
+
+
+@pytest.mark.parametrize("path", PAIRS[2], ids=["en", "ko"])
+def test_defaults_are_the_codes_and_have_a_source(path):
+    rows = tables(path)
+    assert [(verb, key.strip("`"), value.strip("`")) for verb, key, value, _ in rows] == expected_defaults()
+    assert all(source for *_, source in rows)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_key_has_a_description(verb):
+    undescribed = [key for key, _, description in leaves(VERBS[verb].load()[0]) if not description]
+    assert not undescribed
