@@ -1,6 +1,7 @@
 """The documents say what the code does: commands that run, names that are logged, defaults that hold, links that lead.
 
-The code blocks of both READMEs are run as a new user would, in a folder of their own, with fewer steps.
+The code blocks of the READMEs are run as a new user would, in a folder of their own, with fewer steps. Both give the
+same commands, so of the Korean one only the pipeline is run, on its own files.
 """
 
 import json
@@ -144,11 +145,10 @@ def run_of_readme(request, tmp_path_factory):
         (folder / "kindness.py").write_text(judge)
         (folder / "mine.yaml").write_text("\n".join(code(readme, "yaml")))
         runpy.run_path("make_files.py")
-        for arguments in [*commands(readme), *more_commands()]:
+        everything = [*commands(readme), *more_commands()]
+        for arguments in everything if request.param == "en" else [one for one in everything if one[0] == "run"]:
             shorter = [part for one in SHORTER for part in ("--set", one)] if arguments[0] == "run" else []
-            import time; t=time.time()
             done = CliRunner().invoke(cli.app, [*arguments, *shorter])
-            print(round(time.time()-t,1), arguments[:2], file=open("/tmp/times.txt","a"))
             printed.append((arguments, done))
         yield folder, printed
     log.handlers, log.level, log.propagate, sys.path[:] = before
@@ -221,13 +221,14 @@ def logged_metrics(folder: Path) -> set[str]:
 
 
 def test_every_logged_metric_is_documented_and_the_other_way_round(run_of_readme):
-    folder, _ = run_of_readme
+    folder, printed = run_of_readme
     logged, documented = logged_metrics(folder / "runs"), documented_metrics(PAIRS[1][0])
     unknown = {name for name in logged if not any(re.fullmatch(one, name) for one in documented.values())}
     assert not unknown, "not in docs/metrics.md"
-    stale = {name for name, one in documented.items() if not any(re.fullmatch(one, name_) for name_ in logged)}
-    assert stale <= UNSEEN, "in docs/metrics.md, and never logged"
     assert "logps/chosen" in logged
+    if any(arguments[0] == "label" for arguments, _ in printed):
+        stale = {name for name, one in documented.items() if not any(re.fullmatch(one, name_) for name_ in logged)}
+        assert stale <= UNSEEN, "in docs/metrics.md, and never logged"
 
 
 def test_metrics_of_both_languages_are_the_same():

@@ -29,8 +29,10 @@ from baro.errors import RunError
 from baro.protocols import State
 from baro.runs import RunDir, atomic_directory, fault_point, hash_path, write_atomic
 
+KEPT = 2  # checkpoints of a run: the newest, and one in case that somebody damages it
 
-def save_checkpoint(run: RunDir, step: int, state: State, *, keep: int = 2) -> Path:
+
+def save_checkpoint(run: RunDir, step: int, state: State, *, keep: int = KEPT) -> Path:
     """Save the state after ``step``, then remove all but the ``keep`` newest checkpoints; returns the new one's folder.
 
     A checkpoint of the same step is replaced. Raises TypeError for a state that cannot be saved, and BackendError,
@@ -51,9 +53,14 @@ def save_checkpoint(run: RunDir, step: int, state: State, *, keep: int = 2) -> P
         fault_point("between-files")
         files = {file.name: {"bytes": file.stat().st_size, "sha256": hash_path(file)} for file in folder.iterdir()}
         (folder / "checkpoint.json").write_bytes(_to_json({"step": step, "files": files}))
+    remove_old_checkpoints(run, keep=keep)
+    return path
+
+
+def remove_old_checkpoints(run: RunDir, *, keep: int = KEPT) -> None:
+    """Remove all but the ``keep`` newest; what is left after a kill is removed when the run is taken up again."""
     for old in run.checkpoint_folders()[:-keep]:
         _remove(old)
-    return path
 
 
 def load_checkpoint(run: RunDir) -> tuple[int, State] | None:

@@ -182,12 +182,16 @@ def _units(samples: Sequence[Sample], atoms: list[Atom], tokens: int) -> dict[st
 
 
 def _stack_token_fields(members: list[Branch]) -> dict[str, Tensor]:
-    names = members[0].token_fields if members else ()
+    if not members:  # skipped completions alone, which count and are not computed
+        return _Empty()
+    names = members[0].token_fields
     return {name: torch.cat([one.token_fields[name] for one in members]) for name in names}
 
 
 def _stack_fields(members: list[Branch]) -> dict[str, Tensor]:
-    names = members[0].fields if members else ()
+    if not members:
+        return _Empty()
+    names = members[0].fields
     return {name: torch.tensor([one.fields[name] for one in members], dtype=torch.float32) for name in names}
 
 

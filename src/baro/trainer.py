@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from baro.batch import GroupBatch
-from baro.checkpoints import load_checkpoint, save_checkpoint
+from baro.checkpoints import load_checkpoint, remove_old_checkpoints, save_checkpoint
 from baro.collate import empty_batch
 from baro.config import TrainerConfig
 from baro.errors import GuardStop
@@ -225,6 +225,7 @@ class Trainer:
             _, state = found
             self.load_state_dict(state)
             offsets = state["offsets"]
+            remove_old_checkpoints(run)
         run.metrics.truncate(offsets["metrics"])
         run.samples.truncate(offsets["samples"])
 

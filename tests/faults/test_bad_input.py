@@ -302,6 +302,6 @@ def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
     (project / "damaged").mkdir()
     write(project, "damaged/run.json", "{")
     assert refused(*sft(policy="damaged")) == (
-        "damaged/run.json: is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); run"
-        " its stage again with another --out"
+        "damaged/run.json: is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1));"
+        " run its stage again with another --out"
     )

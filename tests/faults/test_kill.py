@@ -68,6 +68,7 @@ KILLS = {
         "between-files:3": None,
         "after-rename:5": 6,
         "while-deleting:2": 6,
+        "after-rename:6": 8,  # the last checkpoint, and an old one that nothing but a resume removes
         "before-fsync:7": 8,  # the model is being saved
         "after-rename:7": 8,  # the model is saved, and run.json does not know
     },

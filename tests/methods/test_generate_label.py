@@ -211,7 +211,7 @@ def test_equal_answers_and_ties_are_left_out_with_a_sentence(answers, raters, tm
     }
     (ledger,) = json.loads((run.path / "ledger.json").read_text()).values()
     assert ledger["dropped"] == {
-        "answers.jsonl:1 answers 1 and 2": "both answers are the same text",
+        "answers.jsonl:1 answers 1 and 2": "these two texts cannot be told apart, or were judged before",
         "answers.jsonl:2 answers 1 and 2": "neither answer is better",
     }
 

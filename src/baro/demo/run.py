@@ -15,14 +15,20 @@ from baro.demo import world
 from baro.pipeline import run_pipeline
 from baro.runs import write_atomic
 
-SIZES: Mapping[str, int] = {"text": 18_000, "demonstrations": 2_400, "feedback": 3_400, "policy": 3_000, "held_out": 600}
+SIZES: Mapping[str, int] = {
+    "text": 18_000,
+    "demonstrations": 2_400,
+    "feedback": 3_400,
+    "policy": 3_000,
+    "held_out": 600,
+}
 """Texts to pre-train on, demonstrations, and prompts to judge, to practise on, and to be compared on."""
 
 SEEDS = 3  # of `baro demo --all`
 
 
 def run_demo(seed: int = 0, all: bool = False, out: Path | None = None) -> Path:
-    """Run (or continue) the demo; returns the path of report.html.
+    """Run (or continue) the demo; returns its folder, in which report/report.html lies.
 
     all: three seeds from ``seed`` on, each with two more PPO runs (a random reward, no KL penalty), one report a seed,
     and summary.json with every win rate of every seed.
@@ -30,15 +36,15 @@ def run_demo(seed: int = 0, all: bool = False, out: Path | None = None) -> Path:
     out = out or Path("runs") / (f"demo-all-{seed}" if all else f"demo-{seed}")
     if not all:
         return _one_seed(seed, out, with_controls=False)
-    reports = [_one_seed(one, out / f"seed-{one}", with_controls=True) for one in range(seed, seed + SEEDS)]
-    write_atomic(out / "summary.json", json.dumps(_summary([r.parents[1] for r in reports]), indent=1))
-    return reports[0]
+    folders = [_one_seed(one, out / f"seed-{one}", with_controls=True) for one in range(seed, seed + SEEDS)]
+    write_atomic(out / "summary.json", json.dumps(_summary(folders), indent=1))
+    return out
 
 
 def _one_seed(seed: int, out: Path, *, with_controls: bool) -> Path:
     write_data(out / "data", seed)
-    runs = run_pipeline(pipeline(out / "data", seed, with_controls=with_controls), out=out)
-    return runs["report"].path / "report.html"
+    run_pipeline(pipeline(out / "data", seed, with_controls=with_controls), out=out)
+    return out
 
 
 def _summary(seeds: list[Path]) -> dict[str, dict[str, Any]]:
