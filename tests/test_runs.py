@@ -426,7 +426,8 @@ def test_another_environment_is_refused_unless_allowed(monkeypatch):
 def test_a_refused_directory_is_free_again():
     begin().finish()
     refusal(config=Toy(beta=3))
-    begin().close()
+    with closing(begin()) as run:
+        assert run.finished
 
 
 def test_other_directories_are_refused():

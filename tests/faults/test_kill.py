@@ -236,8 +236,10 @@ def test_killed_at_a_random_moment_of_training(baro, project, command, reference
         first_row(project / out)
         time.sleep(moment * reference.seconds[method] / 2**attempt)  # earlier, if it was done before
         os.kill(running.pid, signal.SIGKILL)
-        if running.wait().code == -signal.SIGKILL:
+        killed = running.wait().code == -signal.SIGKILL
+        if killed:
             break
+    assert killed
     finished_like(method, out)
 
 

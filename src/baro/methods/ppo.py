@@ -25,8 +25,14 @@ from baro.batch import Branch, GroupBatch, Sample
 from baro.data.encode import encode_prompts
 from baro.data.template import Template
 from baro.errors import ConfigError, GuardStop
-from baro.functional.advantages import gae, mean_and_variance, moments, scale_to_unit_variance, whiten_with
-from baro.functional.policy import adaptive_kl_coef, clipped_policy_loss, clipped_value_loss, kl_shaped_rewards
+from baro.functional.advantages import gae, mean_and_variance, moments, whiten_with
+from baro.functional.policy import (
+    adaptive_kl_coef,
+    clip_scores,
+    clipped_policy_loss,
+    clipped_value_loss,
+    kl_shaped_rewards,
+)
 from baro.inputs import Kind, load_rewards, load_template, open_run, resolve
 from baro.methods import stage
 from baro.models.forward import ScoredModel, forward_samples
@@ -127,10 +133,11 @@ class Prepare:
         config = self.config
         lengths = torch.tensor([len(b.ids) for b in branches])
         old = torch.cat([b.token_fields["old_logprobs"] for b in branches] or [torch.zeros(0)])
-        scores = torch.tensor([self._shaped_score(b) for b in branches], dtype=values.dtype)
+        scores = self._shaped_scores(branches).to(values.dtype)
         rewards = kl_shaped_rewards(scores, old, ref, lengths, kl_coef=self.kl_coef)
         if config.reward_shaping.whiten:
-            rewards = scale_to_unit_variance(rewards)
+            mean, variance = mean_and_variance(**world.sum(moments(rewards)))
+            rewards = whiten_with(rewards, mean=mean, variance=variance) + mean  # over all ranks, the mean kept
         raw, returns = gae(rewards, values, lengths, gamma=config.gamma, gae_lambda=config.gae_lambda)
         mean, variance = mean_and_variance(**world.sum(moments(raw)))
         return {
@@ -142,15 +149,18 @@ class Prepare:
             "lengths": lengths,
         }
 
-    def _shaped_score(self, one: Branch) -> float:
-        shaping, score = self.config.reward_shaping, one.fields["score"]
+    def _shaped_scores(self, branches: list[Branch]) -> Tensor:
+        """The scores after clipping, and with the penalty of those that did not end."""
+        shaping = self.config.reward_shaping
+        scores = torch.tensor([one.fields["score"] for one in branches])
         if shaping.clip is not None:
-            score = max(-shaping.clip, min(shaping.clip, score))
-        if one.fields["finished"] or shaping.missing_eos == "none":
-            return score
-        return (
-            score - shaping.missing_eos_penalty if shaping.missing_eos == "subtract" else -shaping.missing_eos_penalty
-        )
+            scores = clip_scores(scores, limit=shaping.clip)
+        penalised = {
+            "none": scores,
+            "subtract": scores - shaping.missing_eos_penalty,
+            "replace": torch.full_like(scores, -shaping.missing_eos_penalty),
+        }[shaping.missing_eos]
+        return torch.where(torch.tensor([bool(one.fields["finished"]) for one in branches]), scores, penalised)
 
     def _steer(self, branches: list[Branch], kl: Tensor, world: World) -> None:
         """Stop at too much KL, and move an adaptive coefficient; this rollout keeps the one that it was shaped with."""
