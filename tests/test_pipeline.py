@@ -289,3 +289,25 @@ def test_every_verb_loads_and_its_inputs_are_keys_of_its_config():
             for part in key.split("."):
                 assert part in owner.model_fields, f"{name}: {key}"
                 owner = blocks.TrainerConfig
+
+
+def test_a_method_from_outside_is_a_stage(tmp_path, monkeypatch, fakes):
+    module = ModuleType("own_method")
+    module.Config, module.run = MakeConfig, fakes.make
+    monkeypatch.setitem(sys.modules, "own_method", module)
+    stages = {
+        "first": {"do": "own_method:run", "word": "not a stage"},
+        "second": {"do": "own_method:run", "word": "first"},
+    }
+    loaded = load_pipeline({"stages": stages}, out=tmp_path / "out")
+    assert [one.config.word for one in loaded.stages] == ["not a stage", str(tmp_path / "out" / "first")]
+    assert loaded.stages[1].needs == ("first",)
+    assert set(run_pipeline(loaded)) == {"first", "second"}
+
+
+@pytest.mark.parametrize("do", ["own_method:missing", "no_such_module:run", "json:dumps"])
+def test_what_is_no_method_is_named_with_its_line(tmp_path, fakes, monkeypatch, do):
+    monkeypatch.setitem(sys.modules, "own_method", ModuleType("own_method"))
+    (tmp_path / "p.yaml").write_text(f"stages:\n  first:\n    do: {do}\n")
+    with pytest.raises(ConfigError, match=rf"p\.yaml:3: {do}: "):
+        load_pipeline(tmp_path / "p.yaml")

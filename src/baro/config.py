@@ -158,15 +158,15 @@ def load_config(
     cls: type[C], path: Path | None, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
 ) -> C:
     """The file, then ``--set`` overrides, then plain values: the later wins, blocks are joined."""
-    given, origins = _read_file(path) if path is not None else ({}, {(): (0, "")})
+    given, origins = read_config_file(path) if path is not None else ({}, {(): (0, "")})
     for position, override in enumerate(overrides):
-        _put(given, origins, *_parse_override(override), (10**9 + position, f"--set {override}"))
+        put_value(given, origins, *parse_override(override), (10**9 + position, f"--set {override}"))
     for key, value in (values or {}).items():
-        _put(given, origins, (key,), value, (10**10, ""))
+        put_value(given, origins, (key,), value, (10**10, ""))
     try:
         return cls.model_validate(given)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentences(cls, given, origins, error))) from None
+        raise ConfigError("\n".join(problem_sentences(cls, given, origins, error))) from None
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -202,7 +202,7 @@ for _tag, _pattern in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$", re.A), None)
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[KeyPath, Origin]]:
+def read_config_file(path: Path) -> tuple[dict[str, Any], dict[KeyPath, Origin]]:
     try:
         value, lines = _read_yaml(path.read_bytes(), lambda line: f"{path}:{line}")
     except OSError as error:
@@ -251,7 +251,7 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, int, yaml.Nod
         yield from ((index, item.start_mark.line + 1, item) for index, item in enumerate(node.value))
 
 
-def _parse_override(override: str) -> tuple[KeyPath, Any]:
+def parse_override(override: str) -> tuple[KeyPath, Any]:
     """The key and the value of ``--set a.b=c``; the value is YAML."""
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
@@ -260,7 +260,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
     return path, _read_yaml(text.encode(), lambda line: f"--set {override}")[0]
 
 
-def _put(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPath, value: Any, origin: Origin) -> None:
+def put_value(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPath, value: Any, origin: Origin) -> None:
     """Put a value at ``path``, in place, over what the file or an earlier override has there."""
     block: dict[Any, Any] = given
     for depth, part in enumerate(path[:-1], start=1):
@@ -271,7 +271,7 @@ def _put(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPath, v
         block[part] = block = dict(inner or {})  # a copy: an anchored block may stand in two places
     if isinstance(value, Mapping) and isinstance(block.get(path[-1]), dict):
         for name, inner in value.items():
-            _put(given, origins, (*path, name), inner, origin)
+            put_value(given, origins, (*path, name), inner, origin)
         return
     block[path[-1]] = value
     for key in [key for key in origins if key[: len(path)] == path]:
@@ -279,7 +279,9 @@ def _put(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPath, v
     origins[path] = origin
 
 
-def _sentences(cls: type[Config], given: Any, origins: dict[KeyPath, Origin], error: ValidationError) -> list[str]:
+def problem_sentences(
+    cls: type[Config], given: Any, origins: dict[KeyPath, Origin], error: ValidationError
+) -> list[str]:
     """One sentence per key that is wrong, in the order of the file; missing keys last."""
     problems: dict[KeyPath, list[ErrorDetails]] = {}
     for problem in error.errors(include_url=False):

@@ -6,8 +6,9 @@
       sft: {do: sft, policy: ..., demonstrations: ...}
       dpo: {do: dpo, policy: sft, preferences: pairs.train}
 
-``do`` is a word of the command line; the other keys are that verb's config. A value of an input that equals a stage's
-name is that stage's output, ``stage.output`` where it has several. Other paths are relative to the working directory.
+``do`` is a word of the command line, or ``module:run`` for a method of one's own (a module with Config and run); the
+other keys are its config. A value of an input that equals a stage's name is that stage's output, ``stage.output`` where
+it has several. Other paths are relative to the working directory.
 Each stage is checked before the first one runs. No torch is imported before that.
 """
 
@@ -98,6 +99,7 @@ class Verb:
     inputs: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     main_output: bool = True  # whether the stage's own name is an output
+    guessed: bool = False  # inputs may be plain text as well, so that what names no stage is left alone
 
 
 def _method(module: str) -> Callable[[], tuple[type[blocks.Config], Run]]:
@@ -106,6 +108,18 @@ def _method(module: str) -> Callable[[], tuple[type[blocks.Config], Run]]:
         return found.Config, found.run
 
     return load
+
+
+def _own_method(name: str) -> Verb:
+    """A method from outside the package. Each key of text may name a stage, since we do not know which are inputs."""
+    from baro.inputs import load_object
+
+    run = load_object(name)
+    config = getattr(import_module(name.partition(":")[0]), "Config", None)
+    if not (isinstance(config, type) and issubclass(config, blocks.Config) and callable(run)):
+        raise ConfigError(f"{name}: a method is a function run(config, out) beside a class Config")
+    texts = [key for key, one in config.model_fields.items() if one.annotation in (str, str | None)]
+    return Verb(lambda: (config, run), (*texts, _HELD_OUT), guessed=True)
 
 
 _HELD_OUT = "trainer.held_out"
@@ -218,10 +232,10 @@ class _Reader:
         self, source: Path | str | Mapping[str, Any], out: Path | str | None, overrides: Sequence[str]
     ) -> None:
         self.path = None if isinstance(source, Mapping) else Path(source)
-        self.given, self.origins = blocks._read_file(self.path) if self.path else (_copied(source), {})
+        self.given, self.origins = blocks.read_config_file(self.path) if self.path else (_copied(source), {})
         for position, override in enumerate(overrides):
-            key, value = blocks._parse_override(override)
-            blocks._put(self.given, self.origins, key, value, (10**9 + position, f"--set {override}"))
+            key, value = blocks.parse_override(override)
+            blocks.put_value(self.given, self.origins, key, value, (10**9 + position, f"--set {override}"))
         self.outline = self._checked(Outline, (), self.given)
         default = Path("runs") / (self.path.stem if self.path else "pipeline")
         self.out = Path(out or self.outline.out or default)
@@ -264,8 +278,13 @@ class _Reader:
         do = values.get("do")
         if do is None:
             raise self._error(("stages", name), f"stage {name!r} does not say what to do; add do: VERB")
+        if do not in VERBS and ":" in str(do):
+            try:
+                return _own_method(str(do))
+            except ConfigError as error:
+                raise self._error(("stages", name, "do"), str(error)) from error
         if do not in VERBS:
-            raise self._error(("stages", name, "do"), f"no verb {do!r}; {_meant(str(do), VERBS)}")
+            raise self._error(("stages", name, "do"), f"no verb {do!r}; {_meant(str(do), VERBS)}, or module:run")
         return VERBS[do]
 
     def _with_seed(self, config_class: type[blocks.Config], values: dict[str, Any]) -> dict[str, Any]:
@@ -287,10 +306,13 @@ class _Reader:
             block = resolved
             for parent in parents:
                 block = block.get(parent) if isinstance(block, Mapping) else None
-            if isinstance(block, dict) and last in block:
+            if isinstance(block, dict) and last in block and (not verb.guessed or self._names_stage(block[last])):
                 where = ("stages", name, *parents, last)
                 block[last] = self._reference(name, where, block[last], all_runs=verb is VERBS.get("report"))
         return resolved
+
+    def _names_stage(self, value: Any) -> bool:
+        return isinstance(value, str) and value.partition(".")[0] in self.outline.stages
 
     def _reference(self, name: str, where: KeyPath, value: Any, *, all_runs: bool = False) -> Any:
         if isinstance(value, dict):
@@ -348,7 +370,7 @@ class _Reader:
             return config_class.model_validate(values)
         except ValidationError as error:
             here = {key[len(where) :]: place for key, place in self.origins.items() if key[: len(where)] == where}
-            sentences = blocks._sentences(config_class, values, here, error)
+            sentences = blocks.problem_sentences(config_class, values, here, error)
             stage = f" in stage {where[1]!r}" if len(where) > 1 and not self.path else ""
             raise ConfigError("\n".join(sentence + stage for sentence in sentences)) from None
 

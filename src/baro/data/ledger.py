@@ -11,6 +11,8 @@ from rich.text import Text
 
 from baro.errors import DataError
 
+WAY_OUT = "mend them, or raise data.max_length or data.max_dropped_fraction"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -59,7 +61,7 @@ class Ledger:
         """All rows that were looked at."""
         return self.kept + len(self.dropped) + len(self.repeated)
 
-    def check(self, max_dropped_fraction: float) -> None:
+    def check(self, max_dropped_fraction: float, way_out: str = WAY_OUT) -> None:
         """Raise DataError, with counts and the first three sentences, where too many rows cannot be used."""
         dropped = len(self.dropped)
         if self.kept and dropped <= max_dropped_fraction * self.rows:
@@ -71,7 +73,7 @@ class Ledger:
         first = "".join(f"\n  {entry}" for entry in self.dropped[:3])
         raise DataError(
             f"{self.name}: {dropped} of {self.rows} rows cannot be used ({counts}), {limit}; "
-            f"mend them, or raise data.max_length or data.max_dropped_fraction. The first:{first}"
+            f"{way_out}. The first:{first}"
         )
 
     def summary(self) -> Table:

@@ -186,7 +186,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     tally.check(config.by)
     write_atomic(run.path / "ledger.json", json.dumps({config.answers: ledger.to_json()}, ensure_ascii=False, indent=1))
     Console(stderr=True).print(ledger.summary())
-    ledger.check(1.0)  # ties are nobody's mistake, unless there is nothing else
+    way_out = "give answers that differ (another temperature or model), or another judge"
+    ledger.check(1.0, way_out)  # ties are nobody's mistake, unless there is nothing else
     with saving(run.records):
         write_records(run.records, records)
     stage.write_figures(run, tally.figures(config.as_))
