@@ -11,8 +11,7 @@ from baro import config as blocks
 from baro.data.encode import encode_preferences
 from baro.functional.preference import bradley_terry_loss
 from baro.functional.tokens import segment_mean
-from baro.inputs import load_template, open_run, resolve
-from baro.methods import sft, stage
+from baro.methods import stage
 from baro.models.load import load_policy, save_policy
 from baro.protocols import LossOutput
 from baro.records import Preference
@@ -27,10 +26,10 @@ class Config(blocks.Config):
     data: blocks.DataConfig = blocks.DataConfig()
 
 
-class Objective(sft.Objective):  # which holds the policy, and says what is trained; only the loss is another
+class Objective(stage.Trained):  # which says what is trained; only the loss is to be written
     def __init__(self, policy, config):
-        super().__init__(policy)
-        self.config = config
+        super().__init__(policy=policy)
+        self.policy, self.config = policy, config
 
     def losses(self, batch, totals):
         logprobs = self.policy(batch, ["logprobs"]).logprobs  # [N]
@@ -44,16 +43,13 @@ class Objective(sft.Objective):  # which holds the policy, and says what is trai
 
 def run(config, out=None):
     inputs = {"policy": (config.policy, "model"), "preferences": (config.preferences, "records")}
-    run = open_run("simpo", config, inputs, out)
-    if not run.finished:
-        template = load_template(config.policy, config.data.template)
-        reader = stage.Reader(run, template, config.data, Preference, encode_preferences)
-        train, held_out = reader.train_and_held_out(config.preferences, config.trainer)
-        objective = Objective(load_policy(resolve(config.policy, "model")), config)
-        stage.fit_offline(run, objective, train, held_out, config.trainer, hidden_size=objective.policy.hidden_size)
-        stage.save_model(run, template, lambda path: save_policy(objective.policy, path))
-        run.finish()
-    return run
+    job = stage.Offline("simpo", config, inputs, out)
+    if not job.finished:
+        job.read(Preference, encode_preferences)
+        policy = load_policy(job.folder)
+        job.fit(Objective(policy, config))
+        job.save(policy, save_policy)
+    return job.run
 
 
 if __name__ == "__main__":

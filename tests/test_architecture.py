@@ -9,8 +9,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
-    {"errors", "functional"},
-    {"records", "config", "batch", "collate"},
+    {"errors", "functional", "problems"},
+    {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
     {"runs", "data", "models", "checkpoints"},
     {"rewards", "rollout", "trainer", "distributed"},
@@ -26,7 +26,9 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ALLOWED = {
     ("collate", "batch"),
     ("config", "records"),
+    ("compute", "config"),
     ("checkpoints", "runs"),
+    ("data", "runs"),
 }
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
+from baro.compute import ComputeConfig, LoraConfig
 from baro.config import (
     NO_EFFECT,
     Config,
@@ -284,7 +285,7 @@ def test_a_config_that_contains_itself_is_refused(yaml_file):
 # ----------------------------------------------------------------------------------------------------- the blocks
 
 
-@pytest.mark.parametrize("block", [TrainerConfig, RolloutConfig, SamplingConfig, DataConfig])
+@pytest.mark.parametrize("block", [TrainerConfig, RolloutConfig, SamplingConfig, DataConfig, ComputeConfig, LoraConfig])
 def test_blocks_are_small_and_described(block):
     assert len(block.model_fields) <= 15
     assert all(field.description for field in block.model_fields.values())

@@ -114,26 +114,69 @@ class GroupBatch:
         """Whether any row holds more than one completion, so that plain causal attention would be wrong."""
         return bool((self.branch > 1).any())
 
-    def visible(self) -> Bool[Tensor, "R T T"]:
-        """[r, q, k]: whether the query in column q sees the key in column k."""
+    def visible(self, window: int | None = None) -> Bool[Tensor, "R T T"]:
+        """[r, q, k]: whether the query in column q sees the key in column k, less than ``window`` positions back."""
         same_group = self.group[:, :, None] == self.group[:, None, :]
         own_branch = (self.branch[:, None, :] == 0) | (self.branch[:, None, :] == self.branch[:, :, None])
         columns = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         not_later = columns[None, :] <= columns[:, None]
         itself = torch.eye(len(columns), dtype=torch.bool, device=columns.device)
-        return (same_group & own_branch & not_later) | itself
+        seen = same_group & own_branch & not_later
+        if window is not None:  # by position: a second completion sits at later columns
+            seen &= self.position_ids[:, :, None] - self.position_ids[:, None, :] < window
+        return seen | itself
+
+    def unbranched(self, limit: int | None = None) -> GroupBatch:
+        """The same tokens with one completion per row, the first ``limit`` completions only; units stay as they are."""
+        width = self.input_ids.shape[1]
+        row = self.last_at[:limit] // width  # [C]
+        if not len(row):
+            return self
+        number = torch.arange(len(row), device=row.device)
+        own = number - torch.searchsorted(row, row) + 1  # branches are numbered within their row
+        kept = (self.group[row] >= 0) & ((self.branch[row] == 0) | (self.branch[row] == own[:, None]))  # [C, T]
+        order = kept.int().argsort(dim=1, descending=True, stable=True)[:, : int(kept.sum(1).max())]  # [C, T']
+        column = kept.cumsum(1) - 1  # where each kept column goes
+        scored = self.completion_of < len(row)
+        completion_of, scored_at = self.completion_of[scored], self.scored_at[scored] % width
+        real = kept.gather(1, order)
+        return replace(
+            self,
+            input_ids=self.input_ids[row].gather(1, order) * real,
+            position_ids=torch.arange(order.shape[1], device=row.device).expand_as(order),
+            group=self.group[row].gather(1, order).where(real, -1),
+            branch=(self.branch[row].gather(1, order) > 0).long() * real,
+            scored_at=completion_of * order.shape[1] + column[completion_of, scored_at],
+            targets=self.targets[scored],
+            completion_of=completion_of,
+            group_of=self.group_of[:limit],
+            last_at=number * order.shape[1] + column[number, self.last_at[:limit] % width],
+            token_fields={name: values[scored] for name, values in self.token_fields.items()},
+            completion_fields={name: values[:limit] for name, values in self.completion_fields.items()},
+        )
 
     def to(self, device: torch.device | str) -> GroupBatch:
         """The same batch on another device."""
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in self.__dict__.items()
-            if name not in ("token_fields", "completion_fields")
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in self.__dict__.items() if isinstance(value, Tensor)
         }
-        fields = {k: v.to(device) for k, v in self.token_fields.items()}
-        return GroupBatch(
-            **moved, token_fields=fields, completion_fields={k: v.to(device) for k, v in self.completion_fields.items()}
-        )
+        for name in ("token_fields", "completion_fields"):
+            fields = getattr(self, name)
+            moved[name] = (
+                NoFields(device) if isinstance(fields, NoFields) else {k: v.to(device) for k, v in fields.items()}
+            )
+        return replace(self, **moved)
+
+
+class NoFields(dict[str, Tensor]):
+    """Every field of a batch without tokens: an objective need not know that it is one."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.device = device
+
+    def __missing__(self, name: str) -> Tensor:
+        return torch.zeros(0, device=self.device)
 
 
 def pack_samples(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from baro.batch import Branch, GroupBatch, Sample
+from baro.batch import Branch, GroupBatch, NoFields, Sample
 
 FILLER_COLUMNS = 128
 """What starting one more micro-batch costs, in columns (measured: a 0.9M model on two cores)."""
@@ -77,14 +77,7 @@ def empty_batch(term: str) -> GroupBatch:
     nothing = torch.zeros(0, dtype=torch.long)
     zeros = torch.zeros(1, 1, dtype=torch.long)
     ids = (zeros, zeros, zeros - 1, zeros, nothing, nothing, nothing, nothing, nothing)
-    return GroupBatch(*ids, _Empty(), _Empty(), {}, term)
-
-
-class _Empty(dict[str, Tensor]):
-    """Every field of a batch without tokens: an objective need not know that it is one."""
-
-    def __missing__(self, name: str) -> Tensor:
-        return torch.zeros(0)
+    return GroupBatch(*ids, NoFields(), NoFields(), {}, term)
 
 
 def _atoms(index: int, sample: Sample, atom: str, per_row: int | None, hidden_size: int) -> list[Atom]:
@@ -183,14 +176,14 @@ def _units(samples: Sequence[Sample], atoms: list[Atom], tokens: int) -> dict[st
 
 def _stack_token_fields(members: list[Branch]) -> dict[str, Tensor]:
     if not members:  # skipped completions alone, which count and are not computed
-        return _Empty()
+        return NoFields()
     names = members[0].token_fields
     return {name: torch.cat([one.token_fields[name] for one in members]) for name in names}
 
 
 def _stack_fields(members: list[Branch]) -> dict[str, Tensor]:
     if not members:
-        return _Empty()
+        return NoFields()
     names = members[0].fields
     return {name: torch.tensor([one.fields[name] for one in members], dtype=torch.float32) for name in names}
 

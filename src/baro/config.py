@@ -10,16 +10,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails, PydanticKnownError
+from pydantic_core import PydanticKnownError
 
 from baro.errors import ConfigError
+from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
 
 NO_EFFECT: dict[str, Any] = {"no_effect": True}
@@ -60,7 +59,7 @@ class Config(BaseModel):
     @classmethod
     def _no_silent_conversion(cls, value: Any, field: ValidationInfo) -> Any:
         """Pydantic would read true as 1 and the text '8' as 8; only the text of a float is let through."""
-        kinds = _members(cls.model_fields[field.field_name or ""].annotation)
+        kinds = union_members(cls.model_fields[field.field_name or ""].annotation)
         from_bool = isinstance(value, bool) and bool not in kinds
         from_text = isinstance(value, str) and str not in kinds and float not in kinds
         if (from_bool or from_text) and (int in kinds or float in kinds):
@@ -139,7 +138,9 @@ class DataConfig(Config):
 
     max_length: int = Field(1024, ge=1, description="most tokens of a prompt with its completion")
     max_dropped_fraction: float = Field(0.01, ge=0, le=1, description="share of dropped rows above which the run stops")
-    template: Literal["auto", "plain", "none"] = Field("auto", description="auto is the model's own, or else plain")
+    template: Literal["auto", "plain", "none", "open"] = Field(
+        "auto", description="auto: the model's own, or plain; none: raw continuation; open: without an end, too"
+    )
 
 
 class RewardTerm(Config):
@@ -150,8 +151,6 @@ class RewardTerm(Config):
 
 
 C = TypeVar("C", bound=Config)
-KeyPath = tuple[str | int, ...]
-Origin = tuple[int, str]  # where a value came from: a number to sort by, and the words that an error begins with
 
 
 def load_config(
@@ -208,7 +207,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], dict[KeyPath, Origin]]
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path of the config") from None
     if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"{path}:1: a config is a block of keys, not {_shown(value)}; write KEY: VALUE lines")
+        raise ConfigError(f"{path}:1: a config is a block of keys, not {shown(value)}; write KEY: VALUE lines")
     return value or {}, {(): (0, str(path)), **{key: (line, f"{path}:{line}") for key, line in lines.items()}}
 
 
@@ -238,7 +237,7 @@ def _key_lines(root: yaml.Node | None, place: Callable[[int], str]) -> dict[KeyP
         for part, line, value in _children(node):
             key = (*path, part)
             if key in lines:
-                raise ConfigError(f"{place(line)}: the key '{_dotted(key)}' stands in line {lines[key]} too; keep one")
+                raise ConfigError(f"{place(line)}: the key '{dotted(key)}' stands in line {lines[key]} too; keep one")
             lines[key] = line
             pending += [] if id(value) in seen else [(key, value)]
     return lines
@@ -266,8 +265,8 @@ def put_value(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPa
     for depth, part in enumerate(path[:-1], start=1):
         inner = block.get(part)
         if inner is not None and not isinstance(inner, dict):
-            start, parent = f"{origin[1]}: " * bool(origin[1]), _dotted(path[:depth])
-            raise ConfigError(f"{start}'{parent}' is {_shown(inner)} and has no keys; set all of '{parent}' at once")
+            start, parent = f"{origin[1]}: " * bool(origin[1]), dotted(path[:depth])
+            raise ConfigError(f"{start}'{parent}' is {shown(inner)} and has no keys; set all of '{parent}' at once")
         block[part] = block = dict(inner or {})  # a copy: an anchored block may stand in two places
     if isinstance(value, Mapping) and isinstance(block.get(path[-1]), dict):
         for name, inner in value.items():
@@ -277,126 +276,3 @@ def put_value(given: dict[str, Any], origins: dict[KeyPath, Origin], path: KeyPa
     for key in [key for key in origins if key[: len(path)] == path]:
         del origins[key]
     origins[path] = origin
-
-
-def problem_sentences(
-    cls: type[Config], given: Any, origins: dict[KeyPath, Origin], error: ValidationError
-) -> list[str]:
-    """One sentence per key that is wrong, in the order of the file; missing keys last."""
-    problems: dict[KeyPath, list[ErrorDetails]] = {}
-    for problem in error.errors(include_url=False):
-        problems.setdefault(_real_path(problem, given), []).append(problem)
-    found = []
-    for path, same_key in problems.items():
-        # Of a union every member complains; the member that got deepest is the one that was meant.
-        if not any(len(other) > len(path) and other[: len(path)] == path for other in problems):
-            lengths = [length for length in range(len(path) + 1) if path[:length] in origins]
-            order, place = origins[path[: lengths[-1]]]
-            sentence = f"{place}: " * bool(place) + _sentence(cls, path, same_key)
-            found.append((same_key[0]["type"] == "missing", order, sentence))
-    return [sentence for *_, sentence in sorted(found, key=lambda problem: problem[:2])]
-
-
-def _real_path(problem: ErrorDetails, given: Any) -> KeyPath:
-    """Pydantic's location without the names of union members that it puts between keys."""
-    path: KeyPath = ()
-    here = given
-    for position, part in enumerate(problem["loc"]):
-        try:
-            here = here[part]
-        except (KeyError, IndexError, TypeError):
-            if problem["type"] != "missing" or position < len(problem["loc"]) - 1:
-                continue
-        path = (*path, part)
-    return path
-
-
-_EXPECTED = {
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
-    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
-    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "a block of keys"),
-    **dict.fromkeys(("string_type", "invalid_key"), "text"),
-    "finite_number": "a finite number",
-    "literal_error": "{expected}",
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
-}
-
-
-def _sentence(cls: type[Config], path: KeyPath, problems: list[ErrorDetails]) -> str:
-    key, first = _dotted(path), problems[0]
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; {_suggestion(cls, path)}"
-    if first["type"] == "missing":
-        fields = [block.model_fields.get(str(path[-1])) for block in _blocks_at(cls, path[:-1])]
-        meaning = next((f" ({field.description})" for field in fields if field and field.description), "")
-        otherwise = "" if any(isinstance(part, int) for part in path) else f", or pass --set {key}=VALUE"
-        return f"the key '{key}' is missing{meaning}; add it{otherwise}"
-    if not all(problem["type"] in _EXPECTED for problem in problems):
-        words = first["msg"].removeprefix("Value error, ")
-        return f"'{key}': {words}" if key else words
-    expected = [_EXPECTED[problem["type"]].format(**problem.get("ctx", {})) for problem in problems]
-    sentence = f"'{key}' must be {' or '.join(dict.fromkeys(expected))}, not {_shown(first['input'])}"
-    near = get_close_matches(str(first["input"]), re.findall(r"'([^']*)'", expected[0]), n=1)
-    if near:
-        return f"{sentence}; did you mean '{near[0]}'?"
-    quotes = expected == ["text"] and isinstance(first["input"], int | float)
-    return sentence + "; put it in quotes if it is meant as text" * quotes
-
-
-def _suggestion(cls: type[Config], path: KeyPath) -> str:
-    """The key that was probably meant: this name in another block, else the nearest name in this block."""
-    name, here = str(path[-1]), [field for block in _blocks_at(cls, path[:-1]) for field in block.model_fields]
-    meant = [key for key in _all_keys(cls) if key[-1] == name]
-    meant = meant or [(*path[:-1], near) for near in get_close_matches(name, here, n=1)]
-    if meant:
-        return f"did you mean {' or '.join(repr(_dotted(key)) for key in meant)}?"
-    return f"the keys here are {', '.join(here)}"
-
-
-def _members(annotation: Any) -> list[Any]:
-    """The types that a union allows."""
-    if get_origin(annotation) not in (Union, UnionType, Annotated):
-        return [annotation]
-    return [kind for member in get_args(annotation) for kind in _members(member)]
-
-
-def _blocks(annotation: Any) -> list[type[Config]]:
-    """The Config classes in an annotation, inside lists and mappings too."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    return [block for member in get_args(annotation) for block in _blocks(member)]
-
-
-def _blocks_at(cls: type[Config], path: KeyPath) -> list[type[Config]]:
-    """The classes that the block at ``path`` may have."""
-    blocks = [cls]
-    for part in path:
-        fields = [block.model_fields[str(part)] for block in blocks if part in block.model_fields]
-        # A list index or a mapping's own key names no field.
-        blocks = [inner for field in fields for inner in _blocks(field.annotation)] or blocks
-    return blocks
-
-
-def _all_keys(cls: type[Config], path: KeyPath = ()) -> Iterator[KeyPath]:
-    for name, field in cls.model_fields.items():
-        yield (*path, name)
-        for block in _blocks(field.annotation) if len(path) < 4 else ():  # a block may hold itself
-            yield from _all_keys(block, (*path, name))
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in path)
-
-
-def _shown(value: object) -> str:
-    """A value in an error: what kind it is and, where it is short, what it is."""
-    if isinstance(value, str):
-        return f"the text {value if len(value) <= 60 else value[:57] + '...'!r}"
-    if isinstance(value, Mapping | list | tuple):
-        return "a block of keys" if isinstance(value, Mapping) else "a list"
-    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else repr(value)[:60]

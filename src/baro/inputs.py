@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baro.config import Config, RewardTerm, config_hash
+from baro.data.hub import fetch_rows, is_hub_id
+from baro.data.template import Kind as TemplateKind
 from baro.data.template import Template
 from baro.errors import ConfigError, RunError
+from baro.hub import snapshot
 from baro.models.load import load_scalar_model
 from baro.protocols import PairJudge
 from baro.rewards.function import FunctionReward
@@ -23,17 +26,18 @@ log = logging.getLogger("baro")
 Kind = Literal["model", "records"]
 
 
-def resolve(value: str, kind: Kind) -> Path | str:
-    """Where an input lies: inside a finished run, at a path, or (models only) at the hub, then the id itself."""
+def resolve(value: str, kind: Kind) -> Path:
+    """Where an input lies: inside a finished run, at a path, or at the hub and so in its cache."""
     path = Path(value)
     if (path / "run.json").exists():
         return _inside_run(path, kind)
     if path.exists():
         return path
-    if kind == "model" and value.count("/") == 1 and not value.startswith((".", "/")):
-        return value
-    choices = "a run directory, a path, or a hub id" if kind == "model" else "a run directory or a path"
-    raise ConfigError(f"{value}: no such file or folder; give {choices}")
+    if kind == "model" and is_hub_id(value):
+        return snapshot(value)
+    if kind == "records" and is_hub_id(value) and not path.parent.is_dir():  # a mistyped path asks no hub
+        return fetch_rows(value)
+    raise ConfigError(f"{value}: no such file or folder; give a run directory, a path, or a hub id")
 
 
 def _inside_run(path: Path, kind: Kind) -> Path:
@@ -47,11 +51,10 @@ def _inside_run(path: Path, kind: Kind) -> Path:
 
 
 def hash_input(value: str, kind: Kind) -> str:
-    """The content's SHA-256, or for a hub id the id."""
+    """The content's SHA-256."""
     if ":" in value and not Path(value).exists():
         return f"object {value}"
-    where = resolve(value, kind)
-    return hash_path(where) if isinstance(where, Path) else f"hub {where}"
+    return hash_path(resolve(value, kind))
 
 
 def open_run(
@@ -64,7 +67,7 @@ def open_run(
     return RunDir.open(path, verb=verb, config=config, inputs=hashes, parents=parents, **options)
 
 
-def load_template(value: str, kind: Literal["auto", "plain", "none"] = "auto") -> Template:
+def load_template(value: str, kind: TemplateKind = "auto") -> Template:
     """A model's tokenizer and template, said. A model of a run keeps the template that it was trained with."""
     folder = resolve(value, "model")
     own = Template.load(folder)

@@ -8,8 +8,8 @@
 
 ``do`` is a word of the command line, or ``module:run`` for a method of one's own (a module with Config and run); the
 other keys are its config. A value of an input that equals a stage's name is that stage's output, ``stage.output`` where
-it has several. Other paths are relative to the working directory.
-Each stage is checked before the first one runs. No torch is imported before that.
+it has several. Other paths are relative to the working directory. Each stage is checked before the first one runs, and
+no torch is imported before that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError
 
 from baro import config as blocks
 from baro.errors import BaroError, ConfigError
+from baro.problems import problem_sentences
 from baro.runs import RunDir, default_out, hash_path
 
 log = logging.getLogger("baro")
@@ -123,7 +124,8 @@ def _own_method(name: str) -> Verb:
 
 
 _HELD_OUT = "trainer.held_out"
-_POLICIES = ("policies", "against", "ref_policy", "prompts", "pairs", "baseline_pairs", "judges", "rewards", "best_of")
+_EVALUATED = ("policies", "against", "ref_policy", "prompts", "pairs", "baseline_pairs", "loss_on")
+_SCORERS = ("judges", "rewards", "best_of")
 VERBS: dict[str, Verb] = {
     "base": Verb(_method("baro.methods.base"), ("text", _HELD_OUT)),
     "sft": Verb(_method("baro.methods.sft"), ("policy", "demonstrations", _HELD_OUT)),
@@ -139,7 +141,7 @@ VERBS: dict[str, Verb] = {
     "data split": Verb(
         lambda: (SplitConfig, split), ("file",), {"train": "train.jsonl", "held_out": "held_out.jsonl"}, False
     ),
-    "evaluate": Verb(_method("baro.evaluate.evaluate"), _POLICIES),
+    "evaluate": Verb(_method("baro.evaluate.evaluate"), _EVALUATED + _SCORERS),
     "report": Verb(lambda: (ReportConfig, report), ("runs",)),
 }
 
@@ -296,8 +298,6 @@ class _Reader:
             return values | {"trainer": {"seed": seed} | dict(trainer)}
         return {"seed": seed} | values if "seed" in fields else values
 
-    # ------------------------------------------------------------------------------------------------- references
-
     def _with_paths(self, name: str, verb: Verb, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values, with names of stages replaced by paths in the inputs."""
         resolved = _copied(values)
@@ -370,7 +370,7 @@ class _Reader:
             return config_class.model_validate(values)
         except ValidationError as error:
             here = {key[len(where) :]: place for key, place in self.origins.items() if key[: len(where)] == where}
-            sentences = blocks.problem_sentences(config_class, values, here, error)
+            sentences = problem_sentences(config_class, values, here, error)
             stage = f" in stage {where[1]!r}" if len(where) > 1 and not self.path else ""
             raise ConfigError("\n".join(sentence + stage for sentence in sentences)) from None
 

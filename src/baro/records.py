@@ -64,6 +64,26 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Thumb:
+    """One completion of a prompt, and whether people liked it."""
+
+    prompt: Conversation
+    completion: Conversation
+    label: bool  # True is a thumb up
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """K completions of one prompt; ``scores``: for each of them a score by criterion, higher is better."""
+
+    prompt: Conversation
+    completions: tuple[Conversation, ...]
+    scores: tuple[Mapping[str, float], ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """Completions of one prompt that nobody has judged yet: what ``generate`` writes and ``label`` reads."""
 
@@ -73,7 +93,7 @@ class Answers:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-Record = Prompt | Demonstration | Preference | Ranking | Answers
+Record = Prompt | Demonstration | Preference | Ranking | Thumb | Rated | Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +180,11 @@ def to_row(record: Record) -> dict[str, Any]:
     row["prompt"] = plain_conversation(record.prompt)
     if isinstance(record, Demonstration):
         row["completion"] = plain_conversation(record.completion, "assistant")
+    elif isinstance(record, Thumb):
+        row |= {"completion": plain_conversation(record.completion, "assistant"), "label": record.label}
+    elif isinstance(record, Rated):
+        row["responses"] = [plain_conversation(c, "assistant") for c in record.completions]
+        row["scores"] = [dict(scores) for scores in record.scores]
     elif isinstance(record, Answers):
         row |= {"responses": list(record.completions), "finished": list(record.finished)}
     elif isinstance(record, Ranking):
@@ -169,5 +194,6 @@ def to_row(record: Record) -> dict[str, Any]:
         row["chosen"] = plain_conversation(record.chosen, "assistant")
         row["rejected"] = plain_conversation(record.rejected, "assistant")
         row |= {} if record.p_chosen == 1.0 else {"p_chosen": record.p_chosen}
-        row |= {} if record.margin == 0.0 else {"margin": record.margin}
+        stated = record.margin != 0.0 or "score_chosen" in record.extra  # two scores beside it would be read as one
+        row |= {"margin": record.margin} if stated else {}
     return row

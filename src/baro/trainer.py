@@ -21,6 +21,7 @@ from baro.checkpoints import load_checkpoint, remove_old_checkpoints, save_check
 from baro.collate import empty_batch
 from baro.config import TrainerConfig
 from baro.errors import GuardStop
+from baro.models.forward import ScoredModel, check_layout
 from baro.protocols import BatchSource, LocalWorld, LossOutput, Next, Objective, State, World
 from baro.runs import RunDir
 
@@ -109,8 +110,9 @@ class Trainer:
             module.train()
         micro_batches, totals = self._align(micro_batches)
         sums = MetricSums()
+        self._check_models(micro_batches)
         for batch in micro_batches:
-            for output in self.objective.losses(batch, totals[batch.term]):
+            for output in self.objective.losses(batch.to(self.device), totals[batch.term]):
                 output.loss.backward()
                 sums.add(output)
         metrics = sums.over(self.world)
@@ -119,6 +121,17 @@ class Trainer:
         self._check_coverage()
         metrics["grad_norm"] = self._update(metrics["loss"])
         return metrics | {"learning_rate": self._learning_rate()}
+
+    def _check_models(self, micro_batches: list[GroupBatch]) -> None:
+        """Each model's layout of rows, once, on the widest of the first micro-batches."""
+        for module in self.objective.modules().values():
+            if isinstance(module, ScoredModel) and micro_batches:
+                check_layout(module, max(micro_batches, key=lambda batch: batch.input_ids.shape[1]), self.world)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are, and the batches go."""
+        return next(next(iter(self.objective.modules().values())).parameters()).device
 
     def _align(self, micro_batches: list[GroupBatch]) -> tuple[list[GroupBatch], dict[str, dict[str, float]]]:
         """Give every rank equally many micro-batches of each term, and sum every term's units over all of them."""
@@ -270,8 +283,9 @@ def evaluate(objective: Objective, batches: Sequence[GroupBatch], world: World) 
     sums = MetricSums()
     for module in modules:
         module.eval()
+    device = next(modules[0].parameters()).device
     for batch in batches:
-        for output in objective.losses(batch, totals[batch.term]):
+        for output in objective.losses(batch.to(device), totals[batch.term]):
             sums.add(output)
     for module, was in zip(modules, training, strict=True):
         module.train(was)

@@ -5,10 +5,13 @@ import json
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from baro.data.check import check_file, split_file
+from baro import cli
+from baro.data.check import check_file, kind_called, split_file
 from baro.data.formats import read_records
-from baro.errors import DataError
+from baro.errors import ConfigError, DataError
+from baro.records import Demonstration, Rated
 
 
 def shown(report) -> str:
@@ -24,7 +27,7 @@ def test_three_rows_with_their_scored_tokens_marked(jsonl, plain):
     assert "  prompt: <s>·User:· ·hi·⏎\n    ·Assistant:\n" in text
     assert "  completion 1: ⟦ ·hello·</s>⟧\n" in text
     assert text.count("prompt:") == 3
-    assert "rows.jsonl: 6 demonstrations; the answer is 'completion'" in text
+    assert "rows.jsonl: demonstrations; the answer is 'completion'" in text
     assert "dropped: duplicate" in text
     found = json.loads(json.dumps(report.to_json()))
     assert found["rows"][0]["key"] == "rows.jsonl:1"
@@ -94,3 +97,72 @@ def test_the_split_depends_on_the_content_and_the_seed_only(jsonl, tmp_path):
     turned = jsonl(rows[::-1], "turned.jsonl")
     assert set(split_file(turned, 9, "prompt", tmp_path / "b", seed=0)[1].read_text().splitlines()) == first
     assert set(split_file(turned, 9, "prompt", tmp_path / "c", seed=1)[1].read_text().splitlines()) != first
+
+
+# ------------------------------------------------------------------------------------------------------------ warnings
+
+
+def test_text_that_was_rendered_already_is_warned_of(jsonl, chatml):
+    rows = [{"prompt": f"<|im_start|>user\nhi {i}<|im_end|>", "completion": "ok"} for i in range(4)]
+    (warning,) = check_file(jsonl(rows), None, 50).warnings
+    assert warning.startswith("template mismatch: 4 of the first 4 rows hold '<|im_")
+    special = [{"prompt": f"hi </s> {i}", "completion": "ok"} for i in range(4)]
+    assert check_file(jsonl(special), None, 50).warnings == ()
+    report = check_file(jsonl(special), chatml, 50)
+    assert "4 of the first 4 rows hold '</s>', which a chat template writes" in report.warnings[0]
+    assert "warning: template mismatch" in shown(report).replace("\n", " ")
+    assert report.to_json()["warnings"] == list(report.warnings)
+
+
+def test_a_word_that_people_quote_now_and_then_is_no_mismatch(jsonl):
+    rows = [{"prompt": f"what is [INST]? {i}" if i == 7 else str(i), "completion": "ok"} for i in range(200)]
+    assert check_file(jsonl(rows), None, 50).warnings == ()
+    assert check_file(jsonl([{"text": "User: hi"}] * 2), None, 50).warnings == ()
+
+
+@pytest.mark.parametrize(("up", "warned"), [(1, True), (3, False), (6, False), (8, True)])
+def test_unbalanced_thumbs(jsonl, up, warned):
+    rows = [{"prompt": str(i), "completion": "ok", "label": i < up} for i in range(8)]
+    warnings = check_file(jsonl(rows), None, 50).warnings
+    assert [w.startswith(f"unbalanced thumbs: {up} up and {8 - up} down in the first 8 rows") for w in warnings] == (
+        [True] if warned else []
+    )
+
+
+# -------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def baro(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(cli.app, ["data", *map(str, arguments)])
+
+
+def test_check_as_another_kind(jsonl, baro):
+    path = jsonl([{"Q": "hi", "A": "yes"}, {"Q": "hi", "A": "no"}])
+    assert "rows.jsonl: prompts" in baro("check", path, "--max-dropped-fraction", 0.5).stdout
+    found = json.loads(baro("check", path, "--as", "demonstrations", "--json").stdout)
+    assert found["description"] == "rows.jsonl: demonstrations; the prompt is 'Q'; the answer is 'A'"
+    assert found["ledger"]["kept"] == 2
+    assert kind_called("demonstrations") is Demonstration
+    assert kind_called("rated-answers") is Rated
+    with pytest.raises(
+        ConfigError, match=r"^--as pears: no such kind of record; give one of prompts, demonstrations, "
+    ):
+        kind_called("pears")
+
+
+def test_convert_prints_the_file_and_tells_the_rest_on_stderr(jsonl, baro, tmp_path):
+    path = jsonl([{"prompt": "hi", "chosen": "yes", "rejected": "no"}])
+    done = baro("convert", path, "--to", "transcripts", "--out", "out.jsonl.gz")
+    assert (done.exit_code, done.stdout) == (0, "out.jsonl.gz\n")
+    assert "preferences; prompt, 'chosen' and 'rejected' as named" in done.stderr
+    assert read_records(tmp_path / "out.jsonl.gz").records == read_records(path).records
+
+
+def test_a_split_of_a_table_writes_json_lines(tmp_path, baro):
+    (tmp_path / "rows.csv").write_text("prompt,completion\n" + "".join(f"{i},답 {i}\n" for i in range(9)))
+    train, held, counts = split_file(tmp_path / "rows.csv", 3, "row", tmp_path / "out", seed=0)
+    assert (counts["train"], counts["held_out"]) == (6, 3)
+    together = read_records(train).records + read_records(held).records
+    assert {one.completion[0].content for one in together} == {f"답 {i}" for i in range(9)}

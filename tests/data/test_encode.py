@@ -26,7 +26,7 @@ def encoded(jsonl, plain):
     def run(encode, rows, want=None, max_length=100, template=plain):
         loaded = read_records(jsonl(rows), want)
         ledger = Ledger(loaded.name)
-        samples = encode(loaded, template, max_length, ledger)
+        samples = list(encode(loaded, template, max_length, ledger))
         texts = [
             (template.visible(s.prompt_ids.tolist()), *(template.visible(c.ids.tolist()) for c in s.completions))
             for s in samples
@@ -238,7 +238,7 @@ def test_any_kind_is_encoded_by_its_own_encoder(jsonl, plain):
     answers = {"prompt": "hi", "responses": ["a", "ok"]}
     for row in (PAIR, {"prompt": "hi"}, {"text": "hi"}, answers, {**answers, "ranks": [1, 2]}):
         loaded = read_records(jsonl([row]))
-        assert len(encode_any(loaded, plain, 50, Ledger("x"))) == 1
+        assert len(list(encode_any(loaded, plain, 50, Ledger("x")))) == 1
 
 
 def test_hangul_survives_from_file_to_file(jsonl, tmp_path, byte_level):
@@ -255,6 +255,6 @@ def test_hangul_survives_from_file_to_file(jsonl, tmp_path, byte_level):
 def test_thousands_of_rows_take_seconds(jsonl, byte_level):
     loaded = read_records(jsonl([{"prompt": f"hello {i}", "completion": "한국의 수도 " * 5} for i in range(5000)]))
     begin = time.perf_counter()
-    samples = encode_demonstrations(loaded, byte_level, 500, Ledger("x"))
+    samples = list(encode_demonstrations(loaded, byte_level, 500, Ledger("x")))
     assert len(samples) == 5000
     assert time.perf_counter() - begin < 30

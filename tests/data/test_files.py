@@ -85,15 +85,18 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "image.jsonl").write_bytes(b"\x89PNG\r\n\0\0")
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
     (tmp_path / "table.csv").write_text("a,b\n")
+    (tmp_path / "table.xlsx").write_text("a,b\n")
     assert refusal(tmp_path / "empty.jsonl") == (
         "empty.jsonl:1: is empty; give a file with one JSON object in each line"
     )
     assert refusal(tmp_path / "image.jsonl") == ("image.jsonl:1: is a binary or UTF-16 file; give JSON Lines in UTF-8")
     assert refusal(tmp_path / "cut.jsonl.gz").startswith("cut.jsonl.gz: cannot be read (")
     assert refusal(tmp_path / "table.csv") == (
-        "table.csv: its type is unknown; give one of .jsonl, .json, .jsonl.gz, .json.gz"
+        "table.csv:1: is empty; give a file with a line of column names and rows below it"
     )
-    assert refusal(tmp_path) == f"{tmp_path}: is a folder; give one of the files in it"
+    assert refusal(tmp_path / "table.xlsx") == (
+        "table.xlsx: its type is unknown; give one of .jsonl, .json, .csv, .parquet, or one with .gz"
+    )
     assert refusal(tmp_path / "emty.jsonl") == f"{tmp_path}/emty.jsonl: no such file; empty.jsonl is there"
     assert refusal(tmp_path / "gone" / "x.jsonl") == f"{tmp_path}/gone/x.jsonl: no such file"
 

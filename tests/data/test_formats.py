@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baro.data.formats import parse_transcript, read_records, write_records
+from baro.data.cells import parse_transcript
+from baro.data.formats import read_records, write_records
 from baro.errors import DataError
-from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking
+from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
 
 HH = Path(__file__).parents[3] / "shared/data/hh_harmless_test.jsonl.gz"
 
@@ -33,49 +34,49 @@ LAYOUTS = {
     "prompt/completion": (
         {"prompt": "hi", "completion": "hello", **EXTRA},
         Demonstration((user("hi"),), (answer("hello"),), EXTRA),
-        "rows.jsonl: 1 demonstration; the answer is 'completion'; kept beside them: 'source'",
+        "rows.jsonl: demonstrations; the answer is 'completion'; kept beside them: 'source'",
     ),
     "prompt/response": (
         {"prompt": "hi", "response": "hello"},
         Demonstration((user("hi"),), (answer("hello"),)),
-        "rows.jsonl: 1 demonstration; the answer is 'response'",
+        "rows.jsonl: demonstrations; the answer is 'response'",
     ),
     "prompt/completion as messages": (
         {"prompt": said("hi"), "completion": HELLO},
         Demonstration((user("hi"),), (answer("hello"),)),
-        "rows.jsonl: 1 demonstration; the answer is 'completion'",
+        "rows.jsonl: demonstrations; the answer is 'completion'",
     ),
     "messages": (
         {"messages": [{"role": "system", "content": "s"}, *said("hi", "hello", "bye", "ok", "why")]},
         Demonstration((Message("system", "s"), user("hi")), (answer("hello"), user("bye"), answer("ok"))),
-        "rows.jsonl: 1 demonstration; of 'messages', the prompt is what stands before the first answer, the rest is "
+        "rows.jsonl: demonstrations; of 'messages', the prompt is what stands before the first answer, the rest is "
         "the completion",
     ),
     "prompt/chosen/rejected": (
         {"prompt": "hi", "chosen": "hello", "rejected": "no", "p_chosen": 0.75, "margin": 2, **EXTRA},
         Preference((user("hi"),), (answer("hello"),), (answer("no"),), 0.75, 2.0, EXTRA),
-        "rows.jsonl: 1 preference; prompt, 'chosen' and 'rejected' as named; 'p_chosen' read as well; 'margin' read "
+        "rows.jsonl: preferences; prompt, 'chosen' and 'rejected' as named; 'p_chosen' read as well; 'margin' read "
         "as well; kept beside them: 'source'",
     ),
     "prompt/chosen/rejected, messages with the prompt in them": (
         {"prompt": "hi", "chosen": said("hi", "hello"), "rejected": said("hi", "no")},
         Preference((user("hi"),), (answer("hello"),), (answer("no"),)),
-        "rows.jsonl: 1 preference; prompt, 'chosen' and 'rejected' as named",
+        "rows.jsonl: preferences; prompt, 'chosen' and 'rejected' as named",
     ),
     "prompt/chosen/rejected, messages without the prompt": (
         {"prompt": said("hi"), "chosen": HELLO, "rejected": [{"role": "assistant", "content": "no"}]},
         Preference((user("hi"),), (answer("hello"),), (answer("no"),)),
-        "rows.jsonl: 1 preference; prompt, 'chosen' and 'rejected' as named",
+        "rows.jsonl: preferences; prompt, 'chosen' and 'rejected' as named",
     ),
     "prompt/chosen/rejected, transcripts": (
         {"prompt": "\n\nHuman: hi\n\nAssistant:", "chosen": " hello", "rejected": "\n\nHuman: hi\n\nAssistant: no"},
         Preference((user("hi"),), (answer("hello"),), (answer("no"),)),
-        "rows.jsonl: 1 preference; prompt, 'chosen' and 'rejected' as named",
+        "rows.jsonl: preferences; prompt, 'chosen' and 'rejected' as named",
     ),
     "chosen/rejected messages": (
         {"chosen": said("hi", "hello", "bye", "ok"), "rejected": said("hi", "hello", "bye", "oh no")},
         Preference((user("hi"), answer("hello"), user("bye")), (answer("ok"),), (answer("oh no"),)),
-        "rows.jsonl: 1 preference; 'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
+        "rows.jsonl: preferences; 'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
     ),
     "chosen/rejected transcripts": (
         {
@@ -83,28 +84,28 @@ LAYOUTS = {
             "rejected": "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: bye \n\nAssistant: okapi",
         },
         Preference((user("hi"), answer("hello"), user("bye ")), (answer("okay"),), (answer("okapi"),)),
-        "rows.jsonl: 1 preference; 'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
+        "rows.jsonl: preferences; 'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
     ),
     "rankings": (
         {"prompt": "hi", "responses": ["a", "b", HELLO], "ranks": [2, 1, 2], **EXTRA},
         Ranking((user("hi"),), ((answer("a"),), (answer("b"),), (answer("hello"),)), (2, 1, 2), EXTRA),
-        "rows.jsonl: 1 ranking; prompt, 'responses' and 'ranks' (1 is best) as named; kept beside them: 'source'",
+        "rows.jsonl: rankings; prompt, 'responses' and 'ranks' (1 is best) as named; kept beside them: 'source'",
     ),
     "answers": (
         {"prompt": "hi", "responses": ["a", ""], "finished": [True, False], **EXTRA},
         Answers((user("hi"),), ("a", ""), (True, False), EXTRA),
-        "rows.jsonl: 1 answer; 'responses' are answers without a judgment; 'finished' read as well; kept beside them: "
+        "rows.jsonl: answers; 'responses' are answers without a judgment; 'finished' read as well; kept beside them: "
         "'source'",
     ),
     "text": (
         {"text": "once upon"},
         Demonstration((), (answer("once upon"),)),
-        "rows.jsonl: 1 demonstration; 'text' is raw text",
+        "rows.jsonl: demonstrations; 'text' is raw text",
     ),
     "prompt": (
-        {"prompt": "hi", "answer": "4"},
-        Prompt((user("hi"),), {"answer": "4"}),
-        "rows.jsonl: 1 prompt; 'prompt' is the prompt; kept beside them: 'answer'",
+        {"prompt": "hi", "id": "4"},
+        Prompt((user("hi"),), {"id": "4"}),
+        "rows.jsonl: prompts; 'prompt' is the prompt; kept beside them: 'id'",
     ),
 }
 
@@ -224,8 +225,9 @@ def test_records_stand_behind_their_keys(jsonl):
 
 
 KNOWN = (
-    "prompt/chosen/rejected, chosen/rejected, prompt/responses/ranks, prompt/completion, prompt/response, messages, "
-    "prompt, prompt/responses, text"
+    "prompt/chosen/rejected, chosen/rejected, prompt/response_0/response_1/better_response_id, prompt/responses/ranks, "
+    "prompt/ranking, prompt/responses/scores, prompt/responses/ratings, prompt/completion/label, prompt/completion, "
+    "messages, conversations, prompt/responses, prompt/answer, prompt/tests, text, prompt"
 )
 REFUSED = {
     "missing": (
@@ -255,7 +257,8 @@ REFUSED = {
     ),
     "no message": (
         [{"messages": ["hi"]}],
-        "rows.jsonl:1: message 1 of 'messages' is no message; an object with 'role' and 'content' is needed",
+        "rows.jsonl:1: message 1 of 'messages' is no message; an object with 'role' and 'content', or 'from' "
+        "and 'value', is needed",
     ),
     "plain text without prompt": (
         [{"chosen": "a", "rejected": "b"}],
@@ -299,8 +302,8 @@ REFUSED = {
         "rows.jsonl:1: 'responses' has 2 entries and 'finished' 1; each response needs one",
     ),
     "unknown": (
-        [{"question": "a", "answer": "b"}],
-        f"rows.jsonl:1: no known layout has the columns 'question', 'answer'; give one of {KNOWN}",
+        [{"topic": "a", "reply": "b"}],
+        f"rows.jsonl:1: no known layout has the columns 'topic', 'reply'; give one of {KNOWN}",
     ),
     "no column": (
         [{}],
@@ -313,7 +316,7 @@ REFUSED = {
 def test_rows_that_cannot_be_read_stop(jsonl, name):
     rows, sentence = REFUSED[name]
     with pytest.raises(DataError) as error:
-        read_records(jsonl(rows))
+        list(read_records(jsonl(rows)))
     assert str(error.value) == sentence
 
 
@@ -322,12 +325,13 @@ def test_a_file_of_the_wrong_kind_is_refused_with_what_is_needed(jsonl):
         read_records(jsonl([{"prompt": "a", "chosen": "b", "rejecteds": "c"}]), Preference)
     assert str(error.value) == (
         "rows.jsonl:1: columns 'prompt', 'chosen', 'rejecteds' are prompts, and preferences are needed: "
-        "prompt/chosen/rejected, chosen/rejected; is 'rejecteds' meant to be 'rejected'?"
+        "prompt/chosen/rejected, chosen/rejected, prompt/response_0/response_1/better_response_id; "
+        "is 'rejecteds' meant to be 'rejected'?"
     )
     with pytest.raises(DataError, match="are demonstrations, and preferences or rankings are needed"):
         read_records(jsonl([{"prompt": "a", "completion": "b"}]), (Preference, Ranking))
     with pytest.raises(DataError, match=r"rows\.jsonl:1: holds no prompt; mend or remove this row"):
-        read_records(jsonl([{"text": "a"}]), Prompt)
+        list(read_records(jsonl([{"text": "a"}]), Prompt))
 
 
 # ------------------------------------------------------------------------------------------------------- round trips
@@ -355,11 +359,16 @@ COMPLETION = st.one_of(
 )
 OTHERS = st.dictionaries(st.sampled_from(["id", "출처"]), st.one_of(st.none(), st.integers(), TEXT, st.lists(TEXT)))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCORES = st.dictionaries(st.sampled_from(["clarity", "한국어 점수"]), FLOATS)
 RECORDS = {
     Prompt: st.builds(Prompt, PROMPT, OTHERS),
     Demonstration: st.builds(Demonstration, PROMPT, COMPLETION, OTHERS),
     Preference: st.builds(Preference, PROMPT, COMPLETION, COMPLETION, st.floats(0, 1), FLOATS, OTHERS),
     Answers: st.builds(Answers, PROMPT, st.tuples(TEXT, TEXT), st.tuples(st.booleans(), st.booleans()), OTHERS),
+    Thumb: st.builds(Thumb, PROMPT, COMPLETION, st.booleans(), OTHERS),
+    Rated: st.tuples(COMPLETION, COMPLETION).flatmap(
+        lambda two: st.builds(Rated, PROMPT, st.just(two), st.tuples(SCORES, SCORES).filter(any), OTHERS)
+    ),
     Ranking: st.lists(COMPLETION, min_size=2, max_size=3).flatmap(
         lambda many: st.builds(Ranking, PROMPT, st.just(tuple(many)), st.just(tuple(range(1, len(many) + 1))), OTHERS)
     ),

@@ -39,7 +39,7 @@ def test_without_a_row_left_it_stops_whatever_the_limit():
 
 def test_repeated_and_truncated_rows_are_told_and_are_nobodys_mistake():
     ledger = Ledger("rows.jsonl", kept=1)
-    ledger.repeat("rows.jsonl:2", "duplicate", "says the same as rows.jsonl:1")
+    ledger.pass_over("rows.jsonl:2", "duplicate", "says the same as rows.jsonl:1")
     ledger.truncate("rows.jsonl:1", "completion cut", "has 9 tokens")
     ledger.check(0.0)
     assert ledger.rows == 2

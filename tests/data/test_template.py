@@ -72,6 +72,17 @@ def test_none_is_raw_continuation_with_eos(plain, turns):
     assert laid_out(raw, encoded) == ("<s> hi _", "hello </s>", "x     x")
 
 
+def test_open_ends_nothing_though_the_tokenizer_has_an_end(plain, turns, tmp_path):
+    raw = Template(plain.tokenizer, "open")
+    encoded = raw.encode(turns("hi "), turns("hello", first="assistant"))
+    assert laid_out(raw, encoded) == ("<s> hi _", "hello", "x")
+    assert laid_out(raw, raw.encode_text("hi hello", 100)[0])[1] == "hi _ hello"
+    assert raw.end_ids == frozenset()
+    raw.save(tmp_path)
+    assert Template.load(tmp_path).kind == "open"
+    assert Template.load(tmp_path).fingerprint == raw.fingerprint != Template(plain.tokenizer, "none").fingerprint
+
+
 def test_none_adds_no_end_where_the_tokenizer_has_none(turns):
     trained = train_tokenizer(["hello"], 300)
     bare = Template(PreTrainedTokenizerFast(tokenizer_object=trained.backend_tokenizer), "none")

@@ -186,6 +186,35 @@ def test_policies_against_one_of_them(models, judges, prompts, tmp_path):
     assert found["best-of-3/reward/characters"]["value"] > found["sft/reward/characters"]["value"]
 
 
+def test_losses_on_given_texts_and_of_the_reference_on_own_answers(models, prompts, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    rows = [{"prompt": PROMPTS[0], "responses": ["hello", "a b"]}, {"prompt": PROMPTS[1], "responses": ["c", "hello"]}]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = evaluate.Config(
+        policies={"new": str(models / "ppo"), "old": str(models / "sft")},
+        against=str(models / "sft"),
+        prompts=prompts,
+        loss_on=str(answers),
+        sampling={"max_new_tokens": 8},
+    )
+    found = figures(evaluate.run(config, tmp_path / "run"))
+    template, policy = Template.load(models / "ppo"), load_policy(models / "ppo").model
+    losses = []
+    for row in rows:
+        for text in row["responses"]:
+            one = template.encode((Message("user", row["prompt"]),), (Message("assistant", text),))
+            ids = torch.tensor([one.prompt_ids + one.completion_ids])
+            with torch.no_grad():
+                logprobs = torch.log_softmax(policy(ids).logits[0, :-1], -1).gather(1, ids[0, 1:, None])[:, 0]
+            losses.append(float(-logprobs[len(one.prompt_ids) - 1 :].mean()))
+    assert found["new/loss"]["value"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert found["new/loss"]["n"] == 4
+    assert {name for name in found if name.endswith("/loss")} == {"new/loss", "old/loss"}
+    assert found["old/ref_loss"]["value"] > 0
+    # log π − log π_ref summed is the KL estimate; a policy's own answers surprise the reference more than itself
+    assert found["new/ref_loss"]["value"] > found["old/ref_loss"]["value"]
+
+
 def test_comparisons_stand_side_by_side_and_agree_with_the_figures(models, judges, prompts, tmp_path):
     config = evaluate.Config(
         policies={"new": str(models / "ppo"), "old": str(models / "sft")},
@@ -290,7 +319,7 @@ def test_implicit_reward_is_the_difference_of_log_ratios(models, pairs, tmp_path
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "give prompts .* or pairs"),
+        ({}, "give prompts .* or loss_on"),
         ({"prompts": "p"}, "policies is empty"),
         ({"prompts": "p", "policies": ["a"], "judges": {"j": "m:J"}}, "judges compare with `against`"),
         ({"prompts": "p", "policies": ["a"], "best_of": {"n": 2, "by": "m:f"}}, "best_of draws from `against`"),

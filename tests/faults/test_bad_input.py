@@ -71,9 +71,11 @@ FILES = {
         "column.jsonl:3: column 'completion' is missing, which the first row has; did you mean 'completoin'?",
     ),
     "layout.jsonl": (
-        rows([{"question": "Say 1.", "completion": "1"}]),
-        "layout.jsonl:1: no known layout has the columns 'question', 'completion'; give one of prompt/chosen/rejected, "
-        "chosen/rejected, prompt/responses/ranks, prompt/completion, prompt/response, messages, text",
+        rows([{"topic": "Say 1.", "completion": "1"}]),
+        "layout.jsonl:1: no known layout has the columns 'topic', 'completion'; give one of prompt/chosen/rejected, "
+        "chosen/rejected, prompt/response_0/response_1/better_response_id, prompt/responses/ranks, prompt/ranking, "
+        "prompt/responses/scores, prompt/responses/ratings, prompt/completion/label, prompt/completion, messages, "
+        "conversations, prompt/answer, text",
     ),
     "kind.jsonl": (
         rows([*ROWS[:2], {"prompt": "Say 3.", "completion": 3}]),
@@ -97,7 +99,11 @@ FILES = {
     ),
     "table.csv": (
         "prompt,completion\n",
-        "table.csv: its type is unknown; give one of .jsonl, .json, .jsonl.gz, .json.gz",
+        "table.csv:1: is empty; give a file with a line of column names and rows below it",
+    ),
+    "table.xlsx": (
+        "prompt,completion\n",
+        "table.xlsx: its type is unknown; give one of .jsonl, .json, .csv, .parquet, or one with .gz",
     ),
 }
 
@@ -185,7 +191,7 @@ CONFIGS = {
         "nowhere: no such file or folder; give a run directory, a path, or a hub id"
     ),
     "policy: base\ndemonstrations: demonstration.jsonl\n": (
-        "demonstration.jsonl: no such file or folder; give a run directory or a path"
+        "demonstration.jsonl: no such file or folder; give a run directory, a path, or a hub id"
     ),
 }
 

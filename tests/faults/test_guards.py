@@ -103,8 +103,8 @@ SPARE = """
 import torch
 from baro.methods import sft
 load_policy = sft.load_policy
-def with_spare(folder):
-    policy = load_policy(folder)
+def with_spare(folder, **options):
+    policy = load_policy(folder, **options)
     policy.spare = torch.nn.Parameter(torch.zeros(2), requires_grad={trained})
     policy.spare.grad = {gradient}
     return policy

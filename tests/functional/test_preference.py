@@ -6,7 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import functional as oracle
 
-from baro.functional.preference import bradley_terry_loss, centering_penalty, dpo_loss, ranking_pairs
+from baro.functional.preference import (
+    bradley_terry_loss,
+    centering_penalty,
+    dpo_loss,
+    hinge_loss,
+    ipo_loss,
+    log_odds,
+    orpo_loss,
+    plackett_luce_loss,
+    ranking_pairs,
+    regression_loss,
+    robust_dpo_loss,
+    simpo_loss,
+    smoothed_label,
+)
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 scores = st.floats(-50, 50)
@@ -200,3 +214,111 @@ def test_dpo_does_not_see_where_an_unseen_answer_goes():
     for chosen in (1.0, 0.1):
         loss = dpo_loss(tensor(math.log(chosen) - ref), tensor(rejected - ref), beta=0.5)
         assert loss.item() == pytest.approx(0.0, abs=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------ the DPO family
+
+#  the loss, its options                    chosen  rejected  value      d/d chosen  d/d rejected
+FAMILY = [
+    # h = 1.5, βh = 0.15: σ(0.15) = 0.537430, σ(−0.15) = 0.462570
+    (dpo_loss, {"beta": 0.1}, 1.0, -0.5, 0.620957, -0.046257, 0.046257),
+    # (0.9 · 0.620957 − 0.1 · 0.770957) / 0.8;  −0.1 · (0.9 · 0.462570 + 0.1 · 0.537430) / 0.8
+    (robust_dpo_loss, {"beta": 0.1, "label_smoothing": 0.1}, 1.0, -0.5, 0.602207, -0.058757, 0.058757),
+    (hinge_loss, {"beta": 0.1}, 1.0, -0.5, 0.85, -0.1, 0.1),  # 1 − 0.15
+    (hinge_loss, {"beta": 1.0}, 1.0, -0.5, 0.0, 0.0, 0.0),  # beyond the margin
+    (ipo_loss, {"beta": 0.1}, 1.0, -0.5, 12.25, -7.0, 7.0),  # (1.5 − 5)², 2 · (1.5 − 5)
+    (ipo_loss, {"beta": 0.1}, 1.0 / 4, -0.5 / 5, 21.6225, -9.3, 9.3),  # a token: (0.35 − 5)²
+    (dpo_loss, {"beta": 0.1}, 1.0 / 4, -0.5 / 5, 0.675800, -0.049125, 0.049125),  # sigmoid_norm: σ(−0.035) = 0.491251
+    # z = 2 · (−2 + 1.5) − 1 = −2: log(1 + e²), ∓ 2 σ(2)
+    (simpo_loss, {"beta": 2.0, "gamma": 1.0}, -2.0, -1.5, 2.126928, -1.761594, 1.761594),
+    # log-odds 0.432752 and −0.541325, z = 0.974077: 0.1 · 0.320300; ∓ 0.1 σ(−z) / (1 − P), P = e^−0.5 and e^−1
+    (orpo_loss, {"beta": 0.1}, -0.5, -1.0, 0.0320301, -0.0696547, 0.0433571),
+]
+
+
+@pytest.mark.parametrize(("loss", "options", "chosen", "rejected", "value", "slope_w", "slope_l"), FAMILY)
+def test_the_family_by_hand(loss, options, chosen, rejected, value, slope_w, slope_l):
+    pair = tensor(chosen).requires_grad_(), tensor(rejected).requires_grad_()
+    found = loss(*pair, **options)
+    assert found.item() == pytest.approx(value, abs=1e-6)
+    slopes = torch.autograd.grad(found.sum(), pair)
+    assert [slope.item() for slope in slopes] == pytest.approx([slope_w, slope_l], abs=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "options"), [case[:2] for case in FAMILY])
+@FEW
+@given(st.floats(-8, -0.01), st.floats(-8, -0.01), st.floats(0, 1))
+def test_a_soft_label_weighs_the_pair_and_its_mirror_image(loss, options, chosen, rejected, p):
+    options = {**options, "gamma": 0.0} if "gamma" in options else options  # a margin belongs to the better side
+    there, back = loss(tensor(chosen), tensor(rejected), **options), loss(tensor(rejected), tensor(chosen), **options)
+    soft = loss(tensor(chosen), tensor(rejected), p_chosen=tensor(p), **options)
+    torch.testing.assert_close(soft, p * there + (1 - p) * back, atol=1e-9, rtol=1e-9)
+
+
+def test_smoothed_labels_by_hand():
+    # 0.9 · p + 0.1 · (1 − p)
+    assert smoothed_label(tensor(1.0, 0.5, 0.0), label_smoothing=0.1).tolist() == pytest.approx([0.9, 0.5, 0.1])
+    for share in (-0.1, 0.5):
+        with pytest.raises(ValueError, match=f"label_smoothing is {share}"):
+            smoothed_label(tensor(1.0), label_smoothing=share)
+        with pytest.raises(ValueError, match=f"label_smoothing is {share}"):
+            robust_dpo_loss(tensor(1.0), tensor(0.0), beta=0.1, label_smoothing=share)
+
+
+@FEW
+@given(scores, scores, st.floats(0.01, 0.45))
+def test_robust_dpo_is_dpo_in_the_mean_over_flips(chosen, rejected, flipped):
+    pair = tensor(chosen), tensor(rejected)
+    kept, turned = (robust_dpo_loss(*one, beta=0.1, label_smoothing=flipped) for one in (pair, pair[::-1]))
+    torch.testing.assert_close((1 - flipped) * kept + flipped * turned, dpo_loss(*pair, beta=0.1), atol=1e-9, rtol=1e-9)
+
+
+def test_ipo_with_a_soft_label_has_the_papers_gradient():
+    # eq. 17's general form: 2 (h − (2p − 1)/(2β)), here 2 · (1.5 − 0.6 · 5)
+    chosen = tensor(1.0).requires_grad_()
+    ipo_loss(chosen, tensor(-0.5), beta=0.1, p_chosen=0.8).sum().backward()
+    assert chosen.grad.item() == pytest.approx(-3.0)
+
+
+def test_log_odds_near_0_and_1():
+    # log P = −50: log(e^−50/(1 − e^−50)) = −50; log P = −1e-5: log(1/1e-5) about 11.512920
+    assert log_odds(tensor(-50.0, math.log(0.5), -1e-5)).tolist() == pytest.approx([-50.0, 0.0, 11.512920], abs=1e-6)
+    certain = torch.tensor([0.0, -1e-9, -200.0], requires_grad=True)
+    values = log_odds(certain)
+    assert torch.autograd.grad(values.sum(), certain)[0].isfinite().all()
+    assert values.isfinite().all()
+
+
+# -------------------------------------------------------------------------------------------- the other reward losses
+
+
+def test_plackett_luce_by_hand():
+    # A > B > C with 0.4, 0.5, 0.6: log(e^0.4 + e^0.5 + e^0.6) − 0.4 = 1.201943; log(e^0.5 + e^0.6) − 0.5 = 0.744397
+    scores = tensor(0.4, 0.5, 0.6).requires_grad_()
+    loss = plackett_luce_loss(scores, torch.tensor([1, 2, 3]), torch.tensor([0, 0, 0]))
+    assert loss.tolist() == pytest.approx([1.201943, 0.744397, 0.0], abs=1e-6)
+    # softmax over all three is 0.300610 0.332225 0.367165, over the last two 0.475021 0.524979
+    (grad,) = torch.autograd.grad(loss.sum(), scores)
+    assert grad.tolist() == pytest.approx([-0.699390, -0.192754, 0.892144], abs=1e-5)
+
+
+def test_plackett_luce_of_two_is_bradley_terry():
+    scores = tensor(1.5, 0.2, -0.3, 0.9)
+    loss = plackett_luce_loss(scores, torch.tensor([1, 2, 2, 1]), torch.tensor([0, 0, 1, 1]))
+    assert loss.tolist() == pytest.approx([0.241008, 0.0, 0.0, 0.263282], abs=1e-6)
+
+
+def test_equal_ranks_do_not_compete():
+    scores = tensor(1.0, 2.0, 0.0)
+    loss = plackett_luce_loss(scores, torch.tensor([1, 1, 2]), torch.tensor([0, 0, 0]))
+    assert loss.tolist() == pytest.approx([0.313262, 0.126928, 0.0], abs=1e-6)
+    nothing = torch.zeros(0, dtype=torch.long)
+    assert plackett_luce_loss(torch.zeros(0), nothing, nothing).tolist() == []
+
+
+def test_regression_by_hand():
+    predicted = tensor(0.5, 1.0, -1.0, 2.0).reshape(2, 2).requires_grad_()
+    loss = regression_loss(predicted, tensor(1.0, 1.0, 0.0, 0.0).reshape(2, 2))
+    assert loss.tolist() == [0.125, 2.5]  # (0.25 + 0)/2, (1 + 4)/2
+    (grad,) = torch.autograd.grad(loss.sum(), predicted)
+    assert grad.flatten().tolist() == [-0.5, 0.0, -1.0, 2.0]

@@ -10,6 +10,7 @@ from baro.functional.statistics import (
     best_of_n_kl_bound,
     bootstrap_interval,
     expected_calibration_error,
+    fisher_interval,
     length_controlled_win_rate,
     paired_bootstrap,
     unbiased_best_of_n,
@@ -39,6 +40,18 @@ def test_wilson_widens_with_confidence_and_counts_ties():
 def test_wilson_refuses_impossible_counts(successes, n):
     with pytest.raises(ValueError, match="successes"):
         wilson_interval(successes, n)
+
+
+def test_fisher_by_hand():
+    # artanh 0.8 = 1.098612, 1.959964 / √17 = 0.475361: tanh 0.623251 and tanh 1.573973
+    interval = fisher_interval(0.8, 20)
+    assert (interval.value, interval.n) == (0.8, 20)
+    assert (interval.low, interval.high) == pytest.approx((0.553388, 0.917655), abs=1e-5)
+    assert fisher_interval(-0.8, 20)[1:3] == pytest.approx((-0.917655, -0.553388), abs=1e-5)
+    assert fisher_interval(0.5, 3)[1:3] == (-1.0, 1.0)
+    assert fisher_interval(1.0, 50).high == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="correlation is nan"):
+        fisher_interval(math.nan, 20)
 
 
 def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():

@@ -6,25 +6,21 @@ import torch
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
-    Gemma2Config,
     Gemma3TextConfig,
-    GPT2Config,
     LlamaConfig,
     MistralConfig,
     Phi3Config,
     Qwen2Config,
-    Qwen3Config,
-    T5Config,
 )
 
 from baro.errors import ConfigError
-from baro.models.attention import NAME, SlotCache, decoding, refusal, slot_attention
+from baro.models.attention import NAME, SlotCache, decoding, slot_attention, windows
 
 MODELS = {"llama": tiny.llama, "qwen3": tiny.qwen3, "gpt2": tiny.gpt2}
 
 
 def slots(rows=2, length=8, dtype=torch.float64):
-    return SlotCache(rows, length, dtype=dtype, device=torch.device("cpu"))
+    return SlotCache(rows, length, windows={"": None}, dtype=dtype, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -76,37 +72,44 @@ def test_slots_filled_copied_and_continued_give_the_plain_logits(name):
             cache.copy(torch.tensor([0]), torch.tensor([2]), 3)
             for step in range(2):
                 positions = torch.tensor([3, 5, 3]) + step
-                cache.begin_decode(positions, 6 + step)
+                mask = cache.begin_decode(positions, 6 + step)
                 tokens = torch.tensor([[rows[i][p]] for i, p in enumerate(positions.tolist())])
-                found = model(input_ids=tokens, position_ids=positions[:, None], use_cache=False).logits[:, 0]
+                found = model(
+                    input_ids=tokens, position_ids=positions[:, None], attention_mask=mask, use_cache=False
+                ).logits[:, 0]
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
-    "config",
-    [LlamaConfig(), Qwen2Config(), Qwen3Config(), GPT2Config(), MistralConfig(sliding_window=None), Phi3Config()],
-    ids=lambda config: config.model_type,
-)
-def test_plain_causal_attention_is_accepted(config):
-    config.sliding_window = None
-    assert refusal(config) is None
-
-
-@pytest.mark.parametrize(
-    ("config", "reason"),
+    ("config", "expected"),
     [
-        (MistralConfig(sliding_window=128), "sliding window of 128"),
-        (Qwen2Config(use_sliding_window=True, max_window_layers=0), "sliding_attention"),
-        (Gemma2Config(), "sliding_attention"),
-        (Gemma2Config(layer_types=["full_attention"] * 26, sliding_window=None), "soft cap"),
-        (Gemma3TextConfig(), "sliding_attention"),
-        (T5Config(), "encoder-decoder"),
-        (LlamaConfig(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "dynamic"),
+        (LlamaConfig(), {"": None}),
+        (MistralConfig(sliding_window=128), {"": 128}),
+        (MistralConfig(sliding_window=None), {"": None}),
+        (Phi3Config(sliding_window=2047), {"": 2047}),
+        (Qwen2Config(sliding_window=64), {"": None}),  # use_sliding_window is off
+        (
+            Qwen2Config(use_sliding_window=True, sliding_window=64, max_window_layers=9),
+            {"full_attention": None, "sliding_attention": 64},
+        ),
+        (Gemma3TextConfig(sliding_window=512), {"full_attention": None, "sliding_attention": 512}),
     ],
-    ids=lambda value: value if isinstance(value, str) else value.model_type,
+    ids=lambda value: getattr(value, "model_type", ""),
 )
-def test_other_attention_is_refused_by_name(config, reason):
-    assert reason in refusal(config)
+def test_windows_by_kind_of_layer(config, expected):
+    assert windows(config) == expected
+
+
+def test_soft_caps_equal_the_models_own_eager_attention():
+    """Outside of a rollout our name computes what Gemma 2's eager attention does, with and without a padding mask."""
+    model = tiny.architecture("gemma2", torch.float32)
+    assert model.config._attn_implementation == "eager"
+    ids = torch.randint(tiny.VOCABULARY, (2, 11))
+    padded = torch.tensor([[0] * 3 + [1] * 8, [1] * 11])
+    expected = [model(ids).logits, model(ids, attention_mask=padded).logits]
+    model.set_attn_implementation(NAME)
+    torch.testing.assert_close(model(ids).logits, expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(ids, attention_mask=padded).logits[0, 3:], expected[1][0, 3:], atol=1e-5, rtol=0)
 
 
 def test_a_layer_that_asks_for_more_is_refused():
@@ -114,8 +117,8 @@ def test_a_layer_that_asks_for_more_is_refused():
     cache = slots()
     cache.begin_prefill(slice(0, 1), torch.tensor([0]), torch.tensor([4]))
     states = torch.zeros(1, 2, 4, 8, dtype=torch.float64)
-    with decoding(model, cache), pytest.raises(ConfigError, match="softcap"):
-        slot_attention(torch.nn.Identity(), states, states, states, None, softcap=30.0)
+    with decoding(model, cache), pytest.raises(ConfigError, match="s_aux"):
+        slot_attention(torch.nn.Identity(), states, states, states, None, s_aux=states)
 
 
 def test_a_model_without_replaceable_attention_is_refused():

@@ -1,4 +1,4 @@
-"""Looking at a file before training on it, and cutting it in two: ``baro data check`` and ``baro data split``."""
+"""Looking at a file before training on it, writing it in another layout, and cutting it in two: ``baro data``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from baro.batch import Sample
-from baro.data.encode import account, encode_any
-from baro.data.files import read_rows, write_rows
-from baro.data.formats import read_records
+from baro.data.encode import ENCODERS, account
+from baro.data.files import find_files, write_rows
+from baro.data.formats import NOUNS, read_records
 from baro.data.ledger import Ledger
 from baro.data.source import held_out_rows
+from baro.data.stored import encode_cached
 from baro.data.template import Template
+from baro.data.warnings import warnings_about
+from baro.errors import ConfigError
 from baro.records import Record, content_hash
 
 ROWS_SHOWN = 3
@@ -42,6 +45,7 @@ class CheckReport:
     template: str
     ledger: Ledger
     rows: tuple[tuple[str, tuple[tuple[Shown, ...], ...]], ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -54,6 +58,7 @@ class CheckReport:
             "template": self.template,
             "rows": rows,
             "ledger": self.ledger.to_json(),
+            "warnings": list(self.warnings),
         }
 
     def __rich__(self) -> RenderableType:
@@ -65,19 +70,31 @@ class CheckReport:
         for key, (prompt, *completions) in self.rows:
             lines += [Text(f"\n{key}", "bold"), _line("prompt", prompt)]
             lines += [_line(f"completion {i}", one) for i, one in enumerate(completions, start=1)]
-        return Group(*lines, Text(), self.ledger.summary())
+        warnings = [Text(f"warning: {one}", "yellow") for one in self.warnings]
+        return Group(*lines, Text(), self.ledger.summary(), *warnings)
 
 
-def check_file(path: str | Path, template: Template | None, max_length: int) -> CheckReport:
+def check_file(
+    path: str | Path, template: Template | None, max_length: int, want: type[Record] | None = None
+) -> CheckReport:
     """What the file is taken for, three rows as tokens, and the ledger; without a template only what needs none."""
-    loaded = read_records(path)
+    loaded = read_records(path, want)
     ledger = Ledger(loaded.name)
+    found = warnings_about(loaded, template)
     if template is None:
         account(loaded, ledger)
-        return CheckReport(loaded.description, "no tokenizer given, so that lengths are unknown", ledger, ())
-    samples = encode_any(loaded, template, max_length, ledger)
+        return CheckReport(loaded.description, "no tokenizer given, so that lengths are unknown", ledger, (), found)
+    samples = encode_cached(loaded, ENCODERS[loaded.kind], template, max_length, ledger)
     rows = tuple((sample.key, _sequences(sample, template)) for sample in samples[:ROWS_SHOWN])
-    return CheckReport(loaded.description, template.describe(), ledger, rows)
+    return CheckReport(loaded.description, template.describe(), ledger, rows, found)
+
+
+def kind_called(name: str) -> type[Record]:
+    """The kind of record that goes by a name as 'demonstrations'."""
+    kinds = {noun.replace(" ", "-"): kind for kind, noun in NOUNS.items()}
+    if name not in kinds:
+        raise ConfigError(f"--as {name}: no such kind of record; give one of {', '.join(kinds)}")
+    return kinds[name]
 
 
 def split_file(
@@ -87,16 +104,15 @@ def split_file(
 
     ``hold_out``: a fraction below 1, or a number of rows. by="prompt" keeps rows of one prompt on one side.
     """
-    lines = [row.line for row in read_rows(path)]
-    groups = [_group(record, by) for record in read_records(path).records]
+    groups = [_group(record, by) for _, record in read_records(path).rows()]
     held = held_out_rows(groups, hold_out, seed)
     train_path, held_path = Path(out_dir) / "train.jsonl", Path(out_dir) / "held_out.jsonl"
-    write_rows(train_path, [line for i, line in enumerate(lines) if i not in held])
-    write_rows(held_path, [line for i, line in enumerate(lines) if i in held])
-    prompts = {"train_prompts": set(), "held_out_prompts": set()}
+    write_rows(train_path, (row.line for i, row in enumerate(find_files(path)) if i not in held))
+    write_rows(held_path, (row.line for i, row in enumerate(find_files(path)) if i in held))
+    prompts: dict[str, set[str]] = {"train_prompts": set(), "held_out_prompts": set()}
     for i, group in enumerate(groups):
         prompts["held_out_prompts" if i in held else "train_prompts"].add(group)
-    counts = {"train": len(lines) - len(held), "held_out": len(held)}
+    counts = {"train": len(groups) - len(held), "held_out": len(held)}
     return train_path, held_path, counts | {name: len(groups) for name, groups in prompts.items()}
 
 

@@ -2,10 +2,13 @@
 
 A pair or a ranking longer than ``max_length`` is dropped: cut, it would compare texts that nobody judged. A
 demonstration is cut, because each of its tokens stands for itself, and then has no end-of-turn token.
+
+Encoders read and give one sample after the other; the ledger is complete when the last one has been taken.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -20,11 +23,23 @@ from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.template import Encoded, Template, last_end
 from baro.errors import DataError
-from baro.records import Answers, Conversation, Demonstration, Message, Preference, Prompt, Ranking, Record
+from baro.records import (
+    Answers,
+    Conversation,
+    Demonstration,
+    Message,
+    Preference,
+    Prompt,
+    Ranking,
+    Rated,
+    Record,
+    Thumb,
+)
 
 CHUNK = 1000
 QUIET_BELOW = 4000  # rows that take no time worth a progress bar
 T = TypeVar("T")
+Samples = Iterator[Sample]
 
 
 class Unusable(Exception):
@@ -35,9 +50,9 @@ class Unusable(Exception):
         self.reason, self.sentence = reason, sentence
 
 
-def encode_demonstrations(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def encode_demonstrations(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """One sample with one completion for each demonstration; raw text goes through ``encode_texts``."""
-    if _is_text(loaded):
+    if loaded.is_text:
         return encode_texts(loaded, template, max_length, ledger)
 
     def finish(key: str, record: Demonstration, encoded: Sequence[Encoded]) -> Sample:
@@ -48,7 +63,7 @@ def encode_demonstrations(loaded: Loaded, template: Template, max_length: int, l
     return _encode(loaded, template, ledger, finish)
 
 
-def encode_preferences(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def encode_preferences(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Two completions, the chosen one first; fields chosen (1, 0), p_chosen, margin; the first carries a pair."""
 
     def finish(key: str, pair: Preference, encoded: Sequence[Encoded]) -> Sample:
@@ -62,7 +77,7 @@ def encode_preferences(loaded: Loaded, template: Template, max_length: int, ledg
     return _encode(loaded, template, ledger, finish)
 
 
-def encode_rankings(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def encode_rankings(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """K completions in the file's order; field rank (1 is best); the first carries a prompt."""
 
     def finish(key: str, ranking: Ranking, encoded: Sequence[Encoded]) -> Sample:
@@ -72,43 +87,62 @@ def encode_rankings(loaded: Loaded, template: Template, max_length: int, ledger:
     return _encode(loaded, template, ledger, finish)
 
 
-def encode_prompts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def encode_thumbs(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
+    """One completion; field label (1 is a thumb up). Too long a one is dropped: nobody judged a part of it."""
+
+    def finish(key: str, thumb: Thumb, encoded: Sequence[Encoded]) -> Sample:
+        _check_length(encoded, max_length)
+        return _sample(key, encoded, [{"label": float(thumb.label)}])
+
+    return _encode(loaded, template, ledger, finish)
+
+
+def encode_ratings(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
+    """K completions in the file's order; a field score/<criterion> for each score; the first carries a prompt."""
+
+    def finish(key: str, rated: Rated, encoded: Sequence[Encoded]) -> Sample:
+        _check_length(encoded, max_length)
+        fields = [{f"score/{name}": score for name, score in scores.items()} for scores in rated.scores]
+        return _sample(key, encoded, fields, unit="prompts")
+
+    return _encode(loaded, template, ledger, finish)
+
+
+def encode_prompts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Samples without completions; a prompt that stands in the file twice is kept once."""
-    samples = []
-    for rows in _chunks(_usable(loaded, ledger), len(loaded.records)):
+    for rows in _chunks(_usable(loaded, ledger)):
         texts = [_placed(key, template.render_prompt, record.prompt) for key, record in rows]
         for (key, _), ids in zip(rows, template.tokenize_prompts(texts), strict=True):
             with _accounted(ledger, key):
                 _check_prompt_ids(ids, max_length)
-                samples.append(Sample(torch.tensor(ids, dtype=torch.long), (), key))
-    return samples
+                yield Sample(torch.tensor(ids, dtype=torch.long), (), key)
 
 
-def encode_texts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def encode_texts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Raw text, and whole conversations as the template writes them, in consecutive pieces; every token is scored.
 
     A piece's key is its row's and its number, ``file.jsonl:7#2``.
     """
-    samples = []
-    for rows in _chunks(_usable(loaded, ledger), len(loaded.records)):
+    for rows in _chunks(_usable(loaded, ledger)):
         texts = [_placed(key, _text_of, record, template) for key, record in rows]
         for (key, _), pieces in zip(rows, template.encode_texts(texts, max_length), strict=True):
             with _accounted(ledger, key):
                 if not pieces:
                     raise Unusable("empty span", "no token of this text can be scored; it needs two tokens or more")
-                samples += [_sample(f"{key}#{n}", [piece], [{}]) for n, piece in enumerate(pieces, start=1)]
-    return samples
+                yield from (_sample(f"{key}#{n}", [piece], [{}]) for n, piece in enumerate(pieces, start=1))
 
 
-def encode_any(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def encode_any(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Whatever kind of record it is."""
-    return ENCODERS[type(loaded.records[0])](loaded, template, max_length, ledger)
+    return ENCODERS[loaded.kind](loaded, template, max_length, ledger)
 
 
-ENCODERS: dict[type, Callable[[Loaded, Template, int, Ledger], list[Sample]]] = {
+ENCODERS: dict[type, Callable[[Loaded, Template, int, Ledger], Samples]] = {
     Demonstration: encode_demonstrations,
     Preference: encode_preferences,
     Ranking: encode_rankings,
+    Thumb: encode_thumbs,
+    Rated: encode_ratings,
     Prompt: encode_prompts,
     Answers: encode_prompts,
 }
@@ -120,11 +154,15 @@ def account(loaded: Loaded, ledger: Ledger) -> None:
         ledger.keep()
 
 
-def progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
-    """The items, with a bar on stderr where there are many."""
-    if total < QUIET_BELOW:
-        return items
-    return track(items, description, total, console=Console(stderr=True), transient=True)
+def progress(items: Iterable[T], total: int | None, description: str) -> Iterator[T]:
+    """The items, with a bar on stderr where there are many; without a total, once many have come."""
+    if total is None:
+        items = iter(items)
+        yield from islice(items, QUIET_BELOW)
+    elif total < QUIET_BELOW:
+        yield from items
+        return
+    yield from track(items, description, total, console=Console(stderr=True), transient=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- rows
@@ -132,10 +170,9 @@ def progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
 
 def _encode(
     loaded: Loaded, template: Template, ledger: Ledger, finish: Callable[[str, Any, Sequence[Encoded]], Sample]
-) -> list[Sample]:
+) -> Samples:
     """Check, render, tokenise in chunks, and let ``finish`` make each row's sample or call it unusable."""
-    samples = []
-    for rows in _chunks(_usable(loaded, ledger), len(loaded.records)):
+    for rows in _chunks(_usable(loaded, ledger)):
         rendered = [
             [_placed(key, template.render, record.prompt, one) for one in completions_of(record)]
             for key, record in rows
@@ -146,37 +183,49 @@ def _encode(
             with _accounted(ledger, key):
                 if not all(any(one.scored) for one in encoded):
                     raise Unusable("empty span", "a completion has no token that can be scored")
-                samples.append(finish(key, record, encoded))
-    return samples
+                yield finish(key, record, encoded)
 
 
 def completions_of(record: Record) -> tuple[Conversation, ...]:
     """All completions that a record holds."""
-    if isinstance(record, Demonstration):
+    if isinstance(record, Demonstration | Thumb):
         return (record.completion,)
     if isinstance(record, Preference):
         return (record.chosen, record.rejected)
     if isinstance(record, Answers):
         return tuple((Message("assistant", text),) for text in record.completions)
-    return record.completions if isinstance(record, Ranking) else ()
+    return record.completions if isinstance(record, Ranking | Rated) else ()
 
 
 def _usable(loaded: Loaded, ledger: Ledger) -> Iterator[tuple[str, Any]]:
     """The rows that pass the checks of their own and are no repetition; the ledger hears of the others."""
-    first: dict[tuple[Any, ...], str] = {}
-    raw = _is_text(loaded)
-    for key, record in zip(loaded.keys, loaded.records, strict=True):
+    first: dict[bytes, str] = {}
+    for key, record in loaded:
+        if record is None:
+            ledger.pass_over(key, "holds none", "is a thumb down; only thumbs up are answers to imitate")
+            continue
         try:
-            _check(record, raw)
+            _check(record, loaded.is_text)
         except Unusable as fault:
             ledger.drop(key, fault.reason, fault.sentence)
             continue
-        same_as = first.setdefault((record.prompt, *completions_of(record)), key)
+        same_as = first.setdefault(_digest(record), key)
         if same_as == key:
             yield key, record
             continue
-        tell = ledger.repeat if loaded.converted else ledger.drop
+        tell = ledger.pass_over if loaded.converted else ledger.drop
         tell(key, "duplicate", f"says the same as {same_as}")
+
+
+def _digest(record: Record) -> bytes:
+    """Equal for equal prompts with equal completions: a million of them fit into memory."""
+    digest = hashlib.blake2b(digest_size=16)
+    for turns in (record.prompt, *completions_of(record)):
+        said = "".join(f"{turn.role} {len(turn.content)} {turn.content}" for turn in turns)
+        digest.update(f"{len(turns)} {said}".encode())
+    if isinstance(record, Thumb):
+        digest.update(b"up" if record.label else b"down")  # people may disagree
+    return digest.digest()
 
 
 def _check(record: Record, raw: bool) -> None:
@@ -196,6 +245,8 @@ def _check(record: Record, raw: bool) -> None:
         raise Unusable("equal pair", "'chosen' equals 'rejected'; a pair needs two different completions")
     if isinstance(record, Ranking):
         _check_ranking(record)
+    if isinstance(record, Rated):
+        _check_ratings(record)
 
 
 def _check_ranking(ranking: Ranking) -> None:
@@ -205,6 +256,11 @@ def _check_ranking(ranking: Ranking) -> None:
     for completion, rank in zip(ranking.completions, ranking.ranks, strict=True):
         if ranks.setdefault(completion, rank) != rank:
             raise Unusable("equal pair", "the same response has two ranks; leave one of them out")
+
+
+def _check_ratings(rated: Rated) -> None:
+    if not any(rated.scores):
+        raise Unusable("no score", "has no score; a rated answer needs one")
 
 
 def _check_prompt_ids(ids: Sequence[int], max_length: int) -> None:
@@ -255,10 +311,6 @@ def _sample(
     return Sample(torch.tensor(encoded[0].prompt_ids, dtype=torch.long), tuple(branches), key)
 
 
-def _is_text(loaded: Loaded) -> bool:
-    return isinstance(loaded.records[0], Demonstration) and not loaded.records[0].prompt
-
-
 def _text_of(record: Demonstration, template: Template) -> str:
     if record.prompt:
         return template.conversation_text(record.prompt + record.completion)
@@ -284,8 +336,8 @@ def _placed(key: str, function: Callable[..., T], *arguments: Any) -> T:
         raise DataError(f"{key}: {error}") from error
 
 
-def _chunks(rows: Iterable[tuple[str, Any]], total: int) -> Iterator[list[tuple[str, Any]]]:
+def _chunks(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
     """Enough rows at a time for the tokenizer to work in parallel."""
-    rows = iter(progress(rows, total, "reading"))
+    rows = iter(progress(rows, None, "reading"))
     while chunk := list(islice(rows, CHUNK)):
         yield chunk

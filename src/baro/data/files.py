@@ -1,4 +1,7 @@
-"""Files of rows: JSON Lines and JSON arrays, plain or gzipped. What cannot be read stops with file and line."""
+"""Files of rows, one row at a time: JSON Lines, JSON arrays, CSV and Parquet, plain or gzipped, and folders of them.
+
+What cannot be read stops with file and line (in tables the row's number) and says what to do.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,71 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from baro.errors import DataError
 
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+NO_ROWS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})
+_GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file: ``key`` is ``file:line``, ``line`` its own text, ``columns`` what that says."""
+    """One row of a file: ``key`` is ``file:line``, ``text`` how it stands there (None: not as JSON)."""
 
     key: str
-    line: str
+    text: str | None
     columns: dict[str, Any]
+
+    @property
+    def line(self) -> str:
+        """The row as a line of JSON: its own where it is one."""
+        return self.text if self.text is not None else json.dumps(self.columns, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files behind one input, in their order. Iterating reads all rows anew, and holds one at a time.
+
+    ``name``: of the file or folder. ``says``: what was chosen in a folder, empty for a file.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    says: str = ""
+
+    def __iter__(self) -> Iterator[Row]:
+        for path in self.paths:
+            yield from _rows(path)
+
+
+def find_files(path: str | Path) -> Files:
+    """A file, or in a folder all ``train*`` files, or else all files, in the order of their names."""
+    path = Path(path)
+    if not path.exists():
+        _not_found(path)
+    if not path.is_dir():
+        if not _known(path):
+            raise DataError(f"{path.name}: its type is unknown; give one of {', '.join(SUFFIXES)}, or one with .gz")
+        return Files(path.name, (path,))
+    inside = sorted(one for one in path.rglob("*") if one.is_file() and _known(one) and one.name not in NO_ROWS)
+    inside = [one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts)]
+    train = [one for one in inside if one.name.startswith("train")]
+    chosen = train or inside
+    if not chosen:
+        raise DataError(f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}; give a file with rows")
+    left = [one.name for one in inside if one not in chosen]
+    says = f"of the folder {path.name}: " + _some([one.name for one in chosen])
+    return Files(path.name, tuple(chosen), says + (f"; left out: {_some(left)}" if left else ""))
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """All rows of a file. Blank lines are passed over; in an array, the position stands for the line."""
-    path = Path(path)
-    content = _content(path)
-    if b"\0" in content[:8192]:
-        raise DataError(f"{path.name}:1: is a binary or UTF-16 file; give JSON Lines in UTF-8")
-    text_lines = io.BytesIO(content.removeprefix(b"\xef\xbb\xbf"))  # Windows' byte order mark
-    array = ".json" in path.suffixes and content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
-    rows = list(_array(path, text_lines) if array else _lines(path, text_lines))
-    if not rows:
-        raise DataError(f"{path.name}:1: is empty; give a file with one JSON object in each line")
-    return rows
+    """All rows of a file or folder at once. Blank lines are passed over."""
+    return list(find_files(path))
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any] | str]) -> None:
@@ -48,11 +86,13 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any] | str]) -> Non
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
-    content = "".join(f"{line}\n" for line in lines).encode()
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        file.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        if path.suffix == ".gz":
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:
+                zipped.writelines(map(_as_line, rows))
+        else:
+            file.writelines(map(_as_line, rows))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
@@ -63,18 +103,25 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)), None)
 
 
-def _content(path: Path) -> bytes:
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give one of the files in it")
-    if not path.exists():
-        _not_found(path)
-    if not path.name.endswith(SUFFIXES):
-        raise DataError(f"{path.name}: its type is unknown; give one of {', '.join(SUFFIXES)}")
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name}: cannot be read ({error}); copy it again") from error
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "null"
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def _as_line(row: Mapping[str, Any] | str) -> bytes:
+    line = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)
+    return f"{line}\n".encode()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _known(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(SUFFIXES)
 
 
 def _not_found(path: Path) -> NoReturn:
@@ -83,33 +130,100 @@ def _not_found(path: Path) -> NoReturn:
     raise DataError(f"{path}: no such file" + (f"; {similar} is there" if similar else ""))
 
 
-def _lines(path: Path, content: io.BytesIO) -> Iterator[Row]:
+# ------------------------------------------------------------------------------------------------------- one file
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """The rows of one file; what it holds decides how it is read, and its name where that is text."""
+    from baro.data.tables import csv_rows, parquet_rows  # which read with what stands here
+
+    with _opened(path) as content:
+        head = content.peek(8192)  # type: ignore[attr-defined]  # buffered readers have it
+        csv = path.name.removesuffix(".gz").endswith(".csv")
+        if head[:4] == _PARQUET:
+            rows = parquet_rows(path, content)
+        elif b"\0" in head[:8192]:
+            raise DataError(f"{path.name}:1: is a binary or UTF-16 file; give JSON Lines in UTF-8")
+        elif csv:
+            rows = csv_rows(path, decoded_lines(path, content))
+        else:
+            rows = _array(path, content) if head.lstrip(_BOM + b" \t\r\n")[:1] == b"[" else _lines(path, content)
+        empty = True
+        for row in rows:
+            empty = False
+            yield row
+    if empty:
+        what = "a line of column names and rows below it" if csv else "one JSON object in each line"
+        raise DataError(f"{path.name}:1: is empty; give a file with {what}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked where they are gzipped."""
+    try:
+        with path.open("rb") as file:
+            if file.peek(2)[:2] != _GZIP:
+                yield file
+                return
+            with gzip.GzipFile(fileobj=file) as zipped, io.BufferedReader(zipped) as unzipped:
+                yield unzipped
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path.name}: cannot be read ({error}); copy it again") from error
+
+
+def decoded_lines(path: Path, content: Iterable[bytes]) -> Iterator[str]:
+    """Lines of UTF-8 with their ends, without Windows' byte order mark."""
     for number, line in enumerate(content, start=1):
+        line = line.removeprefix(_BOM) if number == 1 else line
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path.name}:{number}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8; "
+                "save it as UTF-8"
+            ) from error
+
+
+def _lines(path: Path, content: Iterable[bytes]) -> Iterator[Row]:
+    for number, line in enumerate(decoded_lines(path, content), start=1):
         if line.strip():
-            text = _decoded(f"{path.name}:{number}", line).rstrip("\r\n")
-            yield _row(f"{path.name}:{number}", text, _parsed(path, number, text), "\\ud" in text.lower())
+            text = line.rstrip("\r\n")
+            with _placed(path, number):
+                columns = json.loads(text)
+            yield _row(f"{path.name}:{number}", text, columns, "\\ud" in text or "\\uD" in text)
 
 
-def _array(path: Path, content: io.BytesIO) -> Iterator[Row]:
-    text = "".join(_decoded(f"{path.name}:{number}", line) for number, line in enumerate(content, start=1))
-    suspect = "\\ud" in text.lower()
-    for number, item in enumerate(_parsed(path, 1, text), start=1):
-        yield _row(f"{path.name}:{number}", json.dumps(item, ensure_ascii=False), item, suspect)
+def _array(path: Path, content: Iterable[bytes]) -> Iterator[Row]:
+    """An array's objects, one after the other; its text is held, the position of an object stands for its line."""
+    text, decoder = "".join(decoded_lines(path, content)), json.JSONDecoder()
+    suspect = "\\ud" in text or "\\uD" in text
+    position, number, end = _skip(text, text.index("[") + 1), 0, ""
+    with _placed(path, 1):
+        while text[position : position + 1] != "]":
+            item, position = decoder.raw_decode(text, position)
+            number += 1
+            yield _row(f"{path.name}:{number}", None, item, suspect)
+            position = _skip(text, position)
+            end = text[position : position + 1]
+            if end not in (",", "]") or not end:
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+            position = _skip(text, position + 1) if end == "," else position
+        if _skip(text, position + 1) < len(text):
+            raise json.JSONDecodeError("Extra data", text, _skip(text, position + 1))
 
 
-def _decoded(key: str, line: bytes) -> str:
+def _skip(text: str, position: int) -> int:
+    """The next position that is no white space."""
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+@contextmanager
+def _placed(path: Path, number: int) -> Iterator[None]:
+    """``number`` is the line in which the text begins that the block parses."""
     try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{key}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8; save it as UTF-8"
-        ) from error
-
-
-def _parsed(path: Path, number: int, text: str) -> Any:
-    """``number`` is the line in which ``text`` begins."""
-    try:
-        return json.loads(text)
+        yield
     except json.JSONDecodeError as error:
         key = f"{path.name}:{number + error.lineno - 1}"
         raise DataError(
@@ -119,7 +233,7 @@ def _parsed(path: Path, number: int, text: str) -> Any:
         raise DataError(f"{path.name}:{number}: cannot be read ({error}); mend or remove this line") from error
 
 
-def _row(key: str, line: str, columns: Any, suspect: bool) -> Row:
+def _row(key: str, text: str | None, columns: Any, suspect: bool) -> Row:
     """``suspect``: there may be half of a surrogate pair in it, which is legal JSON and no legal text."""
     if not isinstance(columns, dict):
         raise DataError(f"{key}: is {kind_of(columns)}; a row is an object with named columns")
@@ -130,12 +244,4 @@ def _row(key: str, line: str, columns: Any, suspect: bool) -> Row:
             raise DataError(
                 f"{key}: holds half a character (a lone \\ud... escape); mend or remove this line"
             ) from error
-    return Row(key, line, columns)
-
-
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
-    if value is None:
-        return "null"
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return kinds[type(value)]
+    return Row(key, text, columns)

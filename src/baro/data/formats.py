@@ -1,23 +1,24 @@
-"""Every public layout, recognised by its columns and converted to records.
+"""Files of any known layout as records: what is recognised, what one record holds of another, how records are written.
 
-A layout is one small function and one entry in ``LAYOUTS``. The first row decides, every other row must fit; what was
-taken for what is told in one sentence. Functions below raise DataError without a place; ``read_records`` adds it.
+The first row decides, every other row must fit; what was taken for what is told in one sentence. The layouts are in
+``layouts``. Nothing is held in memory that is not asked for.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from baro.data.files import Row, kind_of, nearest, read_rows, write_rows
+from baro.data.cells import is_open_transcript
+from baro.data.files import Files, Row, find_files, nearest, write_rows
+from baro.data.layouts import LAYOUTS, NAMES, Fit, listed
 from baro.errors import DataError
-from baro.records import Answers, Conversation, Demonstration, Message, Preference, Prompt, Ranking, Record, to_row
+from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
 
-Columns = Mapping[str, Any]
 Wanted = type[Record] | tuple[type[Record], ...]
 
 NOUNS: dict[type, str] = {
@@ -25,158 +26,106 @@ NOUNS: dict[type, str] = {
     Demonstration: "demonstrations",
     Preference: "preferences",
     Ranking: "rankings",
+    Thumb: "thumbs",
+    Rated: "rated answers",
     Answers: "answers",
 }
-_TURN = re.compile(r"\n\n(Human|Assistant):")
-_TRANSCRIPT = re.compile(r"\s*Human:.*\n\nAssistant:", re.DOTALL)
-_OPEN_TRANSCRIPT = re.compile(r"\s*Human:.*\n\nAssistant:\s*", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Columns that belong together. ``build`` makes a record of a row; the second argument is its other columns."""
-
-    columns: tuple[str, ...]
-    makes: type[Record]
-    build: Callable[[Columns, dict[str, Any]], Record]
-    says: str
-    optional: tuple[str, ...] = ()
-
-    def record(self, columns: Columns) -> Record:
-        """A row as a record; columns that the layout does not know are kept as its ``extra``."""
-        missing = [name for name in self.columns if name not in columns]
-        if missing:
-            near = nearest(missing[0], [name for name in columns if name not in self.columns])
-            hint = f"did you mean {near!r}?" if near else f"it has {_listed(columns)}"
-            raise DataError(f"column {missing[0]!r} is missing, which the first row has; {hint}")
-        known = (*self.columns, *self.optional)
-        return self.build(columns, {name: value for name, value in columns.items() if name not in known})
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The records of a file. ``keys`` names each one's row; ``description`` says what was taken for what.
+    """The records of a file or folder, read when they are asked for.
 
-    converted: the file holds larger records, of which only a part is used, so that rows may say the same.
+    ``kind``: what every record is. Iterating gives each row's key and record, one after the other; None stands for a
+    row that holds no such record and is nobody's mistake (a thumb down, where answers to imitate are wanted).
     """
 
-    name: str
-    records: tuple[Record, ...]
-    keys: tuple[str, ...]
+    files: Files
+    fit: Fit
+    kind: type[Record]
     description: str
-    converted: bool = False
+    held: tuple[tuple[str, Record], ...] | None = None  # in place of the rows
+
+    @property
+    def name(self) -> str:
+        """The file's or folder's name."""
+        return self.files.name
+
+    @property
+    def converted(self) -> bool:
+        """Whether the file holds larger records, of which only a part is used, so that rows may say the same."""
+        return self.fit.layout.makes is not self.kind or self.held is not None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is raw text, around which no template is put."""
+        return self.fit.layout.columns == ("text",)
+
+    def holding(self, rows: Iterable[tuple[str, Record]], kind: type[Record]) -> Loaded:
+        """The same file as other records, which were made of its rows; these are held in memory."""
+        return replace(self, held=tuple(rows), kind=kind)
+
+    def __iter__(self) -> Iterator[tuple[str, Record | None]]:
+        if self.held is not None:
+            yield from self.held
+            return
+        rows: Iterator[tuple[str, Any]] = self.rows()
+        if self.fit.layout.merges:
+            rows = (_merged(list(group)) for _, group in groupby(rows, key=lambda row: row[1].prompt))
+        for key, record in rows:
+            yield key, _placed(key, serve, record, self.kind)
+
+    def rows(self) -> Iterator[tuple[str, Record]]:
+        """Each row by itself, as the record that its layout makes."""
+        for row in self.files:
+            yield row.key, _placed(row.key, self.fit.record, row.columns)
+
+    @cached_property
+    def _all(self) -> tuple[tuple[str, Record], ...]:
+        return tuple((key, record) for key, record in self if record is not None)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records at once."""
+        return tuple(record for _, record in self._all)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of each of ``records``."""
+        return tuple(key for key, _ in self._all)
 
     def at(self, keys: Iterable[str]) -> list[Record]:
         """The records of these keys, in this order: what stands behind the samples that were kept."""
-        by_key = dict(zip(self.keys, self.records, strict=True))
-        return [by_key[key] for key in keys]
+        wanted = list(keys)
+        missing = set(wanted)
+        found = {key: record for key, record in self if record is not None and key in missing}
+        return [found[key] for key in wanted]
 
 
 def read_records(path: str | Path, want: Wanted | None = None) -> Loaded:
-    """Read a file as the wanted kind of record, or as whatever it holds.
+    """Take a file as the wanted kind of record, or as whatever it holds.
 
     A record that contains the wanted one serves (a preference holds a demonstration and a prompt); with several wanted
-    kinds the first that the file has, or contains, is made. Raises DataError: ``file:line``, what, and what to do.
+    kinds the first that the file has, or contains, is made. Raises DataError, here for the first row and while reading
+    for the others: ``file:line``, what, and what to do.
     """
-    path = Path(path)
-    rows = read_rows(path)
-    wanted = want if isinstance(want, tuple) else (want,) if want else tuple(NOUNS)
-    layout, target = _recognise(rows[0], wanted)
-    records = tuple(_record(row, layout, target) for row in rows)
-    sentence = _describe(path.name, rows[0], len(rows), layout, target)
-    return Loaded(path.name, records, tuple(row.key for row in rows), sentence, converted=layout.makes is not target)
+    files = find_files(path)
+    first = next(iter(files))
+    fit, kind = _recognise(first, want if isinstance(want, tuple) else (want,) if want else None)
+    return Loaded(files, fit, kind, _describe(files, first, fit, kind))
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Write records so that ``read_records`` gives back the same ones."""
-    write_rows(path, (_escaped(to_row(record)) for record in records))
+    write_rows(path, (escaped(to_row(record)) for record in records))
 
 
-# ----------------------------------------------------------------------------------------------------------- layouts
+def escaped(row: dict[str, Any]) -> dict[str, Any]:
+    """Text that would be read back as a transcript is written as messages."""
+    if is_open_transcript(row.get("prompt")):
+        row["prompt"] = [{"role": "user", "content": row["prompt"]}]
+    return row
 
-
-def _text(columns: Columns, extra: dict[str, Any]) -> Demonstration:
-    return Demonstration((), (Message("assistant", _string(columns, "text")),), extra)
-
-
-def _prompt(columns: Columns, extra: dict[str, Any]) -> Prompt:
-    return Prompt(_prompt_of(columns), extra)
-
-
-def _messages(columns: Columns, extra: dict[str, Any]) -> Demonstration:
-    turns = _conversation(columns["messages"], "messages")
-    answered = next((i for i, turn in enumerate(turns) if i and turn.role == "assistant"), len(turns))
-    return Demonstration(turns[:answered], _through_last_answer(turns[answered:]), extra)
-
-
-def _answer_in(column: str) -> Callable[[Columns, dict[str, Any]], Demonstration]:
-    def build(columns: Columns, extra: dict[str, Any]) -> Demonstration:
-        prompt = _prompt_of(columns)
-        return Demonstration(prompt, _answer(columns, column, prompt), extra)
-
-    return build
-
-
-def _pair(columns: Columns, extra: dict[str, Any]) -> Preference:
-    prompt = _prompt_of(columns)
-    chosen, rejected = (_answer(columns, name, prompt) for name in ("chosen", "rejected"))
-    return Preference(prompt, chosen, rejected, *_strength(columns), extra)
-
-
-def _transcripts(columns: Columns, extra: dict[str, Any]) -> Preference:
-    chosen, rejected = (_through_last_answer(_whole(columns[name], name)) for name in ("chosen", "rejected"))
-    common = _common_prompt(chosen, rejected)
-    return Preference(chosen[:common], chosen[common:], rejected[common:], *_strength(columns), extra)
-
-
-def _ranked(columns: Columns, extra: dict[str, Any]) -> Ranking:
-    prompt, answers, ranks = _prompt_of(columns), columns["responses"], columns["ranks"]
-    for name in ("responses", "ranks"):
-        if not isinstance(columns[name], list):
-            raise DataError(f"column {name!r} is {kind_of(columns[name])}; a list is needed")
-    if len(answers) != len(ranks):
-        raise DataError(f"'responses' has {len(answers)} entries and 'ranks' {len(ranks)}; each response needs a rank")
-    if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank >= 1 for rank in ranks):
-        raise DataError("'ranks' must be whole numbers from 1, the best, upwards")
-    completions = tuple(_completion(answer, "responses", prompt) for answer in answers)
-    return Ranking(prompt, completions, tuple(ranks), extra)
-
-
-def _answers(columns: Columns, extra: dict[str, Any]) -> Answers:
-    texts = columns["responses"]
-    finished = columns.get("finished", [True] * len(texts) if isinstance(texts, list) else [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise DataError("column 'responses' must be a list of texts; answers are what `baro generate` writes")
-    if not isinstance(finished, list) or not all(isinstance(one, bool) for one in finished):
-        raise DataError("column 'finished' must be a list of true and false")
-    if len(finished) != len(texts):
-        raise DataError(f"'responses' has {len(texts)} entries and 'finished' {len(finished)}; each response needs one")
-    return Answers(_prompt_of(columns), tuple(texts), tuple(finished), extra)
-
-
-STRENGTH = ("p_chosen", "margin")
-LAYOUTS = [  # the first that fits is taken; where prompts are wanted, answers keep their responses as other columns
-    Layout(("prompt", "chosen", "rejected"), Preference, _pair, "prompt, 'chosen' and 'rejected' as named", STRENGTH),
-    Layout(
-        ("chosen", "rejected"),
-        Preference,
-        _transcripts,
-        "'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
-        STRENGTH,
-    ),
-    Layout(("prompt", "responses", "ranks"), Ranking, _ranked, "prompt, 'responses' and 'ranks' (1 is best) as named"),
-    Layout(("prompt", "completion"), Demonstration, _answer_in("completion"), "the answer is 'completion'"),
-    Layout(("prompt", "response"), Demonstration, _answer_in("response"), "the answer is 'response'"),
-    Layout(
-        ("messages",),
-        Demonstration,
-        _messages,
-        "of 'messages', the prompt is what stands before the first answer, the rest is the completion",
-    ),
-    Layout(("prompt",), Prompt, _prompt, "'prompt' is the prompt"),
-    Layout(("prompt", "responses"), Answers, _answers, "'responses' are answers without a judgment", ("finished",)),
-    Layout(("text",), Demonstration, _text, "'text' is raw text"),
-]
 
 # --------------------------------------------------------------------------------- what a record holds besides itself
 
@@ -191,24 +140,48 @@ def _chosen(pair: Preference) -> Demonstration:
     return Demonstration(pair.prompt, pair.chosen, pair.extra)
 
 
-def _best(ranking: Ranking) -> Demonstration | None:
+def _best(ranking: Ranking) -> Demonstration:
     if not ranking.ranks:
-        return None
+        raise DataError("holds no demonstration; mend or remove this row")
     return Demonstration(ranking.prompt, ranking.completions[ranking.ranks.index(min(ranking.ranks))], ranking.extra)
 
 
-def _prompt_in(record: Demonstration | Preference | Ranking) -> Prompt | None:
-    return Prompt(record.prompt, record.extra) if record.prompt else None
+def _liked(thumb: Thumb) -> Demonstration | None:
+    extra = {**thumb.extra, "label": thumb.label}
+    return Demonstration(thumb.prompt, thumb.completion, extra) if thumb.label else None
 
 
-# A function gives None where this row does not hold it after all.
+def _ordered(rated: Rated) -> Ranking:
+    """By the mean over the criteria that every completion has a score for."""
+    common = set.intersection(*(set(scores) for scores in rated.scores)) if rated.scores else set()
+    if not common:
+        raise DataError("no criterion has a score for every response; a ranking needs one")
+    means = [sum(scores[name] for name in common) / len(common) for scores in rated.scores]
+    ranks = tuple(1 + sum(other > mean for other in means) for mean in means)
+    return Ranking(rated.prompt, rated.completions, ranks, rated.extra)
+
+
+def _prompt_in(record: Demonstration | Preference | Ranking | Thumb | Rated) -> Prompt:
+    if not record.prompt:
+        raise DataError("holds no prompt; mend or remove this row")
+    return Prompt(record.prompt, record.extra)
+
+
+# A function gives None for a row that holds none, which is nobody's mistake.
 CONTAINS: dict[tuple[type[Record], type[Record]], tuple[str, Callable[[Any], Record | None]]] = {
     (Preference, Demonstration): ("'chosen' serves as the answer", _chosen),
     (Preference, Ranking): ("each pair serves as a ranking of two", _two_ranked),
-    (Preference, Prompt): ("only the prompt is used", _prompt_in),
     (Ranking, Demonstration): ("the best response serves as the answer", _best),
-    (Ranking, Prompt): ("only the prompt is used", _prompt_in),
-    (Demonstration, Prompt): ("only the prompt is used", _prompt_in),
+    (Thumb, Demonstration): ("only thumbs up serve as answers", _liked),
+    (Rated, Ranking): ("the mean of the scores is the order", _ordered),
+    (Rated, Demonstration): (
+        "the best response by the mean of the scores serves as the answer",
+        lambda r: _best(_ordered(r)),
+    ),
+    **{
+        (kind, Prompt): ("only the prompt is used", _prompt_in)
+        for kind in (Demonstration, Preference, Ranking, Thumb, Rated)
+    },
 }
 
 
@@ -216,167 +189,66 @@ def serve(record: Record, want: type[Record]) -> Record | None:
     """The wanted record that this one is or contains, None where it holds none."""
     if isinstance(record, want):
         return record
-    found = CONTAINS.get((type(record), want))
-    return found[1](record) if found else None
+    return CONTAINS[type(record), want][1](record)
+
+
+def _merged(rows: Sequence[tuple[str, Rated]]) -> tuple[str, Rated]:
+    """Neighbouring rows of one prompt as one record; other columns in which they differ become lists."""
+    (key, first), records = rows[0], [record for _, record in rows]
+    if len(records) == 1:
+        return key, first
+    names = dict.fromkeys(name for record in records for name in record.extra)
+    columns = {name: [record.extra.get(name) for record in records] for name in names}
+    extra = {name: values[0] if all(v == values[0] for v in values) else values for name, values in columns.items()}
+    completions = tuple(one for record in records for one in record.completions)
+    return key, replace(first, completions=completions, scores=tuple(s for r in records for s in r.scores), extra=extra)
 
 
 # ----------------------------------------------------------------------------------------------------- recognition
 
 
-def _recognise(row: Row, wanted: tuple[type[Record], ...]) -> tuple[Layout, type[Record]]:
+def _recognise(row: Row, wanted: tuple[type[Record], ...] | None) -> tuple[Fit, type[Record]]:
     """The layout of the first row and the kind of record to make of it."""
-    fitting = [layout for layout in LAYOUTS if all(name in row.columns for name in layout.columns)]
-    for layout in fitting:
-        if layout.makes in wanted and layout.makes is not Prompt:
-            return layout, layout.makes
-    for layout in fitting:
+    fitting = [fit for layout in LAYOUTS if (fit := layout.fit(row.columns)) is not None]
+    if wanted is None and fitting:
+        return fitting[0], fitting[0].layout.makes
+    wanted = wanted or tuple(NOUNS)
+    for fit in fitting:
+        if fit.layout.makes in wanted and fit.layout.makes is not Prompt:
+            return fit, fit.layout.makes
+    for fit in fitting:
         for want in wanted:
-            if layout.makes is want or (layout.makes, want) in CONTAINS:
-                return layout, want
+            if fit.layout.makes is want or (fit.layout.makes, want) in CONTAINS:
+                return fit, want
     raise DataError(f"{row.key}: {_unknown(row.columns, fitting, wanted)}")
 
 
-def _unknown(columns: Columns, fitting: Sequence[Layout], wanted: tuple[type[Record], ...]) -> str:
+def _unknown(columns: dict[str, Any], fitting: Sequence[Fit], wanted: tuple[type[Record], ...]) -> str:
     serving = [one for one in LAYOUTS if any(one.makes is w or (one.makes, w) in CONTAINS for w in wanted)]
     missing = dict.fromkeys(name for one in serving for name in one.columns if name not in columns)
-    near = [(nearest(name, columns), name) for name in missing]
+    taken = {name for fit in fitting for name in fit.names.values()} | {
+        name for names in NAMES.values() for name in names
+    }
+    near = [(nearest(name, [one for one in columns if one not in taken]), name) for name in missing]
     hint = next((f"; is {found!r} meant to be {name!r}?" for found, name in near if found), "")
-    known = ", ".join("/".join(layout.columns) for layout in serving)
+    known = ", ".join(dict.fromkeys(layout.name for layout in serving))
     if fitting:
-        found, needed = NOUNS[fitting[0].makes], " or ".join(NOUNS[want] for want in wanted)
-        return f"columns {_listed(columns)} are {found}, and {needed} are needed: {known}{hint}"
-    seen = f"no known layout has the columns {_listed(columns)}" if columns else "has no column"
+        found, needed = NOUNS[fitting[0].layout.makes], " or ".join(NOUNS[want] for want in wanted)
+        return f"columns {listed(columns)} are {found}, and {needed} are needed: {known}{hint}"
+    seen = f"no known layout has the columns {listed(columns)}" if columns else "has no column"
     return f"{seen}; give one of {known}{hint}"
 
 
-def _record(row: Row, layout: Layout, want: type[Record]) -> Record:
+def _describe(files: Files, row: Row, fit: Fit, want: type[Record]) -> str:
+    parts = [files.says] if files.says else []
+    parts += [fit.says(row.columns)]
+    parts += [CONTAINS[fit.layout.makes, want][0]] if fit.layout.makes is not want else []
+    return f"{files.name}: {NOUNS[fit.layout.makes]}; " + "; ".join(parts)
+
+
+def _placed(key: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call, and say which row it was that failed."""
     try:
-        record = serve(layout.record(row.columns), want)
+        return function(*arguments)
     except DataError as error:
-        raise DataError(f"{row.key}: {error}") from error
-    if record is None:
-        raise DataError(f"{row.key}: holds no {NOUNS[want].removesuffix('s')}; mend or remove this row")
-    return record
-
-
-def _describe(name: str, row: Row, count: int, layout: Layout, want: type[Record]) -> str:
-    parts = [layout.says]
-    parts += [f"{column!r} read as well" for column in layout.optional if column in row.columns]
-    others = [column for column in row.columns if column not in (*layout.columns, *layout.optional)]
-    parts += [f"kept beside them: {_listed(others)}"] if others else []
-    parts += [CONTAINS[layout.makes, want][0]] if layout.makes is not want else []
-    noun = NOUNS[layout.makes].removesuffix("s" if count == 1 else "")
-    return f"{name}: {count:,} {noun}; " + "; ".join(parts)
-
-
-def _listed(columns: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in columns)
-
-
-# ----------------------------------------------------------------------------------------------------------- cells
-
-
-def _string(columns: Columns, column: str) -> str:
-    if not isinstance(columns[column], str):
-        raise DataError(f"column {column!r} is {kind_of(columns[column])}; text is needed")
-    return columns[column]
-
-
-def _prompt_of(columns: Columns) -> Conversation:
-    value = columns["prompt"]
-    if not isinstance(value, str):
-        return _conversation(value, "prompt")
-    if _OPEN_TRANSCRIPT.fullmatch(value):
-        return parse_transcript(value)[:-1]  # the last turn is the open one
-    return (Message("user", value),)
-
-
-def _completion(value: Any, column: str, prompt: Conversation) -> Conversation:
-    """An answer: text, messages, or messages that begin with the prompt once more."""
-    if isinstance(value, str):
-        return (Message("assistant", value),)
-    turns = value if isinstance(value, tuple) else _conversation(value, column)
-    if not turns or turns[0].role == "assistant":
-        return turns
-    for end in range(len(prompt), len(turns) + 1):  # a system message may stand before the repeated prompt
-        if turns[end - len(prompt) : end] == prompt:
-            return turns[end:]
-    raise DataError(f"column {column!r} begins with another prompt than 'prompt' holds; leave the prompt out of it")
-
-
-def _answer(columns: Columns, column: str, prompt: Conversation) -> Conversation:
-    """Beside a transcript as the prompt stands a transcript that repeats it, or what follows the colon and a space."""
-    value, beside = columns[column], columns["prompt"]
-    if isinstance(value, str) and isinstance(beside, str) and _OPEN_TRANSCRIPT.fullmatch(beside):
-        value = parse_transcript(value) if _TRANSCRIPT.match(value) else value.removeprefix(" ")
-    return _completion(value, column, prompt)
-
-
-def _conversation(value: Any, column: str) -> Conversation:
-    if not isinstance(value, list):
-        raise DataError(f"column {column!r} is {kind_of(value)}; text or a list of messages is needed")
-    return tuple(_message(item, f"message {i} of {column!r}") for i, item in enumerate(value, start=1))
-
-
-def _message(item: Any, place: str) -> Message:
-    if not isinstance(item, dict) or "role" not in item or "content" not in item:
-        raise DataError(f"{place} is no message; an object with 'role' and 'content' is needed")
-    if item["role"] not in ("system", "user", "assistant"):
-        raise DataError(f"{place} has the role {item['role']!r}; known roles are system, user and assistant")
-    if not isinstance(item["content"], str):
-        raise DataError(f"the content of {place} is {kind_of(item['content'])}; text is needed")
-    return Message(item["role"], item["content"])
-
-
-def _whole(value: Any, column: str) -> Conversation:
-    """A conversation with its answer: messages, or a transcript."""
-    if not isinstance(value, str):
-        return _conversation(value, column)
-    if not _TRANSCRIPT.match(value):
-        raise DataError(
-            f"column {column!r} is plain text without a prompt; add a column 'prompt', or give messages or a "
-            r"'\n\nHuman: ... \n\nAssistant: ...' transcript"
-        )
-    return parse_transcript(value)
-
-
-def parse_transcript(text: str) -> Conversation:
-    """The turns of a "Human: … Assistant: …" text. One space after the colon is no content."""
-    parts = _TURN.split("\n\n" + text.lstrip())
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return tuple(
-        Message(roles[name], content.removeprefix(" ")) for name, content in zip(parts[1::2], parts[2::2], strict=True)
-    )
-
-
-def _through_last_answer(turns: Conversation) -> Conversation:
-    """Without what stands after the last answer: nothing there can be scored."""
-    return turns[: max((i + 1 for i, turn in enumerate(turns) if turn.role == "assistant"), default=0)]
-
-
-def _common_prompt(chosen: Conversation, rejected: Conversation) -> int:
-    """How many leading messages are the prompt: the same in both, and followed by an answer in both."""
-    shared = 0
-    for one, other in zip(chosen, rejected, strict=False):
-        if one != other:
-            break
-        shared += 1
-    both = range(min(shared + 1, len(chosen), len(rejected)))
-    return max((i for i in both if chosen[i].role == rejected[i].role == "assistant"), default=0)
-
-
-def _strength(columns: Columns) -> tuple[float, float]:
-    p_chosen, margin = columns.get("p_chosen", 1.0), columns.get("margin", 0.0)
-    for name, value in (("p_chosen", p_chosen), ("margin", margin)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise DataError(f"column {name!r} is {kind_of(value)}; a finite number is needed")
-    if not 0.0 <= p_chosen <= 1.0:
-        raise DataError(f"'p_chosen' is {p_chosen}; a probability from 0 to 1 is needed")
-    return float(p_chosen), float(margin)
-
-
-def _escaped(row: dict[str, Any]) -> dict[str, Any]:
-    """Text that would be read back as a transcript is written as messages."""
-    if isinstance(row.get("prompt"), str) and _OPEN_TRANSCRIPT.fullmatch(row["prompt"]):
-        row["prompt"] = [{"role": "user", "content": row["prompt"]}]
-    return row
+        raise DataError(f"{key}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +31,9 @@ class Entry:
 class Ledger:
     """The account of one input.
 
-    repeated: rows that say again what an earlier one said because a larger record was read as a smaller one (the two
-    answers of four pairs hold one prompt four times). They are left out, and are nobody's mistake.
+    repeated: rows that hold nothing more where a larger record is read as a smaller one: they say again what an earlier
+    one said (four pairs hold one prompt four times), or are thumbs down where answers to imitate are wanted. They are
+    left out, and are nobody's mistake.
     """
 
     name: str
@@ -52,9 +54,20 @@ class Ledger:
         """The row is used, but not all of it; it is kept as well."""
         self.truncated.append(Entry(key, reason, sentence))
 
-    def repeat(self, key: str, reason: str, sentence: str) -> None:
+    def pass_over(self, key: str, reason: str, sentence: str) -> None:
         """The row holds nothing that an earlier one did not."""
         self.repeated.append(Entry(key, reason, sentence))
+
+    def state(self) -> dict[str, Any]:
+        """All of it as JSON, for ``restore``."""
+        parts = {word: [[e.key, e.reason, e.sentence] for e in entries] for word, entries in self._parts()}
+        return {"kept": self.kept, **parts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` told of."""
+        self.kept = state["kept"]
+        for word, entries in self._parts():
+            entries[:] = [Entry(*one) for one in state[word]]
 
     @property
     def rows(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from baro.batch import GroupBatch, Sample
 from baro.collate import collate
 from baro.data.encode import progress
+from baro.data.stored import Picked
 from baro.errors import ConfigError, DataError
 from baro.protocols import LocalWorld, Metrics, Next, Prepare, State, World
 
@@ -48,7 +49,7 @@ class FileSource:
             raise ConfigError("trainer: give either epochs or steps")
         if not samples:
             raise DataError("no sample to train on; see the ledger for what became of the rows")
-        self.samples, self.batch_size, self.seed = list(samples), batch_size, seed
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.per_epoch = math.ceil(len(self.samples) / batch_size)
         self.total = steps if steps is not None else math.ceil((epochs or 0) * self.per_epoch)
         self.world: World = world or LocalWorld()
@@ -56,6 +57,7 @@ class FileSource:
         self.atom = prepare.atom if prepare else atom
         self.micro_batch_tokens, self.hidden_size, self.per_row = micro_batch_tokens, hidden_size, per_row
         self.epoch = self.index = 0  # index counts the epoch's steps
+        self._order: tuple[int, np.ndarray] | None = None  # of an epoch
         self._prepared = prepare is None or prepare.scope != "once"
 
     def __len__(self) -> int:
@@ -87,8 +89,10 @@ class FileSource:
 
     def _batch(self) -> list[Sample]:
         """The samples of this step on all ranks."""
-        order = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch])).permutation(len(self.samples))
-        chosen = order[self.index * self.batch_size : (self.index + 1) * self.batch_size]
+        if self._order is None or self._order[0] != self.epoch:
+            draw = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch]))
+            self._order = self.epoch, draw.permutation(len(self.samples))
+        chosen = self._order[1][self.index * self.batch_size : (self.index + 1) * self.batch_size]
         return [self.samples[i] for i in chosen.tolist()]
 
     def _of_rank(self, batch: list[Sample]) -> list[Sample]:
@@ -120,16 +124,16 @@ class FileSource:
         self.samples, self._prepared = prepared, True
 
 
-def split_held_out(samples: Sequence[Sample], amount: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """(training, held-out) samples, the same prompt never on both sides.
+def split_held_out(samples: Sequence[Sample], amount: float, seed: int) -> tuple[Sequence[Sample], Sequence[Sample]]:
+    """(training, held-out) samples, the same prompt never on both sides; nothing is copied.
 
     ``amount``: a fraction below 1, or a number of samples. The choice depends on the prompts' tokens and the seed, not
     on the order; pieces of one text stay together.
     """
     prompts = [_prompt_of(sample) for sample in samples]
     held = held_out_rows(prompts, amount, seed)
-    train = [sample for i, sample in enumerate(samples) if i not in held]
-    return train, [sample for i, sample in enumerate(samples) if i in held]
+    train = [i for i in range(len(samples)) if i not in held]
+    return Picked(samples, train), Picked(samples, sorted(held))
 
 
 def held_out_rows(groups: Sequence[str], amount: float, seed: int) -> set[int]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,9 +22,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from baro.data.prefix import bos_in_front, without_prefix_space
 from baro.errors import ConfigError, DataError
+from baro.hub import is_hub_id, snapshot
 from baro.records import Conversation, Message
 
-Kind = Literal["auto", "plain", "none"]
+Kind = Literal["auto", "plain", "none", "open"]
 
 PLAIN = (
     "{%- for message in messages -%}"
@@ -45,7 +46,10 @@ NONE = (
 )
 """Raw continuation: nothing between the turns; the answer ends with EOS where the tokenizer has one."""
 
-KINDS = {PLAIN: "plain", NONE: "none"}
+OPEN = "{%- for message in messages -%}{{- message['content'] -}}{%- endfor -%}"
+"""Raw continuation that nothing ends: no EOS after an answer, and none ends generation."""
+
+KINDS = {PLAIN: "plain", NONE: "none", OPEN: "open"}
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -103,14 +107,16 @@ class Template:
         self._special = frozenset(i for i, token in added.items() if token.special)
         self.bos = bos_in_front(tokenizer)
         self.eos: int | None = tokenizer.eos_token_id
+        self._opened: tuple[Conversation, str] | None = None  # the prompt rendered last
         self._anchor = self._backend.encode(":", add_special_tokens=False).ids
         self._lead, self.end_of_turn = self._probe()
-        self.end_ids = frozenset(i for i in (self.eos, self.end_of_turn) if i is not None)
+        self._closing = None if self.kind == "open" else self.eos  # what ends an answer that its template does not end
+        self.end_ids = frozenset(i for i in (self._closing, self.end_of_turn) if i is not None)
 
     @classmethod
     def load(cls, folder: str | Path, kind: Kind = "auto") -> Template:
-        """The tokenizer of a local model folder. auto: its own chat template, ``plain`` if it has none."""
-        path = Path(folder)
+        """The tokenizer of a model folder or hub id. auto: its own chat template, ``plain`` if it has none."""
+        path = snapshot(str(folder)) if is_hub_id(folder) else Path(folder)
         if not path.is_dir():
             raise ConfigError(f"{folder}: no such model folder")
         if not any(path.iterdir()):
@@ -154,8 +160,8 @@ class Template:
         return [self._pieces(one.ids, max_length) for one in encoded]
 
     def _pieces(self, ids: list[int], max_length: int) -> list[Encoded]:
-        if ids and self.eos is not None and ids[-1] not in self.end_ids:
-            ids.append(self.eos)
+        if ids and self._closing is not None and ids[-1] not in self.end_ids:
+            ids.append(self._closing)
         if ids and ids[0] == self.bos:
             ids = ids[1:]
         prompt_ids = [] if self.bos is None else [self.bos]
@@ -175,7 +181,9 @@ class Template:
     def render(self, prompt: Conversation, completion: Conversation) -> Rendered:
         """The text of a prompt with its completion, and where the assistant's turns stand in it."""
         turns = prompt + completion
-        opened = self._render(prompt, opened=True)
+        if self._opened is None or self._opened[0] is not prompt:  # a pair's completions come one after the other
+            self._opened = prompt, self._render(prompt, opened=True)
+        opened = self._opened[1]
         whole = self._render(turns)
         spans = []
         for count, turn in enumerate(turns):
@@ -223,10 +231,10 @@ class Template:
 
     def _ended(self, ids: list[int], scored: list[bool], answered: bool) -> tuple[list[int], list[bool]]:
         """Cut what the template writes after the last end-of-turn token; add EOS where it writes no end at all."""
-        length = max((i + 1 for i, mark in enumerate(scored) if mark), default=0)
+        length = next((i for i in range(len(scored), 0, -1) if scored[i - 1]), 0)
         ids, scored = ids[:length], scored[:length]
-        if answered and self.end_of_turn is None and self.eos is not None:
-            return [*ids, self.eos], [*scored, True]
+        if answered and self.end_of_turn is None and self._closing is not None:
+            return [*ids, self._closing], [*scored, True]
         return ids, scored
 
     def _with_bos(self, ids: list[int]) -> list[int]:
@@ -278,7 +286,11 @@ class Template:
         names = {i: self.tokenizer.convert_ids_to_tokens(i) for i in {self.bos, *self.end_ids} if i is not None}
         bos = names.get(self.bos, "none")
         ends = ", ".join(names[i] for i in sorted(self.end_ids)) or "none, so that answers never end by themselves"
-        words = {"plain": "plain (User: … Assistant: …)", "none": "none (raw continuation)"}
+        words = {
+            "plain": "plain (User: … Assistant: …)",
+            "none": "none (raw continuation)",
+            "open": "open (raw continuation that nothing ends)",
+        }
         kind = words.get(self.kind, "the tokenizer's own")
         return f"template: {kind}; begins with {bos}; ends with {ends}; fingerprint {self.fingerprint}"
 
@@ -335,20 +347,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def _batches(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    yield batch
+    remaining = iter(texts)
+    return iter(lambda: list(islice(remaining, size)), [])
 
 
 def _template_text(tokenizer: PreTrainedTokenizerBase, kind: Kind) -> str:
     if kind == "plain":
         return PLAIN
-    if kind == "none":
-        return NONE
+    if kind in ("none", "open"):
+        return NONE if kind == "none" else OPEN
     own = tokenizer.chat_template
     if isinstance(own, dict):  # several named templates, for tools and the like
         own = own.get("default")
@@ -362,6 +369,8 @@ def _marks(starts: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bool
 
 def _until_end(ids: list[int], scored: list[bool], end_of_turn: int | None) -> list[bool]:
     """In each run of scored tokens, no mark after its last end-of-turn token: nobody samples what follows it."""
+    if end_of_turn not in ids[:-1]:  # nothing follows one
+        return scored
     marks: list[bool] = []
     for mark, run in groupby(zip(ids, scored, strict=True), key=lambda pair: pair[1]):
         tokens = [token for token, _ in run]

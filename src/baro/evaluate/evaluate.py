@@ -8,6 +8,9 @@ Figures, each with a 95% interval by a bootstrap over prompts (proportions of pa
                                      both at the sampling temperature: an estimate of KL(π ‖ π_ref) as they answer
     P/kl_bound                       nats: an upper bound of the KL of best-of-n, log n − (n−1)/n
     P/reward/R                       mean score by reward R
+    P/loss                           nats per token on the texts of ``loss_on`` (evaluate/losses.py)
+    P/ref_loss                       nats per token: mean over P's own samples of −(1/|y|) Σ_t log π_ref(y_t), at the
+                                     sampling temperature: how fluent the reference finds them
     P/tokens, P/finished_fraction    length of a completion in tokens; share that ended by itself
     P/distinct_2                     different word pairs over all word pairs
     X/pair_accuracy                  how often policy, reward or judge X prefers the better completion of a pair
@@ -25,7 +28,7 @@ from rich.table import Column, Table
 
 from baro import config as blocks
 from baro.errors import ConfigError
-from baro.evaluate import pairs, versus
+from baro.evaluate import losses, pairs, versus
 from baro.functional.statistics import Interval
 from baro.inputs import Kind, open_run
 from baro.methods import stage
@@ -51,6 +54,7 @@ class Config(blocks.Config):
     baseline_pairs: str | None = Field(
         None, description="pairs that the unigram baseline learns from; not those in `pairs`"
     )
+    loss_on: str | None = Field(None, description="answers or demonstrations that every policy's loss is measured on")
     judges: dict[str, str] = Field({}, description="names and judges, module:NAME with compare(pairs)")
     rewards: dict[str, str] = Field({}, description="names and rewards: runs, folders, or functions module:NAME")
     ref_policy: str | None = Field(None, description="the model that KL is measured to; `against` unless given")
@@ -63,10 +67,12 @@ class Config(blocks.Config):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:
-        if self.prompts is None and self.pairs is None:
-            raise ValueError("give prompts (to compare policies on), or pairs (to measure accuracy on), or both")
-        if self.prompts is not None and not self.policies:
-            raise ValueError("policies is empty; name at least one model that answers the prompts")
+        if self.prompts is None and self.pairs is None and self.loss_on is None:
+            raise ValueError(
+                "give prompts (to compare policies on), pairs (to measure accuracy on), or loss_on (to measure loss on)"
+            )
+        if (self.prompts is not None or self.loss_on is not None) and not self.policies:
+            raise ValueError("policies is empty; name at least one model to evaluate")
         if self.best_of is not None and self.against is None:
             raise ValueError("best_of draws from `against`, which is not given")
         if self.judges and self.prompts is not None and self.against is None:
@@ -113,6 +119,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         figures |= versus.compare(run, config)
     if config.pairs is not None:
         figures |= pairs.measure(run, config)
+    if config.loss_on is not None:
+        figures |= losses.measure(run, config)
     stage.write_figures(run, figures)
     Console(stderr=True).print(table_of(figures))
     run.finish("finished")
@@ -127,6 +135,7 @@ def inputs_of(config: Config) -> dict[str, tuple[str, Kind]]:
         "prompts": (config.prompts, "records"),
         "pairs": (config.pairs, "records"),
         "baseline_pairs": (config.baseline_pairs, "records"),
+        "loss_on": (config.loss_on, "records"),
     }
     groups: dict[str, Mapping[str, str]] = {
         "policies": config.names,

@@ -10,8 +10,10 @@ from pathlib import PurePath
 from typing import Literal, NamedTuple
 
 from baro.evaluate.markup import number, numbers, shares
-from baro.evaluate.stages import Figure, Stage
+from baro.evaluate.stages import Figure, Stage, parents_of
 from baro.evaluate.words import Words
+from baro.functional.statistics import Interval
+from baro.rewards.gate import weaknesses
 
 Standing = Literal["better", "worse", "same", "unknown"]
 _COMPARED = re.compile(
@@ -147,7 +149,24 @@ def summary(stages: Sequence[Stage], words: Words) -> list[Finding]:
     findings = [finding for evaluation in found for finding in _compared(evaluation, words, several=len(found) > 1)]
     findings = findings or [Finding("note", words["no_comparison"])]
     reward = reward_model(stages)
-    return findings + ([Finding("note", _about_reward(*reward, words))] if reward else [])
+    findings += [Finding("note", _about_reward(*reward, words))] if reward else []
+    return [*findings, *_weak_rewards(stages, words)]
+
+
+def _weak_rewards(stages: Sequence[Stage], words: Words) -> Iterator[Finding]:
+    """Reward models that their own figures call weak, and the policies that were trained on them all the same."""
+    weak = {}
+    for stage in stages:
+        figures = {f.name: Interval(f.value, f.low, f.high, f.n) if f.has_interval else f.value for f in stage.figures}
+        if found := weaknesses(figures):
+            weak[stage.name] = found
+            reasons = [words[f"weak_{one.kind}"].format(value=number(one.value), limit=one.limit) for one in found]
+            yield Finding("warning", words["weak_reward"].format(stage=stage.name, reasons="; ".join(reasons)))
+    for stage in stages:
+        trained_on = {p.name for p in parents_of(stage, stages) if isinstance(p, Stage)} & weak.keys()
+        if stage.config.get("accept_weak_reward_model") and trained_on:
+            known = {"stage": stage.name, "reward": ", ".join(sorted(trained_on))}
+            yield Finding("warning", words["trained_on_weak"].format(**known))
 
 
 def _compared(evaluation: Evaluation, words: Words, *, several: bool) -> Iterator[Finding]:

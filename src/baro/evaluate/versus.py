@@ -53,7 +53,8 @@ class Answered:
 
     name: str
     rollouts: list[Rollout]
-    log_ratios: Float[np.ndarray, "n"] | None = None  # log π − log π_ref of each rollout
+    logprobs: Float[np.ndarray, "n"] | None = None  # log π of each rollout; None where there is no reference
+    ref_logprobs: Float[np.ndarray, "n"] | None = None
     scores: dict[str, Float[np.ndarray, "n"]] = field(default_factory=dict)  # by reward and judge; NaN where it failed
     figures: dict[str, Interval | float] = field(default_factory=dict)
 
@@ -140,14 +141,14 @@ def answer_all(
     config: Config, players: Sequence[Player], templates: Mapping[str, Template], question: Question
 ) -> list[Answered]:
     """Every player's answers in turn, one policy in memory beside the reference, and the controls last."""
-    reference = Reference(config.ref_policy or config.against, config.sampling.temperature)
+    reference = Reference(config)
     answered, controls = [], []
     for player in players:
         template = templates[player.value]
         policy = load_policy(resolve(player.value, "model"))
         drawn = answers_of(policy, template, player.name, config, question, player.stream, config.completions)
-        ratios = reference.log_ratios(policy, player.value, template, question, drawn)
-        answered.append(Answered(player.name, [one for group in drawn for one in group], ratios))
+        both = reference.logprobs(policy, player.value, template, question, drawn)
+        answered.append(Answered(player.name, [one for group in drawn for one in group], *both))
         if player.stream == 0:
             controls = list(best_of_all(policy, template, config, question, reference.value == player.value))
     return answered + controls
@@ -165,34 +166,35 @@ def answers_of(
 class Reference:
     """The model that KL is measured to; loaded when first needed, absent without a value."""
 
-    def __init__(self, value: str | None, temperature: float) -> None:
-        self.value, self.temperature = value, temperature
-        self.fingerprint = load_template(value).fingerprint if value is not None else ""
+    def __init__(self, config: Config) -> None:
+        self.value, self.temperature = config.ref_policy or config.against, config.sampling.temperature
+        template = None if self.value is None else load_template(self.value, config.data.template)
+        self.fingerprint = template.fingerprint if template else ""
         self.model: ScoredModel | None = None
 
-    def log_ratios(
+    def logprobs(
         self,
         policy: ScoredModel,
         value: str,
         template: Template,
         question: Question,
         drawn: Sequence[Sequence[Rollout]],
-    ) -> Float[np.ndarray, "n"] | None:
-        """log π − log π_ref of each answer; None where there is no reference, or it reads other tokens."""
+    ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]] | tuple[None, None]:
+        """log π and log π_ref of each answer; None where there is no reference, or it reads other tokens."""
         if self.value is None:
-            return None
-        if self.value == value:
-            return np.zeros(sum(len(group) for group in drawn))
+            return None, None
         if self.fingerprint != template.fingerprint:
             log.warning("%s: reads other tokens than %s, so that no KL between them can be measured", self.value, value)
-            return None
-        self.model = self.model or load_policy(resolve(self.value, "model"))
+            return None, None
         samples = [
             sample.with_completions([branch(list(one.completion_ids)) for one in group])
             for sample, group in zip(question.samples[template.fingerprint], drawn, strict=True)
         ]
-        ours, theirs = (sequence_logprobs(model, samples, self.temperature) for model in (policy, self.model))
-        return ours - theirs
+        ours = sequence_logprobs(policy, samples, self.temperature)
+        if self.value == value:
+            return ours, ours
+        self.model = self.model or load_policy(resolve(self.value, "model"))
+        return ours, sequence_logprobs(self.model, samples, self.temperature)
 
 
 def sequence_logprobs(
@@ -272,8 +274,9 @@ def own_figures(one: Answered, config: Config, prompt_of: Int[np.ndarray, "n"]) 
     finished = np.array([rollout.finished for rollout in one.rollouts])
     for name, values in one.scores.items():
         one.figures[f"reward/{name}"] = _mean(values, prompt_of, config.seed)
-    if one.log_ratios is not None:
-        one.figures["kl"] = _mean(one.log_ratios, prompt_of, config.seed)
+    if one.logprobs is not None:
+        one.figures["kl"] = _mean(one.logprobs - one.ref_logprobs, prompt_of, config.seed)
+        one.figures["ref_loss"] = _mean(-one.ref_logprobs / np.maximum(lengths, 1), prompt_of, config.seed)
     one.figures["tokens"] = _mean(lengths, prompt_of, config.seed)
     one.figures["finished_fraction"] = _mean(finished, prompt_of, config.seed)
     one.figures["distinct_2"] = distinct_2(rollout.completion for rollout in one.rollouts)

@@ -33,6 +33,13 @@ ENGLISH = {
     "reward_above": "Reward model accuracy on held-out pairs: {value}, above every baseline.",
     "reward_not_above": "Reward model accuracy on held-out pairs: {value}, not clearly above every baseline.",
     "reward_alone": "Reward model accuracy on held-out pairs: {value}.",
+    "weak_reward": "The reward model of {stage} is weak: {reasons}.",
+    "weak_accuracy": "its accuracy on held-out pairs may be as low as {value}, which is no better than chance",
+    "weak_ece": "its probabilities are off by {value} on average, above the limit of {limit}",
+    "weak_length": (
+        "its scores follow length with a correlation of {value} or stronger, beyond the limit of {limit} either way"
+    ),
+    "trained_on_weak": "{stage} was trained on the weak reward model of {reward}: its reward means nothing.",
     "no_comparison": (
         "No policy has been compared with another here, so this report says nothing about which is better."
     ),
@@ -141,6 +148,7 @@ ENGLISH = {
     # accuracy rows
     "reward_model/accuracy": "reward model",
     "reward_model/ece": "calibration error (ECE)",
+    "reward_model/weak": "reasons to doubt it",
     "reward_model/length_correlation": "correlation of score and length",
     "baseline/longer_wins": "baseline: the longer one",
     "baseline/shorter_wins": "baseline: the shorter one",

@@ -43,6 +43,23 @@ def wilson_interval(successes: float | int, n: int, *, confidence: float = 0.95)
     return Interval(p, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale), n)
 
 
+def fisher_interval(correlation: float, n: int, *, confidence: float = 0.95) -> Interval:
+    """Fisher's interval for a Pearson correlation of n pairs of values.
+
+        tanh(artanh r ± z / √(n − 3))
+
+    Fisher 1921. From −1 to 1 for fewer than 4 pairs, which say nothing. Raises ValueError for a correlation that is
+    none.
+    """
+    if not -1 <= correlation <= 1:
+        raise ValueError(f"correlation is {correlation}; it must lie between -1 and 1")
+    if n < 4:
+        return Interval(correlation, -1.0, 1.0, n)
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) / math.sqrt(n - 3)
+    middle = math.atanh(min(max(correlation, -1 + 1e-12), 1 - 1e-12))
+    return Interval(correlation, math.tanh(middle - half), math.tanh(middle + half), n)
+
+
 def _resamples(
     n: int, groups: Shaped[np.ndarray, "n"] | None, seed: int, resamples: int
 ) -> Iterator[Num[np.ndarray, "_"]]:

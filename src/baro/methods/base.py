@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from baro import config as blocks
+from baro.compute import ComputeConfig
 from baro.data.encode import encode_texts
 from baro.data.formats import read_records
 from baro.data.template import Template, plain_text, train_tokenizer
@@ -35,6 +36,7 @@ class Config(blocks.Config):
     architecture: ArchitectureConfig = ArchitectureConfig()
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-3, epochs=1, batch_size=64, warmup_steps=20)
     data: blocks.DataConfig = blocks.DataConfig(max_length=512)
+    compute: ComputeConfig = ComputeConfig()
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
@@ -56,7 +58,9 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         max_positions=shape.max_positions,
         intermediate_size=shape.intermediate_size,
     )
-    policy = new_policy(architecture, vocabulary=template.vocabulary, special=template.special, seed=seed)
+    policy = new_policy(
+        architecture, vocabulary=template.vocabulary, special=template.special, seed=seed, compute=config.compute
+    )
     stage.fit_offline(run, sft.Objective(policy), train, held_out, config.trainer, hidden_size=policy.hidden_size)
     stage.save_model(run, template, lambda path: save_policy(policy, path))
     run.finish("finished")

@@ -1,39 +1,90 @@
-"""Direct preference optimisation: preferences without a reward model.
+"""Direct preference optimisation and its family: preferences without a reward model.
 
-    h = (log π(y_w|x) − log π_ref(y_w|x)) − (log π(y_l|x) − log π_ref(y_l|x)),   log-probs summed over the completion
-    L = −(1/P) Σ [ p log σ(β h) + (1 − p) log σ(−β h) ]      p = p_chosen, 1 for a plain pair
+    L = (1/P) Σ_pairs [ p ℓ(z) + (1 − p) ℓ(−z) ] − sft_coef · (1/N_w) Σ_n log π(y_w,n)
 
-Rafailov et al. 2023, arXiv:2305.18290 eq. 7; with p as in conservative DPO (Mitchell 2023). The reference's log-probs
-are computed once, before the first step.
+p is the row's p_chosen (1 for a plain pair), N_w the chosen tokens of the step, z the policy's view of the pair:
+
+    loss          z from                      ℓ(z)                                         source
+    sigmoid       Σ log π/π_ref               −log σ(βz)                                   arXiv:2305.18290 eq. 7
+    robust        Σ log π/π_ref               [−(1−ε) log σ(βz) + ε log σ(−βz)] / (1−2ε)   arXiv:2403.00409
+    hinge         Σ log π/π_ref               max(0, 1 − βz)                               arXiv:2305.10425
+    ipo_sum       Σ log π/π_ref               (z − 1/(2β))²                                arXiv:2310.12036 eq. 17
+    ipo           the same, a token           (z − 1/(2β))²                                as TRL's ipo
+    sigmoid_norm  the same, a token           −log σ(βz)                                   arXiv:2411.15124
+    simpo         log π a token, less γ/β     −log σ(βz)                                   arXiv:2405.14734 eq. 6
+    orpo          log-odds of π a token       −β log σ(z), with the SFT term               arXiv:2403.07691
+
+z is the chosen completion's value less the rejected one's. "A token" is the mean over the completion's scored tokens.
+With label_smoothing ε, p becomes (1 − ε) p + ε (1 − p) for all but robust: sigmoid is then conservative DPO (Mitchell
+2023). The reference's log-probs are computed once, before the first step; simpo and orpo have no reference.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import Tensor
 
 from baro import config as blocks
 from baro.batch import GroupBatch, Sample, pack_samples
 from baro.checkpoints import read_state, write_state
+from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_preferences
+from baro.data.formats import Loaded
+from baro.data.ledger import Ledger
+from baro.data.stored import cache_folder
+from baro.data.template import Template
 from baro.errors import GuardStop
-from baro.functional.preference import dpo_loss
-from baro.functional.tokens import segment_sum
-from baro.inputs import hash_input, load_template, open_run, resolve
+from baro.functional.preference import (
+    dpo_loss,
+    hinge_loss,
+    ipo_loss,
+    orpo_loss,
+    robust_dpo_loss,
+    simpo_loss,
+    smoothed_label,
+)
+from baro.functional.tokens import segment_mean, segment_sum
+from baro.inputs import Kind, hash_input, resolve
 from baro.methods import stage
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy, save_policy
+from baro.models.lora import WithoutAdapters
 from baro.protocols import LocalWorld, LossOutput, State, World
 from baro.records import Preference, content_hash
 from baro.runs import RunDir
 
 Metrics = dict[str, tuple[Tensor | float, Tensor | float]]
+
+
+Loss = Literal["sigmoid", "robust", "hinge", "ipo", "ipo_sum", "sigmoid_norm", "simpo", "orpo"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A member of the family: its loss of two numbers a pair, and what these numbers are."""
+
+    loss: Callable[..., Tensor]
+    reference: bool = True  # log π − log π_ref, or log π alone
+    average: bool = False  # the mean over the completion's tokens, or their sum
+    beta: float = 0.1  # where the config does not say
+
+
+FORMS: dict[Loss, Form] = {
+    "sigmoid": Form(dpo_loss),
+    "robust": Form(robust_dpo_loss),
+    "hinge": Form(hinge_loss),
+    "ipo": Form(ipo_loss, average=True),
+    "ipo_sum": Form(ipo_loss),
+    "sigmoid_norm": Form(dpo_loss, average=True, beta=5.0),
+    "simpo": Form(simpo_loss, reference=False, average=True, beta=2.0),
+    "orpo": Form(orpo_loss, reference=False, average=True),
+}
 
 
 class Config(blocks.Config):
@@ -42,13 +93,40 @@ class Config(blocks.Config):
     policy: str = Field(description="the model to train: a run, a folder, or a hub id")
     preferences: str = Field(description="pairs of completions, the better one chosen: a run or a file")
     ref_policy: str | None = Field(None, description="the model to stay close to; the starting policy unless given")
-    beta: float = Field(0.1, gt=0, description="how strongly the policy is held to the reference")
+    loss: Loss = Field("sigmoid", description="the member of the family")
+    beta: float = Field(
+        0.1, gt=0, description="how strongly the policy is held to the reference; 5 for sigmoid_norm, 2 for simpo"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of the labels that is thought to be flipped")
+    gamma: float | None = Field(None, ge=0, description="simpo's target margin; 1 unless given")
+    sft_coef: float = Field(0.0, ge=0, description="weight of the log-likelihood of the chosen completions; 1 for orpo")
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=5e-7, epochs=1, batch_size=32)
     data: blocks.DataConfig = blocks.DataConfig()
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _fits_the_loss(self) -> Config:
+        if self.ref_policy is not None and not FORMS[self.loss].reference:
+            raise ValueError(f"loss {self.loss} has no reference; leave ref_policy out")
+        if self.gamma is not None and self.loss != "simpo":
+            raise ValueError(f"gamma is simpo's margin, and loss is {self.loss}; leave gamma out")
+        if self.loss == "robust" and self.label_smoothing == 0:
+            raise ValueError("loss robust needs label_smoothing above 0; without flipped labels it is sigmoid")
+        own = {"beta": FORMS[self.loss].beta, "gamma": 1.0 if self.loss == "simpo" else None}
+        own |= {"sft_coef": 1.0} if self.loss == "orpo" else {}
+        for name in own.keys() - self.model_fields_set:
+            object.__setattr__(self, name, own[name])  # past `frozen`: nobody else has seen this config yet
+        return self
 
 
 class Prepare:
-    """Reference log-probs per scored token, once; kept in a file named by reference, tokens and dtype."""
+    """Reference log-probs per scored token, once; kept in a file for the next run on the same pairs.
+
+    The file's name holds all that the bits depend on: the reference's content, the tokens, dtype, attention, torch's
+    version, device and threads, and ``micro_batch_tokens``. The last because the matrix products of another layout
+    round differently (measured: 5e-7 nats a token in fp32), and a resumed run must be the same run.
+    """
 
     scope: Literal["once"] = "once"
     atom: Literal["group"] = "group"
@@ -59,8 +137,7 @@ class Prepare:
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
         bare = pack_samples(samples)
         tokens = {name: bare[name].tolist() for name in ("prompt_ids", "prompt_lengths", "ids", "lengths", "scored")}
-        kind = [str(self.ref_policy.model.dtype), self.ref_policy.model.config._attn_implementation]
-        cached = cache_folder() / f"ref-logprobs-{content_hash([self.ref_hash, tokens, kind])}.state"
+        cached = cache_folder() / f"ref-logprobs-{content_hash([self.ref_hash, tokens, self._arithmetic()])}.state"
         if cached.exists():
             flat = read_state(cached)["ref_logprobs"]
         else:
@@ -72,6 +149,12 @@ class Prepare:
             s.with_completions([b.with_(token_fields={"ref_logprobs": next(parts)}) for b in s.completions])
             for s in samples
         ]
+
+    def _arithmetic(self) -> list[str | int]:
+        """What decides the last bits of a forward besides weights and tokens."""
+        model = self.ref_policy.model
+        numbers = [str(self.ref_policy.compute_dtype), model.config._attn_implementation, self.micro_batch_tokens]
+        return [*numbers, torch.__version__, self.ref_policy.device.type, torch.get_num_threads()]
 
     def _compute(self, samples: Sequence[Sample], world: World) -> Tensor:
         budget = self.micro_batch_tokens
@@ -85,41 +168,49 @@ class Prepare:
         return None
 
 
-def cache_folder() -> Path:
-    """$BARO_CACHE, or ~/.cache/baro."""
-    return Path(os.environ.get("BARO_CACHE", Path.home() / ".cache" / "baro"))
+class Objective(stage.Trained):
+    """The loss of the config's form, one value a pair, and the SFT term on the chosen completions."""
 
-
-class Objective:
-    """The sigmoid loss on summed log-ratios."""
-
-    def __init__(self, policy: ScoredModel, *, beta: float) -> None:
-        self.policy, self.beta = policy, beta
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"policy": self.policy}
-
-    def parameter_groups(self) -> list[dict]:
-        return [{"params": [p for p in self.policy.parameters() if p.requires_grad]}]
+    def __init__(self, policy: ScoredModel, config: Config) -> None:
+        super().__init__(policy=policy)
+        self.policy, self.config, self.form = policy, config, FORMS[config.loss]
+        own = {"robust": {"label_smoothing": config.label_smoothing}, "simpo": {"gamma": config.gamma}}
+        self.options = {"beta": config.beta, **own.get(config.loss, {})}
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
         logprobs = self.policy(batch, ["logprobs"]).logprobs
-        ratios = segment_sum(logprobs - batch.token_fields["ref_logprobs"], batch.completion_of, len(batch.group_of))
         is_chosen = batch.completion_fields["chosen"].bool()
-        chosen, rejected = ratios[is_chosen], ratios[~is_chosen]  # both ordered by group
-        p_chosen = batch.completion_fields["p_chosen"][is_chosen].to(ratios.dtype)
-        loss = dpo_loss(chosen, rejected, beta=self.beta, p_chosen=p_chosen)
-        sums = segment_sum(logprobs.detach(), batch.completion_of, len(batch.group_of))
-        yield LossOutput(
-            loss.sum() / totals["pairs"], self._metrics(chosen.detach(), rejected.detach(), sums, is_chosen)
-        )
+        worth = self._worth(batch, logprobs)
+        chosen, rejected = worth[is_chosen], worth[~is_chosen]  # both ordered by group
+        loss = self.form.loss(chosen, rejected, p_chosen=self._labels(batch, is_chosen, worth), **self.options)
+        total = loss.sum() / totals["pairs"]
+        metrics = self._metrics(batch, logprobs.detach(), chosen.detach(), rejected.detach())
+        if self.config.sft_coef:
+            nll = -logprobs[is_chosen[batch.completion_of]]
+            total = total + self.config.sft_coef * nll.sum() / totals["chosen_tokens"]
+            metrics["nll"] = (nll.detach().sum(), len(nll))
+        yield LossOutput(total, metrics)
 
-    def _metrics(self, chosen: Tensor, rejected: Tensor, sums: Tensor, is_chosen: Tensor) -> Metrics:
-        pairs = len(chosen)
+    def _worth(self, batch: GroupBatch, logprobs: Tensor) -> Tensor:
+        """What each completion is worth to the policy, [C]: log-ratio or log-prob, summed or a token."""
+        per_token = logprobs - batch.token_fields["ref_logprobs"] if self.form.reference else logprobs
+        reduce = segment_mean if self.form.average else segment_sum
+        return reduce(per_token, batch.completion_of, len(batch.group_of))
+
+    def _labels(self, batch: GroupBatch, is_chosen: Tensor, like: Tensor) -> Tensor:
+        p_chosen = batch.completion_fields["p_chosen"][is_chosen].to(like.dtype)
+        if self.config.loss == "robust":  # which takes the smoothing itself
+            return p_chosen
+        return smoothed_label(p_chosen, label_smoothing=self.config.label_smoothing)
+
+    def _metrics(self, batch: GroupBatch, logprobs: Tensor, chosen: Tensor, rejected: Tensor) -> Metrics:
+        pairs, beta = len(chosen), self.config.beta
+        sums = segment_sum(logprobs, batch.completion_of, len(batch.group_of))
+        is_chosen = batch.completion_fields["chosen"].bool()
         return {
-            "rewards/chosen": (self.beta * chosen.sum(), pairs),
-            "rewards/rejected": (self.beta * rejected.sum(), pairs),
-            "rewards/margins": (self.beta * (chosen - rejected).sum(), pairs),
+            "rewards/chosen": (beta * chosen.sum(), pairs),
+            "rewards/rejected": (beta * rejected.sum(), pairs),
+            "rewards/margins": (beta * (chosen - rejected).sum(), pairs),
             "rewards/accuracies": ((chosen > rejected).sum(), pairs),
             "logps/chosen": (sums[is_chosen].sum(), pairs),
             "logps/rejected": (sums[~is_chosen].sum(), pairs),
@@ -128,25 +219,40 @@ class Objective:
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/``, and return the run directory; the same call resumes or returns what is finished."""
-    reference = config.ref_policy or config.policy
-    inputs = {"policy": (config.policy, "model"), "preferences": (config.preferences, "records")}
-    run = open_run("dpo", config, inputs | ({"ref_policy": (reference, "model")} if config.ref_policy else {}), out)
-    if run.finished:
-        return run
-    template = load_template(config.policy, config.data.template)
-    reader = stage.Reader(run, template, config.data, Preference, encode_preferences)
-    train, held_out = reader.train_and_held_out(config.preferences, config.trainer)
-    policy = load_policy(resolve(config.policy, "model"))
-    prepare = Prepare(
-        load_policy(resolve(reference, "model")), hash_input(reference, "model"), config.trainer.micro_batch_tokens
-    )
+    inputs: dict[str, tuple[str, Kind]] = {
+        "policy": (config.policy, "model"),
+        "preferences": (config.preferences, "records"),
+    }
+    inputs |= {"ref_policy": (config.ref_policy, "model")} if config.ref_policy else {}
+    job = stage.Offline("dpo", config, inputs, out)
+    if not job.finished:
+        job.read(Preference, encode_pairs)
+        policy = load_policy(job.folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
+        prepare = reference(config, policy, job.train) if FORMS[config.loss].reference else None
+        job.fit(Objective(policy, config), prepare)
+        job.save(policy, save_policy)
+    return job.run
+
+
+def encode_pairs(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
+    """Pairs whose chosen completion also adds its tokens to what the SFT term is divided by."""
+    for sample in encode_preferences(loaded, template, max_length, ledger):
+        chosen, rejected = sample.completions
+        counted = chosen.with_(units={"chosen_tokens": float(chosen.scored_tokens)})
+        yield sample.with_completions([counted, rejected])
+
+
+def reference(config: Config, policy: ScoredModel, train: Sequence[Sample]) -> Prepare:
+    """The reference's Prepare; where it is the starting policy, the log-ratios are found to start at 0."""
+    value = config.ref_policy or config.policy
+    if config.lora is not None and config.ref_policy is None:
+        model: ScoredModel = WithoutAdapters(policy)
+    else:
+        model = load_policy(resolve(value, "model"), compute=config.compute)
+    prepare = Prepare(model, hash_input(value, "model"), config.trainer.micro_batch_tokens)
     if config.ref_policy is None:
         check_start(policy, prepare(train[:8], LocalWorld()))
-    objective = Objective(policy, beta=config.beta)
-    stage.fit_offline(run, objective, train, held_out, config.trainer, hidden_size=policy.hidden_size, prepare=prepare)
-    stage.save_model(run, template, lambda path: save_policy(policy, path))
-    run.finish("finished")
-    return run
+    return prepare
 
 
 def check_start(policy: ScoredModel, samples: Sequence[Sample]) -> None:

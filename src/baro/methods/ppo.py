@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from baro import config as blocks
 from baro.batch import Branch, GroupBatch, Sample
+from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_prompts
 from baro.data.template import Template
 from baro.errors import ConfigError, GuardStop
@@ -36,9 +37,12 @@ from baro.functional.policy import (
 from baro.inputs import Kind, load_rewards, load_template, open_run, resolve
 from baro.methods import stage
 from baro.models.forward import ScoredModel, forward_samples
-from baro.models.load import load_policy, load_scalar_model, new_scalar_model, save_policy, save_scalar_model
+from baro.models.load import is_encoder, load_policy, load_value_model, new_scalar_model, save_policy, save_scalar_model
+from baro.models.lora import WithoutAdapters
+from baro.models.place import placed
 from baro.protocols import LossOutput, State, World
 from baro.records import Prompt, Rollout, plain_conversation
+from baro.rewards.gate import explain, weaknesses_of_run
 from baro.rollout.engine import Engine
 from baro.rollout.source import OnPolicySource
 from baro.runs import RunDir
@@ -50,7 +54,7 @@ class KlConfig(blocks.Config):
 
     coef: float = Field(0.05, ge=0, description="weight of the KL penalty in the reward; the start when adaptive")
     target: float | None = Field(None, gt=0, description="nats per completion that an adaptive coefficient aims at")
-    horizon: float = Field(10_000, gt=0, description="completions over which the adaptive coefficient moves")
+    horizon: float = Field(10_000.0, gt=0, description="completions over which the adaptive coefficient moves")
     stop_above: float | None = Field(None, gt=0, description="a mean KL (nats per completion) that stops the run")
 
 
@@ -78,6 +82,7 @@ class Config(blocks.Config):
     prompts: str = Field(description="prompts to answer: a run or a file")
     reward_model: str | None = Field(None, description="a reward run; short for rewards with this one term")
     rewards: list[blocks.RewardTerm] = Field([], description="reward terms: runs or functions module:NAME, weighted")
+    accept_weak_reward_model: bool = Field(False, description="train on a reward model whose own figures call it weak")
     ref_policy: str | None = Field(None, description="the model to stay close to; the starting policy unless given")
     value_model: str | None = Field(None, description="where the value model starts; the reward model, else the policy")
     kl: KlConfig = KlConfig()
@@ -93,6 +98,8 @@ class Config(blocks.Config):
     sampling: blocks.SamplingConfig = blocks.SamplingConfig()
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-6, epochs=1)
     data: blocks.DataConfig = blocks.DataConfig()
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
+    compute: ComputeConfig = ComputeConfig()
 
 
 class Prepare:
@@ -106,7 +113,9 @@ class Prepare:
         self.kl_coef, self.checked = config.kl.coef, False
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        if not self.checked:
+        if self.policy.compute_dtype.itemsize < 4:
+            samples = self._recomputed(samples, world)
+        elif not self.checked:
             self._check_sampler(samples, world)
             self.checked = True
         ref = self._forward(self.ref_policy, samples, "logprobs", world)
@@ -199,6 +208,22 @@ class Prepare:
                 "the ratio would not start at 1; this model cannot be sampled exactly yet"
             )
 
+    def _recomputed(self, samples: Sequence[Sample], world: World) -> list[Sample]:
+        """In bf16 sampling and training round differently: old log-probs are the training forward's, ratio 1 again."""
+        now = self._forward(self.policy, samples, "logprobs", world)
+        old = torch.cat([b.token_fields["old_logprobs"] for s in samples for b in s.completions] or [torch.zeros(0)])
+        sums = world.sum({"gap": float((now.exp() - old.exp()).abs().sum()), "tokens": len(now)})
+        if not sums["gap"] <= 0.01 * sums["tokens"]:
+            raise GuardStop(
+                f"the sampler's probabilities differ from the training forward's by {sums['gap'] / sums['tokens']:.3f} "
+                "on average (limit 0.01 in bf16); set compute.dtype: float32"
+            )
+        parts = iter(now.split([b.scored_tokens for s in samples for b in s.completions]))
+        return [
+            s.with_completions([b.with_(token_fields={"old_logprobs": next(parts)}) for b in s.completions])
+            for s in samples
+        ]
+
     def state_dict(self) -> State:
         return {"kl_coef": self.kl_coef, "checked": self.checked}
 
@@ -217,7 +242,7 @@ class Objective:
 
     def parameter_groups(self) -> list[dict]:
         return [
-            {"params": list(self.policy.parameters())},
+            {"params": [p for p in self.policy.parameters() if p.requires_grad]},
             {"params": list(self.value_model.parameters()), "learning_rate": self.config.value.learning_rate},
         ]
 
@@ -269,11 +294,13 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     run = open_run("ppo", config, inputs, out)
     if run.finished:
         return run
+    _refuse_weak(config, terms)
     template = load_template(config.policy, config.data.template)
     prompts, samples = _prompts(config, template, run)
-    policy = load_policy(resolve(config.policy, "model"))
-    value_model = _value_model(config, terms)
-    prepare = Prepare(policy, load_policy(resolve(config.ref_policy or config.policy, "model")), value_model, config)
+    folder = resolve(config.policy, "model")
+    policy = load_policy(folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
+    value_model = placed(_value_model(config, terms), config.compute)
+    prepare = Prepare(policy, _ref_policy(config, policy), value_model, config)
     source = OnPolicySource(
         prompts,
         samples,
@@ -293,7 +320,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     )
     stage.fit(run, Trainer(Objective(policy, value_model, config), source, config.trainer, run=run))
     stage.save_model(run, template, lambda path: save_scalar_model(value_model, path), name="value_model")
-    stage.save_model(run, template, lambda path: save_policy(policy, path))
+    stage.save_trained(run, template, policy, save_policy)
     run.finish("finished")
     return run
 
@@ -310,6 +337,17 @@ def reward_terms(config: Config) -> list[blocks.RewardTerm]:
     return config.rewards or [blocks.RewardTerm(by=config.reward_model)]
 
 
+def _refuse_weak(config: Config, terms: Sequence[blocks.RewardTerm]) -> None:
+    """A reward run whose figures on held-out pairs call it weak is refused, unless the config accepts it."""
+    for term in terms:
+        reasons = [explain(one) for one in weaknesses_of_run(Path(term.by))]
+        if reasons and not config.accept_weak_reward_model:
+            raise ConfigError(
+                f"{term.by}: this reward model is weak, since {' and '.join(reasons)}; train a better one, or set "
+                "accept_weak_reward_model: true"
+            )
+
+
 def rollout_count(config: Config, prompts: int) -> int:
     """How many rollouts ``trainer.steps`` or ``trainer.epochs`` (passes over the prompts) make."""
     updates = config.rollout.epochs * config.rollout.minibatches
@@ -324,15 +362,22 @@ def _prompts(config: Config, template: Template, run: RunDir) -> tuple[list[Prom
     return loaded.at(sample.key for sample in samples), samples
 
 
+def _ref_policy(config: Config, policy: ScoredModel) -> ScoredModel:
+    """The reference: as told, else the policy as it starts, which with adapters is the policy without them."""
+    if config.lora is not None and config.ref_policy is None:
+        return WithoutAdapters(policy)
+    return load_policy(resolve(config.ref_policy or config.policy, "model"), compute=config.compute)
+
+
 def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredModel:
     """Where the value model starts: as told, else from the only reward model if it reads the policy's tokens."""
     if config.value_model is not None:
-        return load_scalar_model(resolve(config.value_model, "model"))
+        return load_value_model(resolve(config.value_model, "model"), seed=config.trainer.seed)
     policy = resolve(config.policy, "model")
     if len(terms) == 1 and ":" not in terms[0].by:
         reward = resolve(terms[0].by, "model")
-        if Template.load(reward).fingerprint == Template.load(policy).fingerprint:
-            return load_scalar_model(reward)
+        if Template.load(reward).fingerprint == Template.load(policy).fingerprint and not is_encoder(reward):
+            return load_value_model(reward, seed=config.trainer.seed)
     return new_scalar_model(policy, seed=config.trainer.seed)
 
 

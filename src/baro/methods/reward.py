@@ -1,73 +1,158 @@
-"""Reward model: a scalar score of a completion, learned from comparisons.
+"""Reward model: a scalar score of a completion, learned from comparisons or from recorded scores.
 
-    L = −(1/G) Σ_prompts  mean over the prompt's pairs of [ p log σ(r_w − r_l − m) + (1 − p) log σ(r_l − r_w + m) ]
+    bradley_terry   L = (1/G) Σ_prompts  mean over its pairs of −p log σ(z) − (1−p) log σ(−z),  z = r_w − r_l − m
+    plackett_luce   L = (1/G) Σ_prompts  Σ_k −log [ exp r_k / Σ_{j ≥ k} exp r_j ],   completions in the order of ranks
+    regression      L = (1/C) Σ_completions  mean over the criteria of (r_k − y_k)²
 
-Bradley-Terry on pairs; K ranked completions of one prompt are one unit and each is computed once (Ouyang et al. 2022,
-arXiv:2203.02155 eq. 1). p is the row's p_chosen, m its margin (Touvron et al. 2023, arXiv:2307.09288 eq. 2). The score
-is read at the last token by a linear head. Afterwards a bias is set so that the preferred completions of the training
-set score mean 0 (there, demonstrations do).
+K ranked completions of one prompt are one unit and each is computed once (Ouyang et al. 2022, arXiv:2203.02155 eq. 1).
+p is the row's p_chosen after label_smoothing ε, (1 − ε) p + ε (1 − p); m its margin (Touvron et al. 2023,
+arXiv:2307.09288 eq. 2). center_rewards_coefficient η adds η (r_w + r_l)² to each pair (Eisenstein et al. 2023,
+arXiv:2312.09244). Every criterion has a head of its own, and the score is their weighted sum.
+
+With ``sigmoid`` scores lie in 0..1, and Bradley-Terry cannot reach 0: a pair's loss is at least log(1 + e⁻¹) = 0.3133,
+and that of three completions at least (2 log(1 + e^−½) + log(1 + e⁻¹)) / 3 = 0.4205, with scores 1, ½ and 0. A loss at
+its floor is a model that has learned its data by heart, not one that has failed to. σ(r_w − r_l) is then at most 0.73
+and no probability, so no calibration error is given; PPO takes the score as it is.
+
+Without ``sigmoid`` a bias is set after training so that the preferred completions of the training set score mean 0
+(there, demonstrations do); recorded scores keep their own zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import Tensor
 
 from baro import config as blocks
 from baro.batch import GroupBatch, Sample
-from baro.data.encode import encode_preferences, encode_rankings
+from baro.compute import ComputeConfig, LoraConfig
+from baro.data.encode import encode_preferences, encode_rankings, encode_ratings
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
+from baro.data.rating import check_input_template, input_template, pair_template
 from baro.data.template import Template
-from baro.functional.preference import bradley_terry_loss, ranking_pairs
-from baro.functional.statistics import Interval, expected_calibration_error, wilson_interval
-from baro.inputs import load_template, open_run, resolve
+from baro.errors import ConfigError, DataError
+from baro.functional.preference import (
+    bradley_terry_loss,
+    centering_penalty,
+    plackett_luce_loss,
+    ranking_pairs,
+    regression_loss,
+    smoothed_label,
+)
+from baro.functional.statistics import Interval, expected_calibration_error, fisher_interval, wilson_interval
+from baro.inputs import Kind
 from baro.methods import stage
 from baro.models.forward import ScoredModel, forward_samples
-from baro.models.load import new_scalar_model, save_scalar_model
+from baro.models.heads import HeadKind, Pooling, Scoring
+from baro.models.load import is_encoder, new_scalar_model, save_scalar_model
+from baro.models.lora import add_adapter
+from baro.models.place import placed
 from baro.protocols import LocalWorld, LossOutput
-from baro.records import Preference, Ranking
+from baro.records import Preference, Ranking, Rated
+from baro.rewards.gate import explain, weaknesses
 from baro.runs import RunDir
+
+log = logging.getLogger("baro")
+Encode = Callable[[Loaded, Template, int, Ledger], Iterable[Sample]]
 
 
 class Config(blocks.Config):
     """``baro reward``."""
 
-    model: str = Field(description="the backbone: a run, a folder, or a hub id; may be smaller than the policy")
-    preferences: str = Field(description="pairs or rankings: a run or a file")
+    model: str = Field(
+        description="the backbone: a run, a folder, or a hub id; may be smaller than the policy, or BERT"
+    )
+    preferences: str = Field(description="pairs, rankings, or for regression answers with scores: a run or a file")
+    loss: Literal["bradley_terry", "plackett_luce", "regression"] = Field(
+        "bradley_terry", description="of comparisons: pair by pair, or the whole order; of recorded scores: regression"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of the labels that is thought to be flipped")
+    center_rewards_coefficient: float = Field(
+        0.0, ge=0, description="weight of a pair's (r_w + r_l)², which pulls to 0"
+    )
+    criteria: dict[str, float] = Field({}, description="recorded scores to learn, with weights; all alike unless given")
+    pooling: Pooling | None = Field(
+        None, description="the state that is read: last (first for encoders) unless given, or mean, or max"
+    )
+    head: HeadKind = Field("linear", description="what reads it: a linear layer, or a feed-forward one")
+    sigmoid: bool = Field(False, description="squash scores into 0..1")
+    freeze_backbone: bool = Field(False, description="train the head alone")
+    input_template: str | None = Field(
+        None, description="text with {prompt} and {completion} that the model is to read"
+    )
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-5, epochs=1, batch_size=64)
     data: blocks.DataConfig = blocks.DataConfig()
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.label_smoothing and self.loss != "bradley_terry":
+            raise ValueError(f"label_smoothing is for pairs, and loss is {self.loss}; leave it out")
+        if self.freeze_backbone and self.lora is not None:
+            raise ValueError("freeze_backbone and lora exclude each other: adapters are trained in the backbone")
+        if self.criteria and self.loss != "regression":
+            raise ValueError(f"criteria are learned by loss regression, and loss is {self.loss}; leave them out")
+        if self.center_rewards_coefficient and (self.loss == "regression" or self.sigmoid):
+            other = "sigmoid" if self.sigmoid else "regression"
+            raise ValueError(
+                f"center_rewards_coefficient and {other} exclude each other: the scores' zero is fixed there"
+            )
+        if self.input_template is not None:
+            check_input_template(self.input_template)
+        return self
 
 
-class Objective:
-    """The mean over prompts of the mean over their pairs."""
+class Objective(stage.Trained):
+    """The mean over prompts of what a prompt's comparisons cost, or over completions of their squared error."""
 
-    def __init__(self, reward_model: ScoredModel) -> None:
-        self.reward_model = reward_model
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"reward_model": self.reward_model}
-
-    def parameter_groups(self) -> list[dict]:
-        return [{"params": [p for p in self.reward_model.parameters() if p.requires_grad]}]
+    def __init__(self, reward_model: ScoredModel, config: Config) -> None:
+        super().__init__(reward_model=reward_model)
+        self.reward_model, self.config = reward_model, config
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
-        scores = self.reward_model(batch, ["scores"]).scores
-        fields = batch.completion_fields
-        better, worse, weight = ranking_pairs(fields["rank"], batch.group_of)
-        gap = scores[better] - scores[worse]
-        loss = weight * bradley_terry_loss(
-            scores[better], scores[worse], margin=fields["margin"][better], p_chosen=fields["p_chosen"][better]
+        found, fields = self.reward_model(batch, ["scores"]), batch.completion_fields
+        pairs = ranking_pairs(fields["rank"], batch.group_of)
+        if self.config.loss == "regression":
+            recorded = [fields[f"score/{name}"] for name in self.reward_model.scoring.criteria]
+            loss = regression_loss(found.criteria, torch.stack(recorded, -1).to(found.criteria.dtype))
+            total = loss.sum() / totals["completions"]
+        elif self.config.loss == "plackett_luce":
+            total = plackett_luce_loss(found.scores, fields["rank"], batch.group_of).sum() / totals["prompts"]
+        else:
+            total = self._pairwise(found.scores, fields, pairs).sum() / totals["prompts"]
+        total = total + self._centering(found.scores, pairs, totals)
+        yield LossOutput(total, _metrics(found.scores.detach(), pairs))
+
+    def _pairwise(self, scores: Tensor, fields: Mapping[str, Tensor], pairs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        better, worse, weight = pairs
+        label = smoothed_label(fields["p_chosen"][better], label_smoothing=self.config.label_smoothing)
+        return weight * bradley_terry_loss(
+            scores[better], scores[worse], margin=fields["margin"][better], p_chosen=label
         )
-        yield LossOutput(loss.sum() / totals["prompts"], _metrics(gap.detach(), weight))
+
+    def _centering(
+        self, scores: Tensor, pairs: tuple[Tensor, Tensor, Tensor], totals: Mapping[str, float]
+    ) -> Tensor | float:
+        better, worse, weight = pairs
+        if not self.config.center_rewards_coefficient:
+            return 0.0
+        penalty = (weight * centering_penalty(scores[better], scores[worse])).sum()
+        return self.config.center_rewards_coefficient * penalty / totals["prompts"]
 
 
-def _metrics(gap: Tensor, weight: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def _metrics(scores: Tensor, pairs: tuple[Tensor, Tensor, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    better, worse, weight = pairs
+    gap = scores[better] - scores[worse]
     return {
         "accuracy": ((weight * (gap > 0)).sum(), weight.sum()),
         "margin": ((weight * gap).sum(), weight.sum()),
@@ -76,36 +161,110 @@ def _metrics(gap: Tensor, weight: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/``, and return the run directory; the same call resumes or returns what is finished."""
-    inputs = {"model": (config.model, "model"), "preferences": (config.preferences, "records")}
-    run = open_run("reward", config, inputs, out)
-    if run.finished:
-        return run
-    template = load_template(config.model, config.data.template)
-    reader = stage.Reader(run, template, config.data, (Preference, Ranking), encode_comparisons)
-    train, held_out = reader.train_and_held_out(config.preferences, config.trainer)
-    model = new_scalar_model(resolve(config.model, "model"), seed=config.trainer.seed)
-    stage.fit_offline(run, Objective(model), train, held_out, config.trainer, hidden_size=model.hidden_size)
-    centre(model, train, config.trainer.micro_batch_tokens)
-    if held_out:
-        stage.write_figures(run, judge_held_out(model, held_out, config.trainer.micro_batch_tokens))
-    stage.save_model(run, template, lambda path: save_scalar_model(model, path))
-    run.finish("finished")
-    return run
+    inputs: dict[str, tuple[str, Kind]] = {
+        "model": (config.model, "model"),
+        "preferences": (config.preferences, "records"),
+    }
+    job = stage.Offline("reward", config, inputs, out)
+    if not job.finished:
+        criteria = dict(config.criteria) if config.loss == "regression" else {"score": 1.0}
+        job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder))
+        model = _model(config, job.folder, criteria)
+        job.fit(Objective(model, config))
+        if config.loss != "regression" and not config.sigmoid:
+            centre(model, job.train, config.trainer.micro_batch_tokens)
+        if job.held_out:
+            _write_figures(job.run, model, job.held_out, config)
+        job.save(model, save_scalar_model)
+    return job.run
 
 
-def encode_comparisons(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:
+def _model(config: Config, folder: Path | str, criteria: Mapping[str, float]) -> ScoredModel:
+    """A new head on the backbone, of which all, nothing, or adapters are trained."""
+    encoder = is_encoder(folder)
+    pooling: Pooling = config.pooling or ("first" if encoder else "last")
+    if pooling == "first" and not encoder:
+        raise ConfigError("pooling first is for encoders: a decoder's first token has seen nothing; take last or mean")
+    scoring = Scoring(pooling, config.sigmoid, criteria)
+    model = new_scalar_model(folder, seed=config.trainer.seed, scoring=scoring, head=config.head)
+    if config.freeze_backbone:
+        model.trunk.requires_grad_(False)
+    if config.lora is not None:
+        add_adapter(model, config.lora, seed=config.trainer.seed)
+    return placed(model, config.compute)
+
+
+def _template(config: Config, template: Template, folder: Path | str) -> Template:
+    """The template that the model reads: its own, the config's, or an encoder's encoding of two texts."""
+    encoder = is_encoder(folder)
+    if config.input_template is None:
+        return pair_template(template) if encoder else template
+    if encoder:
+        raise ConfigError("input_template and an encoder exclude each other: it reads the two texts as its own pair")
+    return input_template(template, config.input_template)
+
+
+def _reading(config: Config, criteria: dict[str, float]) -> tuple[Any, Encode]:
+    """The records that the loss needs and their encoder, which completes ``criteria`` from the first row."""
+    if config.loss != "regression":
+        return (Preference, Ranking), encode_order if config.loss == "plackett_luce" else encode_comparisons
+
+    def encode(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
+        for sample in encode_ratings(loaded, template, max_length, ledger):
+            if not criteria:
+                names = sorted(sample.completions[0].fields)
+                criteria.update({name.removeprefix("score/"): 1.0 / len(names) for name in names})
+            yield rated(sample, criteria, squashed=config.sigmoid)
+
+    return Rated, encode
+
+
+def rated(sample: Sample, criteria: Mapping[str, float], *, squashed: bool) -> Sample:
+    """Completions with the wanted scores alone, and a rank by their weighted sum. Raises DataError for missing ones."""
+    done = []
+    for number, one in enumerate(sample.completions, start=1):
+        wanted = {name: one.fields.get(f"score/{name}") for name in criteria}
+        missing = [name for name, score in wanted.items() if score is None]
+        if missing:
+            raise DataError(
+                f"{sample.key}: completion {number} has no score for {missing[0]!r}; give it one, leave the row out, "
+                "or name other criteria"
+            )
+        outside = [name for name, score in wanted.items() if squashed and not 0 <= score <= 1]
+        if outside:
+            raise DataError(
+                f"{sample.key}: completion {number} has {outside[0]!r} at {wanted[outside[0]]}, and sigmoid needs "
+                "scores from 0 to 1; scale them, or leave sigmoid out"
+            )
+        rank = -sum(weight * wanted[name] for name, weight in criteria.items())
+        fields = {f"score/{name}": score for name, score in wanted.items()} | {"rank": rank}
+        done.append(replace(one, fields=fields))
+    return sample.with_completions(done)
+
+
+def encode_comparisons(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
     """Pairs as rankings of two; every completion has rank, p_chosen and margin, every prompt is one unit."""
-    if not isinstance(loaded.records[0], Preference):
-        samples = encode_rankings(loaded, template, max_length, ledger)
+    if loaded.kind is not Preference:
         plain = {"p_chosen": 1.0, "margin": 0.0}
-        return [s.with_completions([b.with_(fields=plain) for b in s.completions]) for s in samples]
-    pairs = encode_preferences(loaded, template, max_length, ledger)
-    return [
-        s.with_completions(
+        for s in encode_rankings(loaded, template, max_length, ledger):
+            yield s.with_completions([b.with_(fields=plain) for b in s.completions])
+        return
+    for s in encode_preferences(loaded, template, max_length, ledger):
+        yield s.with_completions(
             [b.with_(fields={"rank": k + 1.0}, units={"prompts": 1.0 - k}) for k, b in enumerate(s.completions)]
         )
-        for s in pairs
-    ]
+
+
+def encode_order(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
+    """The same for a loss of whole orders. Raises DataError for a row with doubt or a margin."""
+    for sample in encode_comparisons(loaded, template, max_length, ledger):
+        first = sample.completions[0].fields
+        if first["p_chosen"] != 1.0 or first["margin"] != 0.0:
+            raise DataError(
+                f"{sample.key}: has p_chosen or margin, which loss plackett_luce cannot take into account; "
+                "use loss bradley_terry"
+            )
+        yield sample
 
 
 def centre(model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int) -> None:
@@ -117,10 +276,26 @@ def centre(model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: in
         model.score_bias -= mean
 
 
+def _write_figures(run: RunDir, model: ScoredModel, held_out: Sequence[Sample], config: Config) -> None:
+    """figures.json, with the number of reasons not to train on this model; the reasons are told."""
+    log_odds = config.loss != "regression" and not config.sigmoid
+    figures = judge_held_out(model, held_out, config.trainer.micro_batch_tokens, log_odds=log_odds)
+    if figures:
+        reasons = weaknesses(figures)
+        figures["reward_model/weak"] = float(len(reasons))
+        for reason in reasons:
+            log.warning("this reward model is weak: %s", explain(reason))
+    stage.write_figures(run, figures)
+
+
 def judge_held_out(
-    model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int
+    model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int, *, log_odds: bool = True
 ) -> dict[str, Interval | float]:
-    """Accuracy with a Wilson interval and calibration error on held-out pairs, with the two baselines beside it."""
+    """Accuracy with a Wilson interval and calibration error on held-out pairs, with the two baselines beside it.
+
+    ``log_odds``: whether σ(r_1 − r_2) is meant to be a probability; there is no calibration error otherwise. Nothing
+    for samples of which none holds a pair.
+    """
     found = forward_samples(model, samples, ["scores"], micro_batch_tokens=micro_batch_tokens, world=LocalWorld())
     gaps, lengths = [], []
     for sample, scores in zip(samples, found["scores"], strict=True):
@@ -128,16 +303,23 @@ def judge_held_out(
         for i, j in ((i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]):
             gaps.append(float(scores[i] - scores[j]))
             lengths.append(len(sample.completions[i].ids) - len(sample.completions[j].ids))
+    if not gaps:
+        return {}
     gap, length = np.array(gaps), np.array(lengths)
     right = int((gap > 0).sum())
-    # p(left wins) against who won, each pair once with a side that does not depend on the label
-    side = np.arange(len(gap)) % 2 == 0
-    p_left = 1 / (1 + np.exp(-np.where(side, gap, -gap)))
     longer = float((length > 0).sum() + 0.5 * (length == 0).sum())
+    correlation = float(np.corrcoef(gap, length)[0, 1]) if length.std() > 0 and gap.std() > 0 else 0.0
     return {
         "reward_model/accuracy": wilson_interval(right, len(gap)),
-        "reward_model/ece": float(expected_calibration_error(p_left, side.astype(float))),
-        "reward_model/length_correlation": float(np.corrcoef(gap, length)[0, 1]) if length.std() > 0 else 0.0,
+        **({"reward_model/ece": _calibration_error(gap)} if log_odds else {}),
+        "reward_model/length_correlation": fisher_interval(correlation, len(gap)),
         "baseline/longer_wins": wilson_interval(longer, len(gap)),
         "baseline/shorter_wins": wilson_interval(len(gap) - longer, len(gap)),
     }
+
+
+def _calibration_error(gap: np.ndarray) -> float:
+    """p(left wins) against who won, each pair once with a side that does not depend on the label."""
+    side = np.arange(len(gap)) % 2 == 0
+    p_left = 1 / (1 + np.exp(-np.where(side, gap, -gap)))
+    return float(expected_calibration_error(p_left, side.astype(float)))

@@ -1,34 +1,40 @@
-"""What the training stages share: data with its ledger, held-out samples, one call of Trainer.fit, the model saved."""
+"""What the training stages share: data with its ledger, held-out samples, one call of Trainer.fit, the model saved.
+
+An offline method is an encoder of its records, a loss and ``Offline``, which does the rest in the order of a run.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
+from torch import nn
 
 from baro.batch import Sample
 from baro.checkpoints import as_os_error
 from baro.collate import collate
-from baro.config import DataConfig, TrainerConfig
+from baro.config import Config, DataConfig, TrainerConfig
 from baro.data.formats import Loaded, read_records
 from baro.data.ledger import Ledger
 from baro.data.source import FileSource, split_held_out
+from baro.data.stored import Encode, encode_cached
 from baro.data.template import Template
 from baro.errors import GuardStop, RewardError
 from baro.functional.statistics import Interval
-from baro.inputs import resolve
+from baro.inputs import Kind, load_template, open_run, resolve
+from baro.models.forward import ScoredModel
+from baro.models.lora import adapted, save_adapter
 from baro.protocols import LocalWorld, Objective, Prepare
 from baro.records import Record
 from baro.runs import RunDir, atomic_directory, write_atomic
 from baro.trainer import Trainer
 
 log = logging.getLogger("baro")
-Encode = Callable[[Loaded, Template, int, Ledger], list[Sample]]
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,14 @@ class Reader:
     encode: Encode
     max_length: int | None = None  # the config's unless given
 
-    def read(self, value: str) -> tuple[Loaded, list[Sample]]:
+    def read(self, value: str) -> tuple[Loaded, Sequence[Sample]]:
         """The records of an input and their samples; the samples' keys name the records that were kept."""
         path = resolve(value, "records")
         loaded = read_records(path, self.want)
         log.info("%s", loaded.description)
         ledger = Ledger(loaded.name)
-        samples = self.encode(loaded, self.template, self.max_length or self.config.max_length, ledger)
+        length = self.max_length or self.config.max_length
+        samples = encode_cached(loaded, self.encode, self.template, length, ledger)
         ledgers = self.run.path / "ledger.json"
         before = json.loads(ledgers.read_text()) if ledgers.exists() else {}
         write_atomic(ledgers, json.dumps(before | {str(value): ledger.to_json()}, ensure_ascii=False, indent=1))
@@ -56,7 +63,7 @@ class Reader:
         ledger.check(self.config.max_dropped_fraction)
         return loaded, samples
 
-    def train_and_held_out(self, value: str, trainer: TrainerConfig) -> tuple[list[Sample], list[Sample]]:
+    def train_and_held_out(self, value: str, trainer: TrainerConfig) -> tuple[Sequence[Sample], Sequence[Sample]]:
         """Training samples, and those of the file in ``held_out`` or of a fraction split off by prompt."""
         _, samples = self.read(value)
         if trainer.held_out is not None:
@@ -64,6 +71,65 @@ class Reader:
         if trainer.held_out_fraction:
             return split_held_out(samples, trainer.held_out_fraction, trainer.seed)
         return samples, []
+
+
+class Trained:
+    """What most objectives share: the modules of these roles are trained, all with the trainer's learning rate."""
+
+    def __init__(self, **modules: nn.Module) -> None:
+        self._modules = modules
+
+    def modules(self) -> dict[str, nn.Module]:
+        return dict(self._modules)
+
+    def parameter_groups(self) -> list[dict]:
+        return [{"params": [p for module in self._modules.values() for p in module.parameters() if p.requires_grad]}]
+
+
+class Offline:
+    """A run that trains one model on the rows of a file: open, ``read``, ``fit``, ``save``.
+
+    ``inputs`` names the model first and the records second; the config has the blocks ``trainer`` and ``data``.
+    """
+
+    def __init__(
+        self, verb: str, config: Config, inputs: Mapping[str, tuple[str, Kind]], out: Path | str | None
+    ) -> None:
+        self.config: Any = config
+        (self._model, _), (self._records, _), *_ = inputs.values()
+        self.run = open_run(verb, config, inputs, out)
+        self.finished = self.run.finished
+        self.train: Sequence[Sample] = []
+        self.held_out: Sequence[Sample] = []
+
+    @property
+    def folder(self) -> Path | str:
+        """Where the model to train lies."""
+        return resolve(self._model, "model")
+
+    def read(
+        self,
+        want: type[Record] | tuple[type[Record], ...],
+        encode: Encode,
+        change: Callable[[Template], Template] = lambda template: template,
+    ) -> None:
+        """The training and the held-out samples; ``change`` may put another template in place of the model's."""
+        self.template = change(load_template(self._model, self.config.data.template))
+        reader = Reader(self.run, self.template, self.config.data, want, encode)
+        self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
+
+    def fit(self, objective: Objective, prepare: Prepare | None = None) -> None:
+        """Train the objective's model on what was read, all completions of a prompt in one micro-batch."""
+        (model,) = objective.modules().values()
+        size = model.hidden_size
+        fit_offline(
+            self.run, objective, self.train, self.held_out, self.config.trainer, hidden_size=size, prepare=prepare
+        )
+
+    def save(self, model: ScoredModel, save: Callable[[ScoredModel, Path], None]) -> None:
+        """Write ``model/``, and ``adapter/`` where there is one, and finish the run."""
+        save_trained(self.run, self.template, model, save)
+        self.run.finish("finished")
 
 
 def fit_offline(
@@ -92,6 +158,15 @@ def fit(run: RunDir, trainer: Trainer) -> None:
     except (GuardStop, RewardError):
         run.finish("stopped")
         raise
+
+
+def save_trained(
+    run: RunDir, template: Template, model: ScoredModel, save: Callable[[ScoredModel, Path], None]
+) -> None:
+    """``model/``, a plain model; where adapters were trained they are merged into it, and alone in ``adapter/``."""
+    if adapted(model):
+        save_model(run, template, lambda folder: save_adapter(model, folder), name="adapter")
+    save_model(run, template, lambda folder: save(model, folder))
 
 
 def save_model(run: RunDir, template: Template, save: Callable[[Path], None], name: str = "model") -> None:

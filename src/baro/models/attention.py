@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import signature
 from typing import Any
 
 import torch
@@ -24,21 +25,25 @@ from baro.errors import ConfigError
 NAME = "baro"
 
 # What a layer may hand to its attention function that changes the result and that the slots do not compute.
-UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias")
+UNSUPPORTED = ("s_aux", "position_bias")
+SLIDING = "sliding_attention"
+Windows = dict[str, int | None]
 
 
 class SlotCache:
     """Keys and values of ``rows`` running sequences of at most ``length`` tokens, [rows, kv_heads, length, d] a layer.
 
     A layer's storage is made when its attention is first called, in the shape of the keys that it gets. It starts as
-    zeros, since a masked column still enters the sum as 0 times its value, and NaN × 0 is NaN.
+    zeros, since a masked column still enters the sum as 0 times its value, and NaN × 0 is NaN. ``windows`` are those of
+    the model (see ``windows``): a slot's columns are positions, and every window has a mask of its own.
     """
 
-    def __init__(self, rows: int, length: int, *, dtype: torch.dtype, device: torch.device) -> None:
-        self.rows, self.length = rows, length
+    def __init__(self, rows: int, length: int, *, windows: Windows, dtype: torch.dtype, device: torch.device) -> None:
+        self.rows, self.length, self.windows = rows, length, windows
         self.layers: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self.least = torch.finfo(dtype).min
-        self.mask = torch.full((rows, 1, 1, length), self.least, dtype=dtype, device=device)
+        shape = (rows, 1, 1, length)
+        self.masks = {kind: torch.full(shape, self.least, dtype=dtype, device=device) for kind in windows}
         self.active, self.width = 0, 0
         self.prefilled: tuple[slice, Int[Tensor, "m"]] | None = None
         self.positions: Int[Tensor, "n"] = torch.zeros(0, dtype=torch.long, device=device)
@@ -50,20 +55,34 @@ class SlotCache:
         ``lengths`` are the prompts' real lengths, one per slot: what lies after them stays masked until written.
         """
         columns = torch.arange(self.length, device=lengths.device)
-        unseen = (columns >= lengths[:, None])[:, None, None]  # [m, 1, 1, L]
-        self.mask[rows] = self.mask.new_zeros(unseen.shape).masked_fill_(unseen, self.least)
+        for kind, window in self.windows.items():
+            unseen = columns >= lengths[:, None]  # [m, L]
+            if window is not None:
+                unseen |= columns < lengths[:, None] - window
+            mask = self.masks[kind]
+            mask[rows] = mask.new_zeros(len(lengths), 1, 1, self.length).masked_fill_(unseen[:, None, None], self.least)
         self.prefilled = rows, source
 
-    def begin_decode(self, positions: Int[Tensor, "n"], width: int) -> None:
-        """The next forward computes one token in each of the first n slots; ``width`` is the largest position + 1."""
+    def begin_decode(self, positions: Int[Tensor, "n"], width: int) -> Tensor | dict[str, Tensor]:
+        """The next forward computes one token in each of the first n slots; ``width`` is the largest position + 1.
+
+        Gives the masks [n, 1, 1, width] that the model is to be called with.
+        """
         self.prefilled = None
         self.active, self.width, self.positions = len(positions), width, positions
-        self.mask[torch.arange(self.active, device=positions.device), 0, 0, positions] = 0.0
+        row = torch.arange(self.active, device=positions.device)
+        for kind, window in self.windows.items():
+            self.masks[kind][row, 0, 0, positions] = 0.0
+            if window is not None:
+                left = positions >= window
+                self.masks[kind][row[left], 0, 0, positions[left] - window] = self.least
         self._targets.clear()
+        return as_model_takes({kind: mask[: self.active, :, :, :width] for kind, mask in self.masks.items()})
 
     def copy(self, source: Int[Tensor, "m"], target: Int[Tensor, "m"], width: int) -> None:
         """Copy the first ``width`` columns of slots to other slots."""
-        self.mask[target] = self.mask[source]
+        for mask in self.masks.values():
+            mask[target] = mask[source]
         for keys, values in self.layers.values():
             keys[target, :, :width] = keys[source, :, :width]
             values[target, :, :width] = values[source, :, :width]
@@ -73,13 +92,13 @@ class SlotCache:
     ) -> tuple[Tensor, None]:
         """One layer's attention: [rows, heads, tokens, d] in, [rows, tokens, heads, d] out."""
         if self.prefilled is None:
-            return self._decode(self.layers[module], query, key, value, kwargs.get("scaling")), None
+            return self._decode(self.layers[module], query, key, value, mask, **kwargs), None
         _refuse_unsupported(module, kwargs)
         rows, source = self.prefilled
         keys, values = self._storage(module, key, value)
         keys[rows, :, : key.shape[2]] = key[source]
         values[rows, :, : value.shape[2]] = value[source]
-        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+        return plain_attention(module, query, key, value, mask, **kwargs)
 
     def _storage(self, module: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         if module not in self.layers:
@@ -89,23 +108,30 @@ class SlotCache:
         return self.layers[module]
 
     def _decode(
-        self, storage: tuple[Tensor, Tensor], query: Tensor, key: Tensor, value: Tensor, scaling: float | None
+        self,
+        storage: tuple[Tensor, Tensor],
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        *,
+        scaling: float | None = None,
+        softcap: float | None = None,
+        **_: Any,
     ) -> Tensor:
         """Write one token per slot, then attend to everything that the slot holds."""
         keys, values = storage
-        n, heads, _, size = query.shape
+        n, heads, _one, size = query.shape
         groups = keys.shape[1]
         target = self._flat_positions(groups)
         keys.view(-1, size)[target] = key.reshape(-1, size)
         values.view(-1, values.shape[3])[target] = value.reshape(-1, values.shape[3])
+        keys, values = keys[:n, :, : self.width], values[:n, :, : self.width]
+        if softcap is not None:
+            return capped_attention(query, keys, values, mask, scaling, softcap)
         # Heads that share keys become rows of one query, so that no key is copied for them.
-        output = nn.functional.scaled_dot_product_attention(
-            query.reshape(n, groups, heads // groups, size),
-            keys[:n, :, : self.width],
-            values[:n, :, : self.width],
-            attn_mask=self.mask[:n, :, :, : self.width],
-            scale=scaling,
-        )
+        query = query.reshape(n, groups, heads // groups, size)
+        output = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
         return output.reshape(n, 1, heads, values.shape[3])
 
     def _flat_positions(self, groups: int) -> Int[Tensor, "n_groups"]:
@@ -125,16 +151,51 @@ def slot_attention(
     """What transformers calls: decoding in slots inside ``decoding``, plain sdpa elsewhere."""
     cache = _active.get()
     if cache is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return plain_attention(module, query, key, value, attention_mask, **kwargs)
     return cache.attend(module, query, key, value, attention_mask, **kwargs)
 
 
+def plain_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """transformers' sdpa, and what it does not compute: scores with a soft cap."""
+    if kwargs.get("softcap") is None:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    if mask is None and query.shape[2] > 1:
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
+    return capped_attention(query, key, value, mask, kwargs.get("scaling"), kwargs["softcap"]), None
+
+
+def capped_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, softcap: float
+) -> Tensor:
+    """softmax(c · tanh(s · q kᵀ / c) + mask) v, [rows, tokens, heads, d]; Gemma 2's (arXiv:2408.00118, §2).
+
+    ``mask`` [rows or 1, 1, tokens, keys] is added, or where it is bool says what is seen. Heads that share keys become
+    rows of one matrix.
+    """
+    rows, heads, tokens, size = query.shape
+    groups = key.shape[1]
+    query = query.reshape(rows, groups, -1, size) * (size**-0.5 if scaling is None else scaling)
+    scores = query @ key.transpose(2, 3)  # [rows, groups, heads / groups * tokens, keys]
+    scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.view(rows, groups, heads // groups, tokens, -1)
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask[:, :, None], torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask[:, :, None]
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+    output = weights.flatten(2, 3) @ value
+    return output.view(rows, heads, tokens, -1).transpose(1, 2)
+
+
 def slot_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """The mask that transformers makes for us: none while the slots' own mask counts, the sdpa one elsewhere.
+    """The mask that transformers makes for our name: sdpa's. While slots decode, they bring their own.
 
     Without this entry transformers would make no mask at all for our name, and padded calls would be wrong.
     """
-    return None if _active.get() is not None else sdpa_mask(*args, **kwargs)
+    cache = _active.get()
+    return None if cache is not None and cache.prefilled is None else sdpa_mask(*args, **kwargs)
 
 
 AttentionInterface.register(NAME, slot_attention)
@@ -157,32 +218,55 @@ def decoding(model: PreTrainedModel, cache: SlotCache) -> Iterator[None]:
 def _switch(model: PreTrainedModel, implementation: str) -> None:
     model.set_attn_implementation(implementation)
     if model.config._attn_implementation != implementation:  # transformers only logs a warning
-        raise ConfigError(
-            f"{type(model).__name__} does not let its attention be replaced, so Baro cannot sample from it"
-        )
+        raise ConfigError(f"{type(model).__name__} does not let its attention be replaced")
 
 
-def refusal(config: Any) -> str | None:
-    """Why the slots cannot compute this architecture's attention, as the end of a sentence; None if they can.
+def windows(config: Any) -> Windows:
+    """How many positions back each kind of a model's layers sees, by transformers' name of the kind; None is all.
 
-    ``config`` is the text config of a Hugging Face model.
+    The only kind of a model whose layers are alike has the name "". ``config`` is a text config.
     """
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if SLIDING in kinds:
+        return {kind: window if kind == SLIDING else None for kind in sorted(kinds)}
+    return {"": None if kinds else window}
+
+
+def as_model_takes(masks: dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """One 4-D mask, or a dict by kind of layer; transformers passes either on as it is."""
+    return masks.get("", masks)
+
+
+def branching_obstacle(model: PreTrainedModel) -> str | None:
+    """Why completions cannot share a row behind their prompt, as the end of a sentence; None if they can."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", SLIDING}
     reasons = {
+        "its layers carry a state from token to token": getattr(model, "_is_stateful", False),
         f"its layers are of the kinds {', '.join(sorted(map(str, kinds)))}": kinds,
-        f"its attention has a sliding window of {getattr(config, 'sliding_window', None)} tokens": (
-            getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        ),
-        "its attention scores have a soft cap": getattr(config, "attn_logit_softcapping", None),
         "it uses ALiBi positions": getattr(config, "alibi", False),
-        "it is an encoder-decoder": getattr(config, "is_encoder_decoder", False),
-        "its attention is not causal": not getattr(config, "is_causal", True),
-        f"its rotary positions ({rope.get('rope_type')}) change with the length": (
-            rope.get("rope_type") in ("dynamic", "longrope")
+        "it takes no positions": not takes_positions(model),
+        "its attention is not causal": (
+            not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False)
         ),
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+def decoding_obstacle(model: PreTrainedModel) -> str | None:
+    """Why this model cannot decode in slots, as the end of a sentence; None if it can, as far as can be seen."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        return f"its rotary positions ({rope['rope_type']}) change with the length"
+    if reason := branching_obstacle(model):
+        return reason
+    return None if model._supports_attention_backend else "its attention cannot be replaced"
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether the trunk can be told the position of each token."""
+    return "position_ids" in signature(model.base_model.forward).parameters
 
 
 def _refuse_unsupported(module: nn.Module, kwargs: dict[str, Any]) -> None:
@@ -190,4 +274,4 @@ def _refuse_unsupported(module: nn.Module, kwargs: dict[str, Any]) -> None:
     asked = [name for name in UNSUPPORTED if kwargs.get(name) is not None]
     if asked or not getattr(module, "is_causal", True):
         wish = " and ".join(asked) or "attention that is not causal"
-        raise ConfigError(f"{type(module).__name__} asks for {wish}, which Baro's sampler does not compute")
+        raise ConfigError(f"{type(module).__name__} asks for {wish}")

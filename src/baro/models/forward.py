@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from baro.batch import GroupBatch, Sample
 from baro.collate import collate, empty_batch
+from baro.errors import GuardStop
 from baro.functional.tokens import token_entropy, token_logprobs
+from baro.models.attention import as_model_takes, branching_obstacle, takes_positions, windows
+from baro.models.heads import Scoring, pooled
 from baro.protocols import World
 
-Output = Literal["logprobs", "entropy", "values", "scores"]
+log = logging.getLogger("baro")
+Output = Literal["logprobs", "entropy", "values", "scores", "criteria"]
+Layout = Literal["shared", "separate", "own"]
+CHECKED = 4
+"""Completions of the first batch whose log-probs are compared with the model's own."""
+TOLERANCE = 1e-3
+"""Nats by which they may differ in fp32; a wrong mask or position is 0.04 and more (measured on nine architectures)."""
+BF16_TOLERANCE = 1e-2
+"""Mean difference of probabilities that bf16 may make."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +42,20 @@ class Outputs:
     entropy: Float[Tensor, "N"] | None = None
     values: Float[Tensor, "N"] | None = None
     scores: Float[Tensor, "C"] | None = None
+    criteria: Float[Tensor, "C K"] | None = None
 
 
 class ScoredModel(nn.Module):
     """A Hugging Face model seen through GroupBatches: its trunk once per row, its heads on the scored positions only.
 
-    ``model`` is a causal LM (log-probs, entropy), or any backbone with a scalar head (values at every scored position,
-    scores at each completion's last token): the model's own ``score``, as sequence-classification models have, or
-    ``head``. ``score_bias`` is added to scores and values. ``bidirectional`` models (encoders) see their whole row.
+    ``model`` is a causal LM (log-probs, entropy), or any backbone with a scalar head: the model's own ``score``, as
+    sequence-classification models have, or ``head``. Values are read at every scored position; ``scoring`` says how
+    each completion's criteria and score are. ``score_bias`` is added to scores and values. ``bidirectional`` models
+    (encoders) see their whole row.
+
+    ``layout`` says how rows are computed: "shared", completions side by side behind their prompt; "separate", one per
+    row, for architectures that cannot branch; "own", one per row by the model's own forward, logits and all.
+    ``autocast_dtype`` is the type of the matrix products where it is not the weights' own.
     """
 
     def __init__(
@@ -46,12 +65,27 @@ class ScoredModel(nn.Module):
         head: nn.Module | None = None,
         score_bias: float = 0.0,
         bidirectional: bool = False,
+        scoring: Scoring | None = None,
     ) -> None:
         super().__init__()
         self.bidirectional = bidirectional
         self.model = model
+        self.layout: Layout = "separate" if bidirectional else "shared"
+        self.autocast_dtype: torch.dtype | None = None
+        self.checked = False
+        obstacle = None if bidirectional else branching_obstacle(model)
+        if obstacle is not None:
+            self.layout = "separate"
+            log.warning(
+                "%s: %s, so every completion is computed in a row of its own, prompt included",
+                type(model).__name__,
+                obstacle,
+            )
         self.extra_head = head
+        self.scoring = scoring or Scoring()
         self.register_buffer("score_bias", torch.tensor(float(score_bias), dtype=torch.float64))
+        weights = torch.tensor(list(self.scoring.criteria.values()), dtype=torch.float64)
+        self.register_buffer("criterion_weights", weights, persistent=False)
 
     @property
     def trunk(self) -> nn.Module:
@@ -74,18 +108,48 @@ class ScoredModel(nn.Module):
 
         Log-probs and entropy are those of softmax(logits / temperature), in nats, at least in fp32.
         """
-        hidden = self._hidden(batch)  # [R * T, H]
-        scored = hidden[batch.scored_at] if {"logprobs", "entropy", "values"} & set(outputs) else None  # [N, H]
-        logprobs = entropy = values = scores = None
-        if "logprobs" in outputs:
-            logprobs = token_logprobs(scored, **self._head(), targets=batch.targets, temperature=temperature)
-        if "entropy" in outputs:
-            entropy = token_entropy(scored.detach(), **self._head(), temperature=temperature)
-        if "values" in outputs:
-            values = self._scalar(scored)
-        if "scores" in outputs:
-            scores = self._scalar(hidden[batch.last_at])
-        return Outputs(logprobs, entropy, values, scores)
+        if self.layout != "shared" and len(batch.group_of) > len(batch.input_ids):  # an empty completion is one too
+            batch = batch.unbranched()
+        with self.autocast():
+            if self.layout == "own" and "logprobs" in outputs:
+                return self._own(batch, temperature)
+            hidden = self._hidden(batch)  # [R * T, H]
+            scored = hidden[batch.scored_at] if {"logprobs", "entropy", "values"} & set(outputs) else None  # [N, H]
+            logprobs = entropy = values = scores = criteria = None
+            if "logprobs" in outputs:
+                logprobs = token_logprobs(scored, **self._head(), targets=batch.targets, temperature=temperature)
+            if "entropy" in outputs:
+                entropy = token_entropy(scored.detach(), **self._head(), temperature=temperature)
+            if "values" in outputs:
+                values = self._weighted(self._criteria(scored))
+            if {"scores", "criteria"} & set(outputs):
+                criteria = self._criteria(pooled(hidden, batch, self.scoring.pooling))  # [C, K]
+                scores = self._weighted(criteria)
+        return Outputs(logprobs, entropy, values, scores, criteria)
+
+    def autocast(self) -> torch.autocast:
+        """The context of every forward: bf16 matrix products where that was chosen, nothing elsewhere."""
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """The type of queries, keys and masks."""
+        return self.autocast_dtype or self.model.dtype
+
+    def states(
+        self, input_ids: Int[Tensor, "R T"], position_ids: Int[Tensor, "R T"], mask: Tensor | dict[str, Tensor] | None
+    ) -> Float[Tensor, "R T H"]:
+        """The trunk's last hidden states."""
+        positions = {"position_ids": position_ids} if takes_positions(self.model) else {}
+        found = self.trunk(input_ids=input_ids, attention_mask=mask, use_cache=False, **positions)
+        return found.last_hidden_state
+
+    def _own(self, batch: GroupBatch, temperature: float) -> Outputs:
+        """Log-probs and entropy from the logits that Hugging Face's own forward gives."""
+        logits = self.model(input_ids=batch.input_ids, use_cache=False).logits.flatten(0, 1)[batch.scored_at]
+        logprobs = (logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature).log_softmax(-1)  # [N, V]
+        chosen = logprobs.gather(-1, batch.targets[:, None])[:, 0]
+        return Outputs(chosen, -(logprobs.exp() * logprobs).sum(-1).detach())
 
     def logits(self, hidden: Float[Tensor, "... H"]) -> Float[Tensor, "... V"]:
         """The language-model head with the model's own bias, scale and soft cap: for decoding."""
@@ -97,26 +161,29 @@ class ScoredModel(nn.Module):
         if self.bidirectional:
             return self._encoder_hidden(batch)
         mask = self._additive_mask(batch) if batch.branched else None
-        states = self.trunk(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=mask, use_cache=False
-        ).last_hidden_state
-        return states.flatten(0, 1)
+        return self.states(batch.input_ids, batch.position_ids, mask).flatten(0, 1)
 
     def _encoder_hidden(self, batch: GroupBatch) -> Float[Tensor, "RT H"]:
-        """Encoders see the whole row: one completion each, and the model's own positions."""
+        """Encoders see the whole row: one completion each, and the model's own positions; the prompt is of type 0."""
         assert not batch.branched, "an encoder takes one completion per row"
-        kinds = (batch.branch > 0).long().clamp(max=getattr(self.model.config, "type_vocab_size", 1) - 1)
-        states = self.trunk(
-            input_ids=batch.input_ids, attention_mask=(batch.group >= 0).long(), token_type_ids=kinds
-        ).last_hidden_state
-        return states.flatten(0, 1)
+        kinds = {}
+        if "token_type_ids" in signature(self.trunk.forward).parameters:
+            highest = getattr(self.model.config, "type_vocab_size", 2) - 1
+            kinds = {"token_type_ids": (batch.branch > 0).long().clamp(max=highest)}
+        mask = (batch.group >= 0).long()
+        return self.trunk(input_ids=batch.input_ids, attention_mask=mask, **kinds).last_hidden_state.flatten(0, 1)
 
-    def _additive_mask(self, batch: GroupBatch) -> Float[Tensor, "R 1 T T"]:
+    def _additive_mask(self, batch: GroupBatch) -> Tensor | dict[str, Tensor]:
+        """Who sees whom, [R, 1, T, T], for each kind of layer."""
+
         # The dtype's minimum rather than -inf: a row of -inf gives NaN. Float rather than bool: on CPU a bool mask is
         # converted again in every layer.
-        dtype = self.model.dtype
-        mask = torch.zeros(batch.branch.shape + batch.branch.shape[-1:], dtype=dtype, device=batch.branch.device)
-        return mask.masked_fill_(~batch.visible(), torch.finfo(dtype).min)[:, None]
+        def additive(window: int | None) -> Float[Tensor, "R 1 T T"]:
+            seen = batch.visible(window)[:, None]
+            mask = torch.zeros(seen.shape, dtype=self.compute_dtype, device=seen.device)
+            return mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
+
+        return as_model_takes({k: additive(w) for k, w in windows(self.model.config.get_text_config()).items()})
 
     def _head(self) -> dict:
         config = self.model.config.get_text_config()
@@ -129,10 +196,14 @@ class ScoredModel(nn.Module):
             "logit_scale": float(scale),
         }
 
-    def _scalar(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M"]:
-        scores = self.scalar_head(hidden).squeeze(-1)
-        scores = scores if scores.dtype == torch.float64 else scores.float()
-        return scores + self.score_bias.to(scores.dtype)
+    def _criteria(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M K"]:
+        found = self.scalar_head(hidden)
+        found = found if found.dtype == torch.float64 else found.float()
+        return found.sigmoid() if self.scoring.sigmoid else found
+
+    def _weighted(self, criteria: Float[Tensor, "M K"]) -> Float[Tensor, "M"]:
+        # no matrix product: autocast would round the scores
+        return (criteria * self.criterion_weights.to(criteria.dtype)).sum(-1) + self.score_bias.to(criteria.dtype)
 
     @contextmanager
     def role(self, name: str | None) -> Iterator[None]:
@@ -164,6 +235,61 @@ def _restore(trainable: dict[nn.Parameter, bool]) -> None:
 
 
 @torch.no_grad()
+def check_layout(model: ScoredModel, batch: GroupBatch, world: World) -> None:
+    """Once per model: the log-probs of a few completions must be those of the model's own forward, alone in its row.
+
+    A layout that fails is named in the log, and the next plainer one takes its place. In bf16 the mean difference of
+    the probabilities counts, which rounding leaves below ``BF16_TOLERANCE``. All ranks call this together.
+    """
+    if model.checked or model.bidirectional:
+        return
+    model.checked = True
+    output: Output = "values" if model.model.get_output_embeddings() is None else "logprobs"
+    batch, was_training = batch.to(model.device), model.training
+    few = batch.unbranched(CHECKED)
+    model.eval()
+    chosen, model.layout = model.layout, "own"
+    expected = getattr(model(few, [output]), output)
+    for layout in _LAYOUTS[_LAYOUTS.index(chosen) :]:
+        model.layout = layout
+        found = getattr(model(batch, [output]), output)[: len(expected)]
+        difference = world.max(_difference(found, expected, exact=model.compute_dtype.itemsize >= 4))
+        if difference <= 1.0:
+            break
+        if layout == "own":
+            raise GuardStop(
+                f"{type(model.model).__name__}: its {output} are not finite, or change with what is computed beside "
+                "them; check its weights, or train another model"
+            )
+        log.warning(
+            "%s: with rows laid out '%s' its %s differ from its own forward's by %.3g times what rounding explains, so "
+            "they are laid out '%s' from here on, which is slower",
+            type(model.model).__name__,
+            layout,
+            output,
+            difference,
+            _LAYOUTS[_LAYOUTS.index(layout) + 1],
+        )
+    model.train(was_training)
+
+
+_LAYOUTS: list[Layout] = ["shared", "separate", "own"]
+
+
+def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
+    """In units of what is allowed; NaN counts as infinite."""
+    if not len(expected):
+        return 0.0
+    if exact:
+        difference = ((found - expected).abs() / expected.abs().clamp(min=1.0)).max() / TOLERANCE
+    elif bool((expected <= 0).all()):  # log-probs
+        difference = (found.exp() - expected.exp()).abs().mean() / BF16_TOLERANCE
+    else:
+        difference = (found - expected).abs().mean() / expected.abs().mean().clamp(min=1.0) / BF16_TOLERANCE
+    return float(difference.nan_to_num(nan=float("inf")))
+
+
+@torch.no_grad()
 def forward_samples(
     model: ScoredModel,
     samples: Sequence[Sample],
@@ -182,6 +308,8 @@ def forward_samples(
     tagged = [_tag(sample, i) for i, sample in enumerate(samples)]
     batches = collate(tagged, micro_batch_tokens=micro_batch_tokens, hidden_size=model.hidden_size, per_row=per_row)
     batches += [empty_batch("prepare")] * (int(world.max(len(batches))) - len(batches))
+    if batches:
+        check_layout(model, batches[-1], world)
     found: dict[str, list[list[Tensor]]] = {
         name: [[torch.zeros(0)] * len(sample.completions) for sample in samples] for name in outputs
     }

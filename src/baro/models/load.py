@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     LlamaConfig,
@@ -22,13 +23,20 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from baro.compute import ComputeConfig, LoraConfig
 from baro.errors import ConfigError
+from baro.hub import is_hub_id, snapshot
 from baro.models.forward import ScoredModel
+from baro.models.heads import HeadKind, Scoring, initialise, new_head
+from baro.models.lora import adapted, add_adapter, merged
+from baro.models.place import AUTO, placed
 
 log = logging.getLogger("baro")
 REWARD_HEAD = "reward_head.json"
+HEAD_WEIGHTS = "reward_head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,12 @@ class Architecture:
 
 
 def new_policy(
-    architecture: Architecture, *, vocabulary: int, special: Mapping[str, int | None], seed: int
+    architecture: Architecture,
+    *,
+    vocabulary: int,
+    special: Mapping[str, int | None],
+    seed: int,
+    compute: ComputeConfig = AUTO,
 ) -> ScoredModel:
     """A randomly initialised causal LM with tied embeddings. ``special`` holds bos, eos and pad ids."""
     torch.manual_seed(seed)
@@ -60,57 +73,142 @@ def new_policy(
         eos_token_id=special.get("eos"),
         pad_token_id=special.get("pad"),
     )
-    return ScoredModel(LlamaForCausalLM(config))
+    return placed(ScoredModel(LlamaForCausalLM(config)), compute)
 
 
-def load_policy(folder: str | Path) -> ScoredModel:
-    """A causal LM as policy or reference, in fp32 and without dropout."""
-    return ScoredModel(_load(AutoModelForCausalLM, folder))
+def load_policy(
+    folder: str | Path, *, compute: ComputeConfig = AUTO, lora: LoraConfig | None = None, seed: int = 0
+) -> ScoredModel:
+    """A causal LM as policy or reference, with fp32 weights and without dropout; with ``lora``, adapters to train."""
+    policy = ScoredModel(_load(AutoModelForCausalLM, folder))
+    if lora is not None:
+        add_adapter(policy, lora, seed=seed)
+    return placed(policy, compute)
 
 
 def load_scalar_model(folder: str | Path) -> ScoredModel:
-    """A trained reward or value model: a sequence-classification folder with one label, and its bias beside it."""
-    extra = Path(folder) / REWARD_HEAD
-    if not extra.exists():
+    """A trained reward or value model: its folder, and beside the weights how scores are made of hidden states."""
+    settings = _head_settings(Path(folder))
+    scoring = Scoring(settings["pooling"], settings["sigmoid"], settings["criteria"])
+    weights = Path(folder) / HEAD_WEIGHTS
+    if not weights.exists():
+        model = _load(AutoModelForSequenceClassification, folder)
+        return placed(ScoredModel(model, score_bias=settings["score_bias"], scoring=scoring))
+    model = _load_trunk(folder)
+    head = new_head(settings["head"], model.config.hidden_size, len(scoring.criteria))
+    try:
+        head.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{weights}: does not fit {REWARD_HEAD} beside it ({error}); copy the run again") from error
+    bias, encoder = settings["score_bias"], is_encoder(folder)
+    return placed(ScoredModel(model, head=head, score_bias=bias, bidirectional=encoder, scoring=scoring))
+
+
+def _head_settings(folder: Path) -> dict[str, Any]:
+    path = folder / REWARD_HEAD
+    if not path.exists():
         raise ConfigError(f"{folder}: is no reward model ({REWARD_HEAD} is missing); train one with `baro reward`")
-    settings = json.loads(extra.read_text())
-    return ScoredModel(_load(AutoModelForSequenceClassification, folder), score_bias=settings["score_bias"])
+    try:
+        settings: dict[str, Any] = json.loads(path.read_bytes())
+        missing = {"score_bias", "pooling", "sigmoid", "criteria", "head"} - settings.keys()
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); copy the run again") from error
+    if missing:
+        raise ConfigError(f"{path}: {', '.join(sorted(missing))} is missing; train the model again with `baro reward`")
+    return settings
 
 
-def new_scalar_model(folder: str | Path, *, seed: int) -> ScoredModel:
-    """A scalar model on any decoder backbone with a fresh linear head, N(0, 1/√(H+1)).
+def new_scalar_model(
+    folder: str | Path, *, seed: int, scoring: Scoring | None = None, head: HeadKind = "linear"
+) -> ScoredModel:
+    """A scalar model on any decoder or encoder backbone with a fresh head.
 
-    Huang et al. 2024, arXiv:2403.17031, detail 10.
+    A linear head on a decoder is the sequence-classification model's own; any other stands beside the bare trunk.
     """
-    model = _load(AutoModelForSequenceClassification, folder, num_labels=1)
-    head = getattr(model, "score", None)
-    if not isinstance(head, nn.Linear):
-        raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder")
-    generator = torch.Generator().manual_seed(seed)
-    std = 1.0 / math.sqrt(head.in_features + 1)
-    with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * std)
-    return ScoredModel(model)
+    scoring = scoring or Scoring()
+    if is_encoder(folder) or head != "linear":
+        model = _load_trunk(folder)
+        own = new_head(head, model.config.hidden_size, len(scoring.criteria))
+        initialise(own, seed)
+        return placed(ScoredModel(model, head=own, bidirectional=is_encoder(folder), scoring=scoring))
+    model = _load(AutoModelForSequenceClassification, folder, num_labels=len(scoring.criteria))
+    if not isinstance(getattr(model, "score", None), nn.Linear):
+        raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder, or head: ffn")
+    initialise(model.score, seed)
+    return placed(ScoredModel(model, scoring=scoring))
+
+
+def load_value_model(folder: str | Path, *, seed: int) -> ScoredModel:
+    """Where a value model starts from a reward or value model: its trunk, and its head if that reads one state as is.
+
+    A value is read at every token and may be any number, so a pooled, squashed or weighted head is replaced by a fresh
+    linear one. Raises ConfigError for an encoder, whose states at a token know the tokens after it.
+    """
+    if is_encoder(folder):
+        raise ConfigError(f"{folder}: is an encoder, which sees the whole answer at every token; a value model cannot")
+    model = load_scalar_model(folder)
+    if model.scoring.plain:
+        return model
+    head = new_head("linear", model.hidden_size, 1)
+    initialise(head, seed)
+    return placed(ScoredModel(model.trunk, head=head))
+
+
+def is_encoder(folder: str | Path) -> bool:
+    """Whether the backbone reads its whole input at every token (BERT and its kind), by the model's type."""
+    folder = snapshot(str(folder)) if is_hub_id(folder) else folder
+    check_folder(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}: the model cannot be loaded ({error}); save or copy it again") from error
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
 
 
 def save_policy(model: ScoredModel, folder: Path) -> None:
-    """A plain Hugging Face folder that ``AutoModelForCausalLM`` loads."""
-    model.model.save_pretrained(folder)
+    """A plain Hugging Face folder that ``AutoModelForCausalLM`` loads; adapters are merged into it."""
+    _save_plain(model, folder)
+
+
+def _save_plain(model: ScoredModel, folder: Path) -> None:
+    if not adapted(model):
+        model.model.save_pretrained(folder)
+        return
+    with merged(model) as state:
+        model.model.save_pretrained(folder, state_dict=state)
 
 
 def save_scalar_model(model: ScoredModel, folder: Path) -> None:
-    """A plain sequence-classification folder; the bias, which Hugging Face heads do not have, stands beside it."""
-    model.model.save_pretrained(folder)
-    (folder / REWARD_HEAD).write_text(json.dumps({"score_bias": float(model.score_bias), "pooling": "last"}, indent=1))
+    """A plain sequence-classification folder, or the trunk's with the head beside it; the rest in reward_head.json."""
+    _save_plain(model, folder)
+    settings = {**asdict(model.scoring), "score_bias": float(model.score_bias), "head": "linear"}
+    if model.extra_head is not None:
+        settings["head"] = "linear" if isinstance(model.extra_head, nn.Linear) else "ffn"
+        save_file(model.extra_head.state_dict(), folder / HEAD_WEIGHTS)
+    (folder / REWARD_HEAD).write_text(json.dumps(settings, ensure_ascii=False, indent=1))
+
+
+def _load_trunk(folder: str | Path) -> PreTrainedModel:
+    """The backbone alone. A pooler would be trained by nothing: heads read hidden states."""
+    model = _load(AutoModel, folder)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
 
 
 def _load(loader: type, folder: str | Path, **changes: Any) -> PreTrainedModel:
+    folder = snapshot(str(folder)) if is_hub_id(folder) else folder
     check_folder(folder)
     loading = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a fresh head is no surprise to us
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, **changes)
+        if config.is_encoder_decoder:
+            raise ConfigError(
+                f"{folder}: {config.model_type} is an encoder-decoder, which Baro cannot train or sample from; "
+                "take a causal language model"
+            )
         dropped = _without_dropout(config)
         model = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, SafetensorError) as error:  # what the libraries raise for damaged files
@@ -130,12 +228,10 @@ def _without_dropout(config: PretrainedConfig) -> list[str]:
 
 
 def check_folder(folder: str | Path) -> None:
-    """A local model folder has a config and safetensors weights; a name without a folder is left to the hub."""
+    """A local model folder has a config and safetensors weights."""
     path = Path(folder)
     if not path.exists():
-        if path.is_absolute() or str(folder).startswith(".") or str(folder).count("/") != 1:
-            raise ConfigError(f"{folder}: no such model folder; give a run, a folder, or a hub id like owner/name")
-        return
+        raise ConfigError(f"{folder}: no such model folder; give a run, a folder, or a hub id like owner/name")
     if not path.is_dir():
         raise ConfigError(f"{folder}: is a file; a model is a folder with config.json and *.safetensors")
     if not any(path.iterdir()):

@@ -14,7 +14,7 @@ from baro.records import Message, Rollout, Score
 
 
 class LearnedReward:
-    """Scores rollouts with a scalar model, at the last token of each.
+    """Scores rollouts with a scalar model, pooled, squashed and weighted as its reward_head.json says.
 
     Where the sampler's tokens are those of the reward model's own template (same fingerprint), they are scored as they
     are; otherwise the text is rendered by the reward model's template. An unfinished completion gets no end token that

@@ -8,9 +8,11 @@ is sampled depends on (prompt, key, sample index) alone, up to the rounding of l
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,8 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from baro.errors import ConfigError, GuardStop
-from baro.models.attention import SlotCache, decoding, refusal
+from baro.models.attention import decoding, decoding_obstacle
 from baro.records import Completion, SamplingParams
+from baro.rollout.decode import decode, decoding_fault, prefill, recompute, slot_cache
 from baro.rollout.sampling import draw
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ REFILL_FRACTION = 0.25  # of the slots must be free before new prompts are compu
 PREFILL_TOKENS = 8192  # columns of one prefill forward, padding included
 PREFILL_WASTE = 0.2  # of those may be padding
 
+log = logging.getLogger("baro")
 Progress = Callable[[int, int], None]
 
 
@@ -49,7 +53,7 @@ class Engine:
         on_progress: Progress | None = None,
     ) -> None:
         self.model, self.end_ids, self.slots, self.on_progress = model, end_ids, slots, on_progress
-        self._checked = False
+        self._slots_work: bool | None = None  # not known yet
 
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]
@@ -57,23 +61,56 @@ class Engine:
         """Draw ``n`` completions of every prompt: result[prompt][sample].
 
         Token t of sample s of a prompt with key k uses the t-th number of the stream Philox(k, s), so 0 ≤ k < 2^64.
-        Raises ConfigError for an empty prompt, for sequences beyond the model's positions and for an architecture
-        that the slots cannot decode; GuardStop where the model's logits are NaN.
+        What the slots cannot decode is computed anew for every token by the model's own forward: the same, and slow.
+        Raises ConfigError for an empty prompt and for sequences beyond the model's positions; GuardStop where the
+        model's logits are NaN.
         """
         assert len(keys) == len(prompts), "one key per prompt"
         _refuse(self.model.model.config.get_text_config(), prompts, params)
         if not len(prompts) or n < 1:
             return [[] for _ in prompts]
-        with torch.no_grad(), _evaluating(self.model.model):
-            if not self._checked:
-                check_decoding(self.model)
-                self._checked = True
+        with torch.no_grad(), _evaluating(self.model.model), self.model.autocast():
+            if not self._can_use_slots():
+                return self._recompute(prompts, n, params, keys)
             run = Run(self.model, prompts, n, params, keys, end_ids=self.end_ids, slots=self.slots)
             with decoding(self.model.model, run.cache):
                 for done in run.steps():
-                    if self.on_progress is not None:
-                        self.on_progress(done, run.total)
+                    self._tell(done, run.total)
         return run.completions()
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(done, total)
+
+    def _can_use_slots(self) -> bool:
+        """Whether slots give what the model's own forward gives; asked once, and a no is said."""
+        if self._slots_work is None:
+            reason = decoding_obstacle(self.model.model) or decoding_fault(self.model)
+            self._slots_work = reason is None
+            if reason is not None:
+                log.warning(
+                    "%s cannot decode from a cache of ours: %s; every token is sampled from a whole forward of its "
+                    "sequence, which is exact and slow",
+                    type(self.model.model).__name__,
+                    reason,
+                )
+        return self._slots_work
+
+    def _recompute(
+        self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]
+    ) -> list[list[Completion]]:
+        """``generate`` without any cache: prompts of one length side by side, so that nothing is ever padded."""
+        uniforms = torch.as_tensor(uniform_table(keys, n, params.max_new_tokens), device=self.model.device)
+        order = sorted(range(n * len(prompts)), key=lambda q: len(prompts[q // n]))
+        found: dict[int, Completion] = {}
+        for _, of_one_length in groupby(order, key=lambda q: len(prompts[q // n])):
+            sequences = list(of_one_length)
+            for start in range(0, len(sequences), self.slots):
+                rows = sequences[start : start + self.slots]
+                ids = torch.tensor([list(prompts[q // n]) for q in rows], device=self.model.device)
+                found |= zip(rows, recompute(self.model, ids, uniforms[rows], params, self.end_ids), strict=True)
+                self._tell(len(found), len(order))
+        return [[found[p * n + s] for s in range(n)] for p in range(len(prompts))]
 
 
 class Slots(NamedTuple):
@@ -106,7 +143,7 @@ class Run:
         self.model, self.prompts, self.n, self.params = model, prompts, n, params
         self.total = n * len(prompts)
         self.capacity = min(slots, self.total)
-        self.device = model.model.get_input_embeddings().weight.device
+        self.device = model.device
         # Long prompts first: neighbours in the queue are of similar length, and the last to start are the cheapest.
         order = sorted(range(len(prompts)), key=lambda p: -len(prompts[p]))
         self.queue = deque(p * n + s for p in order for s in range(n))
@@ -118,7 +155,7 @@ class Run:
         self.end_ids = end_ids
         # One row more than there are slots: it holds the prompt of a group that was not admitted whole.
         longest = max(len(prompt) for prompt in prompts) + params.max_new_tokens
-        self.cache = SlotCache(self.capacity + 1, longest, dtype=model.model.dtype, device=self.device)
+        self.cache = slot_cache(model, self.capacity + 1, longest)
         self.held: tuple[int, Float[Tensor, "1 V"]] | None = None
         self.table = torch.zeros(4, self.capacity, dtype=torch.long, device=self.device)
         self.slots = Slots(*self.table)
@@ -216,8 +253,8 @@ class Run:
         n = self.running
         self.clock += 1
         positions = self.slots.position[:n]
-        self.cache.begin_decode(positions, self.reach + self.clock)
-        logits = decode(self.model, self.slots.token[:n], positions, self.cache.mask[:n])
+        mask = self.cache.begin_decode(positions, self.reach + self.clock)
+        logits = decode(self.model, self.slots.token[:n], positions, mask)
         positions += 1
         self._draw(logits, 0)
 
@@ -278,63 +315,8 @@ def uniform_table(keys: Sequence[int], n: int, count: int) -> np.ndarray:
     return table
 
 
-def prefill(model: ScoredModel, prompts: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "B V"]:
-    """Logits of the token after each prompt. Right-padded: under a causal mask what comes later is not seen."""
-    lengths = [len(prompt) for prompt in prompts]
-    width = max(lengths)
-    rows = [[*prompt, *[prompt[-1]] * (width - len(prompt))] for prompt in prompts]
-    ids = torch.tensor(rows, device=device)
-    positions = torch.arange(width, device=device)[None].expand_as(ids)
-    hidden = model.trunk(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # [B, T, H]
-    last = torch.tensor(lengths, device=device) - 1
-    return model.logits(hidden[torch.arange(len(rows), device=device), last])
-
-
-def decode(
-    model: ScoredModel, tokens: Int[Tensor, "n"], positions: Int[Tensor, "n"], mask: Tensor
-) -> Float[Tensor, "n V"]:
-    """Logits after one more token per slot; the attention finds the rest in the slots.
-
-    A 4-D mask is passed on as it is: transformers then spends no time on making one.
-    """
-    hidden = model.trunk(
-        input_ids=tokens[:, None], position_ids=positions[:, None], attention_mask=mask, use_cache=False
-    ).last_hidden_state  # [n, 1, H]
-    return model.logits(hidden[:, 0])
-
-
-def check_decoding(model: ScoredModel) -> None:
-    """Decode a few made-up tokens in a slot and compare with the plain forward of the model.
-
-    An architecture whose attention, positions or head are not what we think is refused here, not sampled from wrongly.
-    """
-    device = model.model.get_input_embeddings().weight.device
-    vocabulary = model.model.config.get_text_config().vocab_size
-    ids = [(7 * i + 1) % vocabulary for i in range(6)]
-    expected = model.model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0, 2:].float()
-    cache = SlotCache(1, len(ids), dtype=model.model.dtype, device=device)
-    with decoding(model.model, cache):
-        zero, three = torch.tensor([0], device=device), torch.tensor([3], device=device)
-        cache.begin_prefill(slice(0, 1), zero, three)
-        found = [prefill(model, [ids[:3]], device)]
-        for i in range(3, len(ids)):
-            position = torch.tensor([i], device=device)
-            cache.begin_decode(position, i + 1)
-            found.append(decode(model, torch.tensor([ids[i]], device=device), position, cache.mask))
-    allowed = 1e-3 if model.model.dtype in (torch.float32, torch.float64) else 5e-2
-    difference = (torch.cat(found).float() - expected).abs().max() / (expected.max() - expected.min())
-    if difference > allowed:
-        raise ConfigError(
-            f"{type(model.model).__name__}: decoding in slots differs from the model's own forward by {difference:.2g} "
-            "of the range of its logits; Baro cannot sample from this architecture"
-        )
-
-
 def _refuse(config: object, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
     """Everything that can be said before the model is touched."""
-    reason = refusal(config)
-    if reason is not None:
-        raise ConfigError(f"Baro cannot sample from {getattr(config, 'model_type', 'this model')} yet: {reason}")
     if params.max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens is {params.max_new_tokens}; at least one token must be drawn")
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)

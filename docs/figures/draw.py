@@ -1,0 +1,332 @@
+"""The figures of docs/concepts.md and docs/ko/concepts.md as SVG: python docs/figures/draw.py
+
+Text stays text, so that it can be searched and read aloud; fonts are the reader's own. Every figure has a white card
+behind it and reads the same on a light and on a dark page. Sizes fit DejaVu Sans and Noto Sans CJK, wide as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+FONTS = (
+    "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans KR', 'Noto Sans CJK KR', "
+    "'Apple SD Gothic Neo', 'Malgun Gothic', sans-serif"
+)
+INK, QUIET = "#1f2328", "#59636e"
+FILLS = {  # fill and border
+    "model": ("#ddf4ff", "#0969da"),
+    "data": ("#fff8c5", "#9a6700"),
+    "person": ("#fbefff", "#8250df"),
+    "number": ("#dafbe1", "#1a7f37"),
+    "loss": ("#ffebe9", "#cf222e"),
+    "frozen": ("#eaeef2", "#59636e"),
+    "coming": ("#ffffff", "#59636e"),
+}
+Say = Callable[[str, str], str]
+
+
+class Figure:
+    """A card on which boxes, arrows and words are put; coordinates are pixels from the upper left."""
+
+    def __init__(self, width: int, height: int, title: str) -> None:
+        self.head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" role="img" font-family="{FONTS}" font-size="14">\n'
+            f"<title>{escape(title)}</title>\n"
+            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
+            f'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="{QUIET}"/></marker></defs>\n'
+            f'<rect x="1" y="1" width="{width - 2}" height="{height - 2}" rx="12" fill="#ffffff" stroke="#d0d7de"/>'
+        )
+        self.parts: list[str] = []
+        self.words(width / 2, 30, title, size=16, bold=True)
+
+    def words(
+        self, x: float, y: float, text: str, *, size: int = 14, ink: str = INK, bold: bool = False, at: str = "middle"
+    ) -> None:
+        """Lines of text, the first with its baseline at y."""
+        weight = ' font-weight="600"' if bold else ""
+        for number, line in enumerate(text.split("\n")):
+            self.parts.append(
+                f'<text x="{x:g}" y="{y + number * size * 1.35:g}" font-size="{size}" text-anchor="{at}" '
+                f'fill="{ink}"{weight}>{escape(line)}</text>'
+            )
+
+    def box(self, x: int, y: int, width: int, height: int, text: str, kind: str) -> None:
+        """A box whose first line is its name; the rest is smaller."""
+        fill, border = FILLS[kind]
+        dashes = ' stroke-dasharray="6 4"' if kind == "coming" else ""
+        self.parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{fill}" stroke="{border}" '
+            f'stroke-width="1.5"{dashes}/>'
+        )
+        name, _, rest = text.partition("\n")
+        lines = rest.count("\n") + 1 if rest else 0
+        top = y + height / 2 + 5 - lines * 17 / 2
+        self.words(x + width / 2, top, name, bold=True)
+        if rest:
+            self.words(x + width / 2, top + 18, rest, size=12)
+
+    def arrow(self, *points: tuple[int, int], dashed: bool = False) -> None:
+        """A line through the points with a tip at its end."""
+        path = " ".join(f"{'L' if i else 'M'}{x} {y}" for i, (x, y) in enumerate(points))
+        dashes = ' stroke-dasharray="5 4"' if dashed else ""
+        self.parts.append(
+            f'<path d="{path}" fill="none" stroke="{QUIET}" stroke-width="1.6"{dashes} marker-end="url(#tip)"/>'
+        )
+
+    def note(self, x: float, y: float, text: str, at: str = "middle") -> None:
+        """Small grey words beside an arrow."""
+        self.words(x, y, text, size=12, ink=QUIET, at=at)
+
+    def svg(self) -> str:
+        return "\n".join([self.head, *self.parts, "</svg>"]) + "\n"
+
+
+def loop(say: Say) -> Figure:
+    f = Figure(860, 400, say("The RLHF loop", "RLHF의 순환"))
+    f.box(20, 60, 150, 60, say("demonstrations\nanswers to imitate", "시범 답변\n따라 할 답변"), "data")
+    f.arrow((170, 90), (210, 90))
+    f.box(210, 60, 130, 60, say("SFT\nimitation", "SFT\n모방"), "model")
+    f.arrow((340, 90), (380, 90))
+    f.box(380, 60, 170, 60, say("answers\nsampled from the policy", "답변\n정책에서 뽑는다"), "data")
+    f.arrow((550, 90), (590, 90))
+    f.box(590, 60, 140, 60, say("judgments\nwhich is better?", "판단\n어느 쪽이 나은가"), "person")
+    f.arrow((660, 120), (660, 165))
+    f.box(575, 165, 170, 60, say("preferences\nchosen, rejected", "선호 데이터\nchosen, rejected"), "data")
+    f.arrow((575, 180), (510, 180))
+    f.box(360, 155, 150, 50, say("reward model", "보상 모델"), "model")
+    f.arrow((360, 180), (310, 180))
+    f.box(210, 155, 100, 50, "PPO", "model")
+    f.arrow((620, 225), (620, 255), (310, 255))
+    f.box(210, 230, 100, 50, "DPO", "model")
+    f.note(465, 247, say("no reward model", "보상 모델 없이"))
+    f.arrow((210, 180), (170, 180), (170, 200), (150, 200))
+    f.arrow((210, 255), (170, 255), (170, 230), (150, 230))
+    f.box(20, 185, 130, 60, say("new policy", "새 정책"), "model")
+    f.arrow((85, 245), (85, 310))
+    f.box(20, 310, 130, 60, say("evaluation\nagainst SFT", "평가\nSFT와 비교"), "number")
+    f.arrow((150, 340), (790, 340), (790, 40), (465, 40), (465, 60), dashed=True)
+    f.note(
+        470,
+        331,
+        say(
+            "next round: the new policy answers, people judge again", "다음 바퀴: 새 정책이 답하고 사람이 다시 판단한다"
+        ),
+    )
+    return f
+
+
+def agent(say: Say) -> Figure:
+    f = Figure(860, 330, say("Agent and environment", "에이전트와 환경"))
+    f.words(205, 65, say("reinforcement learning", "강화 학습"), bold=True)
+    f.box(120, 85, 170, 56, say("agent\npolicy π(a|s)", "에이전트\n정책 π(a|s)"), "model")
+    f.box(120, 235, 170, 56, say("environment", "환경"), "frozen")
+    f.arrow((290, 113), (345, 113), (345, 263), (290, 263))
+    f.note(352, 185, say("action a", "행동 a"), "start")
+    f.arrow((120, 263), (65, 263), (65, 113), (120, 113))
+    f.note(73, 181, say("state s,\nreward r", "상태 s,\n보상 r"), "start")
+    f.parts.append('<line x1="430" y1="55" x2="430" y2="300" stroke="#d0d7de"/>')
+    f.words(645, 65, say("RLHF", "RLHF"), bold=True)
+    f.box(
+        535,
+        85,
+        220,
+        56,
+        say("language model\nπ(next token | text so far)", "언어 모델\nπ(다음 토큰 | 지금까지의 글)"),
+        "model",
+    )
+    f.box(535, 235, 220, 56, say("text so far\nprompt + tokens written", "지금까지의 글\n프롬프트 + 쓴 토큰"), "data")
+    f.arrow((755, 113), (795, 113), (795, 263), (755, 263))
+    f.note(788, 181, say("one token\nis added", "토큰 하나가\n붙는다"), "end")
+    f.arrow((535, 263), (500, 263), (500, 113), (535, 113))
+    reward = "each token: −β log(π/π_ref)\nlast token: + score", "토큰마다: −β log(π/π_ref)\n마지막 토큰: + 점수"
+    f.note(508, 181, say(*reward), "start")
+    return f
+
+
+def reward_model(say: Say) -> Figure:
+    f = Figure(860, 320, say("A reward model learns from pairs", "보상 모델은 쌍에서 배운다"))
+    f.box(20, 75, 170, 60, say("prompt + chosen\ny_w, judged better", "프롬프트 + chosen\ny_w, 더 낫다고 판단"), "data")
+    f.box(20, 195, 170, 60, say("prompt + rejected\ny_l", "프롬프트 + rejected\ny_l"), "data")
+    f.arrow((190, 105), (250, 105))
+    f.arrow((190, 225), (250, 225))
+    f.box(
+        250,
+        75,
+        160,
+        180,
+        say(
+            "reward model\none model\nscores both,\neach at its last token",
+            "보상 모델\n같은 모델이\n둘 다 채점한다,\n마지막 토큰에서",
+        ),
+        "model",
+    )
+    f.arrow((410, 105), (455, 105))
+    f.arrow((410, 225), (455, 225))
+    f.box(455, 80, 90, 50, "r_w", "number")
+    f.box(455, 200, 90, 50, "r_l", "number")
+    f.arrow((545, 105), (570, 105), (570, 155), (595, 155))
+    f.arrow((545, 225), (570, 225), (570, 175), (595, 175))
+    f.box(595, 130, 150, 70, say("σ(r_w − r_l)\np(chosen is better)", "σ(r_w − r_l)\nchosen이 나을 확률"), "number")
+    f.arrow((745, 165), (768, 165))
+    f.box(768, 135, 76, 60, say("loss\n−log σ", "손실\n−log σ"), "loss")
+    f.arrow((806, 195), (806, 290), (330, 290), (330, 255), dashed=True)
+    f.note(560, 282, say("gradient: r_w up, r_l down", "기울기: r_w는 위로, r_l은 아래로"))
+    return f
+
+
+def dpo(say: Say) -> Figure:
+    f = Figure(860, 340, say("DPO: the policy is its own reward model", "DPO: 정책이 곧 보상 모델이다"))
+    f.box(20, 130, 150, 80, say("pair\nprompt, y_w, y_l", "선호 쌍\n프롬프트, y_w, y_l"), "data")
+    f.arrow((170, 160), (200, 160), (200, 105), (230, 105))
+    f.arrow((170, 180), (200, 180), (200, 235), (230, 235))
+    f.box(230, 75, 170, 60, say("policy π\ntrained", "정책 π\n학습한다"), "model")
+    f.box(
+        230,
+        205,
+        170,
+        60,
+        say("reference π_ref\nfrozen, computed once", "기준 정책 π_ref\n고정, 한 번만 계산"),
+        "frozen",
+    )
+    f.arrow((400, 105), (430, 105), (430, 155), (460, 155))
+    f.arrow((400, 235), (430, 235), (430, 185), (460, 185))
+    f.note(442, 98, say("log π(y_w), log π(y_l)", "log π(y_w), log π(y_l)"), "start")
+    f.note(442, 250, say("log π_ref(y_w), log π_ref(y_l)", "log π_ref(y_w), log π_ref(y_l)"), "start")
+    f.box(
+        460,
+        130,
+        220,
+        80,
+        say("h\nlog π/π_ref of y_w\nminus log π/π_ref of y_l", "h\ny_w의 log π/π_ref에서\ny_l의 log π/π_ref를 뺀 값"),
+        "number",
+    )
+    f.arrow((680, 170), (715, 170))
+    f.box(715, 140, 125, 60, say("loss\n−log σ(βh)", "손실\n−log σ(βh)"), "loss")
+    f.arrow((777, 140), (777, 58), (315, 58), (315, 75), dashed=True)
+    f.note(640, 75, say("gradient, into the policy alone", "기울기, 정책에만"))
+    f.words(
+        430,
+        310,
+        say(
+            "Before training π = π_ref, so h = 0 and the loss is log 2 = 0.6931.",
+            "학습 전에는 π = π_ref이므로 h = 0이고 손실은 log 2 = 0.6931이다.",
+        ),
+        size=13,
+    )
+    return f
+
+
+def constitution(say: Say) -> Figure:
+    f = Figure(
+        860,
+        350,
+        say(
+            "Constitution: principles in place of people (planned, not in Baro yet)",
+            "헌법: 사람 대신 원칙 (계획 중, 아직 Baro에 없음)",
+        ),
+    )
+    f.box(20, 150, 120, 60, say("prompt", "프롬프트"), "data")
+    f.box(180, 150, 120, 60, say("answer\nof the model", "답변\n모델이 쓴다"), "data")
+    f.arrow((140, 180), (180, 180))
+    f.box(350, 75, 130, 60, say("critique\nby a principle", "비평\n원칙에 비추어"), "coming")
+    f.box(520, 75, 120, 60, say("revision", "수정"), "coming")
+    f.box(680, 75, 160, 60, say("demonstrations\nfor SFT", "시범 답변\nSFT에 쓴다"), "data")
+    f.box(
+        350,
+        225,
+        290,
+        60,
+        say(
+            "a model compares two answers\nby a principle, in both orders",
+            "모델이 두 답변을 비교한다\n원칙에 비추어, 두 순서로",
+        ),
+        "coming",
+    )
+    f.box(680, 225, 160, 60, say("preferences\nreward model or DPO", "선호 데이터\n보상 모델 또는 DPO"), "data")
+    f.arrow((300, 170), (325, 170), (325, 105), (350, 105))
+    f.arrow((480, 105), (520, 105))
+    f.arrow((640, 105), (680, 105))
+    f.arrow((300, 190), (325, 190), (325, 255), (350, 255))
+    f.arrow((640, 255), (680, 255))
+    f.arrow((580, 135), (580, 165), (415, 165), (415, 135))
+    f.note(497, 182, say("again, with another principle", "다른 원칙으로 되풀이"))
+    f.words(
+        430, 325, say("Dashed: planned. Everything else is there today.", "점선: 계획 중. 나머지는 지금 있다."), size=13
+    )
+    return f
+
+
+def tree(say: Say) -> Figure:
+    f = Figure(860, 560, say("Which method?", "어떤 방법을 쓸까?"))
+    yes, no = say("yes", "예"), say("no", "아니요")
+    questions = [
+        say("Can a program check the answer?", "프로그램이 답을 검사할 수 있는가?"),
+        say("Are harm and help labelled apart?", "해로움과 유용함을 따로 표시했는가?"),
+        say("Are there pairs of answers?", "답변 쌍이 있는가?"),
+        say("10,000 pairs or more?", "쌍이 1만 개 이상인가?"),
+    ]
+    planned = say("planned", "계획 중")
+    outcomes = [
+        (
+            yes,
+            "coming",
+            f"GRPO ({planned})\n" + say("today: PPO with a function as reward", "지금은: 함수를 보상으로 쓰는 PPO"),
+        ),
+        (yes, "coming", f"Safe RLHF ({planned})\n" + say("reward and cost learned apart", "보상과 비용을 따로 배운다")),
+        (
+            no,
+            "coming",
+            say("KTO or constitution", "KTO 또는 헌법")
+            + f" ({planned})\n"
+            + say("thumbs: KTO; principles: constitution", "좋아요·싫어요: KTO, 원칙: 헌법"),
+        ),
+        (
+            yes,
+            "model",
+            say("reward model and PPO", "보상 모델과 PPO")
+            + "\n"
+            + say("may be worth its cost; compare with DPO", "비용을 들일 만하다, DPO와 비교할 것"),
+        ),
+    ]
+    for row, (question, (answer, kind, outcome)) in enumerate(zip(questions, outcomes, strict=True)):
+        y = 60 + row * 105
+        f.box(40, y, 340, 62, question, "person")
+        f.arrow((380, y + 31), (490, y + 31))
+        f.note(435, y + 24, answer)
+        f.box(490, y, 340, 62, outcome, kind)
+        f.arrow((210, y + 62), (210, y + 105))
+        f.note(222, y + 89, yes if answer == no else no, "start")
+    f.box(40, 480, 340, 62, say("DPO\nno reward model, no sampling", "DPO\n보상 모델도 샘플링도 없다"), "model")
+    f.words(
+        660,
+        505,
+        say(
+            "Solid: in Baro today. Dashed: planned.\n10,000 is a rule of thumb, not a law.",
+            "실선: 지금 Baro에 있다. 점선: 계획 중.\n1만은 어림값이지 법칙이 아니다.",
+        ),
+        size=13,
+    )
+    return f
+
+
+FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
+    ("rlhf-loop", loop),
+    ("agent-environment", agent),
+    ("reward-model", reward_model),
+    ("dpo", dpo),
+    ("constitution", constitution),
+    ("decision-tree", tree),
+)
+
+
+def drawn() -> dict[str, str]:
+    """Every file's name and text."""
+    languages: dict[str, Say] = {"en": lambda en, ko: en, "ko": lambda en, ko: ko}
+    return {f"{name}.{code}.svg": draw(say).svg() for name, draw in FIGURES for code, say in languages.items()}
+
+
+if __name__ == "__main__":
+    for name, text in drawn().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

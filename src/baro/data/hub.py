@@ -1,0 +1,39 @@
+"""Files of rows from the Hugging Face hub, kept in its own cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from baro.data.files import SUFFIXES
+from baro.errors import ConfigError
+
+_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+ROWS = [f"*{suffix}{zipped}" for suffix in SUFFIXES for zipped in ("", ".gz")]
+
+
+def is_hub_id(value: str) -> bool:
+    """Whether it reads like ``owner/name``, maybe with ``@revision``, and not like the path of a file."""
+    return _ID.fullmatch(value) is not None and not value.removesuffix(".gz").endswith(SUFFIXES)
+
+
+def fetch_rows(value: str) -> Path:
+    """The folder with the data files of a hub data set: what lies in the cache, else downloaded.
+
+    With HF_HUB_OFFLINE=1 only the cache is read. Raises ConfigError, one sentence, for whatever goes wrong.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    name, _, revision = value.partition("@")
+    try:
+        folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=ROWS)
+    except Exception as error:  # what the library raises has many bases, OSError and ValueError among them
+        offline = constants.HF_HUB_OFFLINE
+        reason = (
+            "HF_HUB_OFFLINE is set and it is not in the cache" if offline else str(error).strip().partition("\n")[0]
+        )
+        way_out = "unset it to download" if offline else "check the name and the network"
+        raise ConfigError(
+            f"{value}: no such file, and the hub's data set cannot be had ({reason}); {way_out}, or give a path"
+        ) from error
+    return Path(folder)

@@ -1,0 +1,112 @@
+"""Low-rank adapters by peft: put in, switched off for the reference, saved, and merged into a plain model.
+
+    W' = W + (α / r) B A      A random, B zero at the start, so that a new adapter changes nothing
+
+Hu et al. 2021, arXiv:2106.09685, eq. 3. Only the adapters are trained, and a scalar model's head.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig as PeftLora
+from peft import get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from baro.batch import GroupBatch
+from baro.compute import LoraConfig
+from baro.errors import ConfigError
+from baro.models.forward import Output, Outputs, ScoredModel
+
+log = logging.getLogger("baro")
+ADAPTER = "default"
+
+
+class WithoutAdapters(ScoredModel):
+    """A model's weights with every adapter off: the reference that a LoRA policy started from. It shares them."""
+
+    def __init__(self, of: ScoredModel) -> None:
+        super().__init__(of.model)
+        self.autocast_dtype = of.autocast_dtype
+
+    def forward(self, batch: GroupBatch, outputs: Collection[Output], *, temperature: float = 1.0) -> Outputs:
+        """ScoredModel's forward; the adapters are back on afterwards."""
+        with self.role(None):
+            return super().forward(batch, outputs, temperature=temperature)
+
+
+def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int) -> None:
+    """Put adapters into a model; all other weights but a scalar head's stay as they are. ConfigError: no such layer."""
+    model, scalar = scored.model, scored.model.get_output_embeddings() is None
+    settings = PeftLora(
+        r=config.r,
+        lora_alpha=config.alpha,
+        target_modules=config.target_modules,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        task_type="SEQ_CLS" if scalar else "CAUSAL_LM",
+    )
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            inject_adapter_in_model(settings, model, adapter_name=ADAPTER)
+    except ValueError as error:  # peft's, for names that no layer has
+        raise ConfigError(f"lora.target_modules: {error}; leave it out to adapt all linear layers") from error
+    if scalar:
+        scored.scalar_head.requires_grad_(True)
+    trained = sum(p.numel() for p in scored.parameters() if p.requires_grad)
+    whole = sum(p.numel() for p in scored.parameters())
+    log.info("LoRA: %s of %s weights are trained (%.2g%%)", f"{trained:,}", f"{whole:,}", 100 * trained / whole)
+
+
+def adapted(scored: ScoredModel) -> bool:
+    """Whether the model has adapters."""
+    return any(isinstance(module, BaseTunerLayer) for module in scored.model.modules())
+
+
+def save_adapter(scored: ScoredModel, folder: Path) -> None:
+    """The adapter alone, as peft's ``PeftModel.from_pretrained(base, folder)`` loads it."""
+    model = scored.model
+    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+    model.peft_config[ADAPTER].save_pretrained(folder)
+    named = {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(named, folder / "adapter_model.safetensors")
+
+
+@contextmanager
+def merged(scored: ScoredModel) -> Iterator[dict[str, Tensor]]:
+    """The model with its adapters added into its weights, and the state dict that it has as a plain model.
+
+    Afterwards the weights are what they were, bit for bit. What merging changes by rounding is said.
+    """
+    layers = [module for module in scored.model.modules() if isinstance(module, BaseTunerLayer)]
+    before = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    separate = _made_up_outputs(scored)
+    try:
+        for layer in layers:
+            layer.merge()
+        difference = float((_made_up_outputs(scored) - separate).abs().max())
+        log.info("LoRA: merging the adapter changes the model's outputs by at most %.2g", difference)
+        state = scored.model.state_dict()
+        yield {name.replace(".base_layer.", "."): t for name, t in state.items() if ".lora_" not in name}
+    finally:
+        for layer, weight in zip(layers, before, strict=True):
+            layer.unmerge()
+            with torch.no_grad():
+                layer.get_base_layer().weight.copy_(weight)
+
+
+@torch.no_grad()
+def _made_up_outputs(scored: ScoredModel) -> Tensor:
+    """Log-probs (a scalar model: last hidden states) of made-up tokens in fp32."""
+    vocabulary = scored.model.config.get_text_config().vocab_size
+    ids = torch.tensor([[(7 * i + 1) % vocabulary for i in range(32)]], device=scored.device)
+    if scored.model.get_output_embeddings() is None:
+        return scored.trunk(input_ids=ids).last_hidden_state
+    return scored.model(input_ids=ids, use_cache=False).logits.log_softmax(-1)

@@ -1,0 +1,341 @@
+"""Every layout three times: columns in any order, one row that cannot be used, one row that cannot be read.
+
+Each case holds a row, its record, a row that is dropped with a sentence, and a row that stops with another.
+"""
+
+import gzip
+import json
+
+import pytest
+
+from baro.data.encode import account, encode_any, encode_ratings, encode_thumbs
+from baro.data.formats import read_records
+from baro.data.ledger import Ledger
+from baro.errors import DataError
+from baro.records import Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
+
+SYSTEM = Message("system", "be kind")
+HI, ASK = (Message("user", "hi"),), (Message("user", "hi"), Message("assistant", "a"), Message("user", "b"))
+CHAT = [{"role": turn.role, "content": turn.content} for turn in ASK]
+SHAREGPT = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]
+NO_ANSWER = "has no answer of the assistant after the prompt"
+NO_PROMPT = "has no prompt; the completions have nothing in common to answer"
+EQUAL = "'chosen' equals 'rejected'; a pair needs two different completions"
+NUMBER = "a finite number is needed"
+TEXT = "text or a list of messages is needed"
+
+
+def said(text: str) -> tuple[Message]:
+    return (Message("assistant", text),)
+
+
+PKU = {
+    "prompt": "hi",
+    "response_0": "no",
+    "response_1": "yes",
+    "is_response_0_safe": False,
+    "is_response_1_safe": True,
+    "better_response_id": 1,
+    "safer_response_id": 1,
+}
+SAFETY = {name: PKU[name] for name in list(PKU)[3:]}
+YES = Demonstration(HI, said("yes"))
+PAIR = Preference(HI, said("yes"), said("no"))
+CASES = {
+    "prompt/completion": (
+        {"prompt": "hi", "completion": "yes"},
+        YES,
+        ({"prompt": []}, NO_PROMPT),
+        ({"completion": 3}, f"column 'completion' is a number; {TEXT}"),
+    ),
+    "prompt/response, multi-turn": (
+        {"prompt": CHAT, "response": "yes"},
+        Demonstration(ASK, said("yes")),
+        ({"prompt": CHAT[:2]}, "the prompt ends with the assistant's turn; there is nothing to answer"),
+        ({"prompt": [{"role": "bot", "content": ""}]}, "message 1 of 'prompt' has the role 'bot'; known roles are "),
+    ),
+    "instruction/input/output": (
+        {"instruction": "hi", "input": "there", "output": "yes"},
+        Demonstration((Message("user", "hi\n\nthere"),), said("yes")),
+        ({"output": []}, NO_ANSWER),
+        ({"input": 3}, "column 'input' is a number; text is needed"),
+    ),
+    "system/question/response": (
+        {"system": "be kind", "question": "hi", "response": "yes"},
+        Demonstration((SYSTEM, *HI), said("yes")),
+        ({"response": []}, NO_ANSWER),
+        ({"system": ["x"]}, "column 'system' is a list; text is needed"),
+    ),
+    "messages": (
+        {"messages": [*CHAT, {"role": "assistant", "content": "yes"}]},
+        Demonstration(HI, (*ASK[1:], *said("yes"))),
+        ({"messages": CHAT[:1]}, NO_ANSWER),
+        ({"messages": None}, f"column 'messages' is null; {TEXT}"),
+    ),
+    "conversations": (
+        {"conversations": [{"from": "system", "value": "be kind"}, *SHAREGPT]},
+        Demonstration((SYSTEM, *HI), said("yes")),
+        ({"conversations": SHAREGPT[:1]}, NO_ANSWER),
+        (
+            {"conversations": [{"from": "tool", "value": "x"}]},
+            "message 1 of 'conversations' has the role 'tool'; known roles are human, user, gpt, assistant and system",
+        ),
+    ),
+    "conversations as a transcript": (
+        {"conversation": "\n\nHuman: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: yes"},
+        Demonstration(HI, (*ASK[1:], *said("yes"))),
+        ({"conversation": "\n\nHuman: \n\nAssistant: a\n\nAssistant: b"}, None),
+        ({"conversation": "hi"}, "column 'conversations' is plain text without a prompt; add a column 'prompt', or "),
+    ),
+    "text": (
+        {"text": "once"},
+        Demonstration((), said("once")),
+        ({"text": ""}, "the text is empty"),
+        ({"text": 1}, "column 'text' is a number; text is needed"),
+    ),
+    "prompt/chosen/rejected": (
+        {"prompt": "hi", "chosen": "yes", "rejected": "no", "p_chosen": 0.75, "margin": 2},
+        Preference(HI, said("yes"), said("no"), 0.75, 2.0),
+        ({"chosen": "no"}, EQUAL),
+        ({"margin": "big"}, f"column 'margin' is text; {NUMBER}"),
+    ),
+    "instruction/chosen_response/rejected_response": (
+        {"instruction": "hi", "chosen_response": "yes", "rejected_response": "no"},
+        PAIR,
+        ({"chosen_response": "no"}, EQUAL),
+        ({"rejected_response": None}, f"column 'rejected' is null; {TEXT}"),
+    ),
+    "score_chosen/score_rejected": (
+        {"prompt": "hi", "chosen": "yes", "rejected": "no", "score_chosen": 8.5, "score_rejected": 7},
+        Preference(HI, said("yes"), said("no"), 1.0, 1.5, {"score_chosen": 8.5, "score_rejected": 7}),
+        ({"rejected": "yes"}, EQUAL),
+        ({"score_chosen": None}, f"column 'score_chosen' is null; {NUMBER}"),
+    ),
+    "chosen/rejected messages": (
+        {
+            "chosen": [*CHAT, {"role": "assistant", "content": "yes"}],
+            "rejected": [*CHAT, {"role": "assistant", "content": "no"}],
+        },
+        Preference(ASK, said("yes"), said("no")),
+        ({"rejected": [*CHAT, {"role": "assistant", "content": "yes"}]}, EQUAL),
+        ({"rejected": 1.5}, f"column 'rejected' is a number; {TEXT}"),
+    ),
+    "chosen/rejected transcripts": (
+        {"chosen": "\n\nHuman: hi\n\nAssistant: yes", "rejected": "\n\nHuman: hi\n\nAssistant: no"},
+        PAIR,
+        ({"chosen": "\n\nHuman: hi\n\nAssistant: no"}, EQUAL),
+        ({"chosen": "yes"}, "column 'chosen' is plain text without a prompt; add a column 'prompt', or give "),
+    ),
+    "safe-rlhf": (
+        PKU,
+        Preference(HI, said("yes"), said("no"), extra=SAFETY),
+        ({"response_0": "yes"}, EQUAL),
+        ({"better_response_id": 2}, "'better_response_id' is 2; 0 or 1 is needed"),
+    ),
+    "prompt/responses/ranks": (
+        {"prompt": "hi", "responses": ["a", "b", "c"], "ranks": [2, 1, 2]},
+        Ranking(HI, (said("a"), said("b"), said("c")), (2, 1, 2)),
+        ({"ranks": [1, 1, 1]}, "all 'ranks' are equal; a ranking needs two different ranks"),
+        ({"ranks": [0, 1, 2]}, "'ranks' must be whole numbers from 1, the best, upwards"),
+    ),
+    "completion_0/ranking": (
+        {"prompt": "hi", "completion_0": "a", "completion_1": "b", "completion_2": "c", "ranking": [2, 0, 1]},
+        Ranking(HI, (said("a"), said("b"), said("c")), (3, 1, 2)),
+        ({"completion_1": "a"}, "the same response has two ranks; leave one of them out"),
+        ({"ranking": [1, 0]}, "'responses' has 3 entries and 'ranking' 2; each response needs a rank"),
+    ),
+    "prompt/responses/scores": (
+        {"prompt": "hi", "responses": ["a", "b"], "scores": [{"clarity": 4, "empathy": 1}, {"clarity": 2.5}]},
+        Rated(HI, (said("a"), said("b")), ({"clarity": 4.0, "empathy": 1.0}, {"clarity": 2.5})),
+        ({"scores": [{}, {"clarity": None}]}, "has no score; a rated answer needs one"),
+        ({"scores": [{"clarity": "good"}, {}]}, f"in 'scores' the score 'clarity' is text; {NUMBER}"),
+    ),
+    "prompt/responses/ratings": (
+        {"prompt": "hi", "completions": ["a", "b"], "ratings": [4, 5]},
+        Rated(HI, (said("a"), said("b")), ({"rating": 4.0}, {"rating": 5.0})),
+        ({"ratings": [None, None]}, "has no score; a rated answer needs one"),
+        ({"ratings": [4]}, "'responses' has 2 entries and 'ratings' 1; each response needs one"),
+    ),
+    "score columns": (
+        {"prompt": "hi", "response": "yes", "helpfulness": 4, "verbosity": 0, "source": "x"},
+        Rated(HI, (said("yes"),), ({"helpfulness": 4.0, "verbosity": 0.0},), {"source": "x"}),
+        ({"prompt": "other", "helpfulness": None, "verbosity": None}, "has no score; a rated answer needs one"),
+        ({"prompt": "other", "helpfulness": "much"}, f"column 'helpfulness' is text; {NUMBER}"),
+    ),
+    "prompt/completion/label": (
+        {"prompt": "hi", "completion": "yes", "label": False},
+        Thumb(HI, said("yes"), False),
+        ({"completion": []}, NO_ANSWER),
+        ({"label": 1}, "column 'label' is a number; a thumb is true (up) or false (down)"),
+    ),
+    "prompt/answer": (
+        {"question": "hi", "answer": "4", "id": 7},
+        Prompt(HI, {"answer": "4", "id": 7}),
+        ({}, "says the same as rows.jsonl:1"),
+        ({"question": 4}, f"column 'prompt' is a number; {TEXT}"),
+    ),
+    "prompt/tests": (
+        {"prompt": "hi", "tests": ["assert f(1) == 2"], "entry_point": "f"},
+        Prompt(HI, {"tests": ["assert f(1) == 2"], "entry_point": "f"}),
+        ({"prompt": []}, NO_PROMPT),
+        ({"prompt": None}, f"column 'prompt' is null; {TEXT}"),
+    ),
+    "prompt": (
+        {"prompt": "\n\nHuman: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant:"},
+        Prompt(ASK),
+        ({"prompt": []}, NO_PROMPT),
+        ({"prompt": {}}, f"column 'prompt' is an object; {TEXT}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_columns_in_any_order(jsonl, name):
+    row, record, _, _ = CASES[name]
+    columns = list(row)
+    for order in (columns, columns[::-1], sorted(columns), columns[1:] + columns[:1]):
+        assert read_records(jsonl([{column: row[column] for column in order}])).records == (record,)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2][1]])
+def test_an_unusable_row_is_dropped_and_told(jsonl, name):
+    row, record, (change, sentence), _ = CASES[name]
+    loaded, ledger = read_records(jsonl([row, row | change])), Ledger("x")
+    account(loaded, ledger)
+    assert loaded.records[0] == record
+    assert [str(entry) for entry in ledger.dropped] == [f"rows.jsonl:2: {sentence}"]
+    assert (ledger.kept, ledger.rows) == (1, 2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_unreadable_row_stops_with_its_place(jsonl, name):
+    row, _, _, (change, sentence) = CASES[name]
+    rows = [row | {key: f"{value} {i}" for key, value in row.items() if key in ("prompt", "text")} for i in range(2)]
+    with pytest.raises(DataError) as error:
+        account(read_records(jsonl([*rows, row | change])), Ledger("x"))
+    assert str(error.value).startswith(f"rows.jsonl:3: {sentence}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_record_becomes_samples(jsonl, byte_level, name):
+    row, record, _, _ = CASES[name]
+    ledger = Ledger("x")
+    (sample,) = encode_any(read_records(jsonl([row])), byte_level, 500, ledger)
+    kinds = {Prompt: 0, Demonstration: 1, Preference: 2, Thumb: 1}
+    expected = kinds.get(type(record)) if type(record) in kinds else len(record.completions)
+    assert (len(sample.completions), ledger.kept) == (expected, 1)
+
+
+# ------------------------------------------------------------------------------------------------ what stands beside
+
+
+def test_the_tool_says_what_it_took_each_column_for(jsonl):
+    says = {
+        name: read_records(jsonl([CASES[name][0]])).description.removeprefix("rows.jsonl: ")
+        for name in ("instruction/input/output", "safe-rlhf", "score columns", "prompt/answer", "completion_0/ranking")
+    }
+    assert says == {
+        "instruction/input/output": "demonstrations; the prompt is 'instruction'; the answer is 'output'; 'input' read "
+        "as well",
+        "safe-rlhf": "preferences; the chosen response is the one that 'better_response_id' names; kept beside them: "
+        "'is_response_0_safe', 'is_response_1_safe', 'safer_response_id'",
+        "score columns": "rated answers; the answer is 'response', beside it stand its scores; neighbouring rows of "
+        "one prompt belong together; read as well: 'helpfulness', 'verbosity'; kept beside them: 'source'",
+        "prompt/answer": "prompts; the prompt is 'question'; 'answer' is kept for verifiers; kept beside them: 'id'",
+        "completion_0/ranking": "rankings; 'ranking' has a rank for each numbered response, the lowest is the best; "
+        "read as well: 'completion_0', 'completion_1', 'completion_2'",
+    }
+
+
+def test_neighbouring_rows_of_one_prompt_are_one_rated_record(jsonl):
+    rows = [
+        {"prompt": "hi", "response": "a", "helpfulness": 1, "id": 1, "source": "x"},
+        {"prompt": "hi", "response": "b", "helpfulness": 3, "id": 2, "source": "x"},
+        {"prompt": "bye", "response": "c", "helpfulness": 2, "id": 3, "source": "x"},
+    ]
+    loaded = read_records(jsonl(rows))
+    assert loaded.keys == ("rows.jsonl:1", "rows.jsonl:3")
+    first = loaded.records[0]
+    assert (first.completions, first.scores) == ((said("a"), said("b")), ({"helpfulness": 1.0}, {"helpfulness": 3.0}))
+    assert first.extra == {"id": [1, 2], "source": "x"}
+    assert read_records(jsonl(rows[:2]), Ranking).records[0].ranks == (2, 1)
+    assert len(read_records(jsonl(rows), Demonstration).records) == 3  # every answer, its scores beside it
+
+
+def test_rated_answers_in_order_of_their_mean(jsonl):
+    scores = [{"a": 1, "b": 5}, {"a": 4, "b": 4}, {"a": 5, "b": 3, "c": 9}]
+    path = jsonl([{"prompt": "hi", "responses": ["x", "y", "z"], "scores": scores}])
+    assert read_records(path, Ranking).records[0].ranks == (3, 1, 1)
+    assert read_records(path, Demonstration).records[0].completion == said("y")
+    path = jsonl([{"prompt": "hi", "responses": ["x", "y"], "scores": [{"a": 1}, {"b": 1}]}])
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: no criterion has a score for every response"):
+        list(read_records(path, Ranking))
+
+
+def test_only_thumbs_up_are_imitated_and_the_others_are_nobodys_mistake(jsonl, plain):
+    rows = [{"prompt": "hi", "completion": text, "label": text == "yes"} for text in ("yes", "no")]
+    loaded, ledger = read_records(jsonl(rows), Demonstration), Ledger("x")
+    samples = list(encode_any(loaded, plain, 50, ledger))
+    assert loaded.records == (Demonstration(HI, said("yes"), {"label": True}),)
+    assert (len(samples), ledger.dropped) == (1, [])
+    assert [str(entry) for entry in ledger.repeated] == [
+        "rows.jsonl:2: is a thumb down; only thumbs up are answers to imitate"
+    ]
+    assert loaded.description.endswith("; only thumbs up serve as answers")
+
+
+def test_people_may_disagree_about_a_thumb(jsonl, plain):
+    rows = [{"prompt": "hi", "completion": "yes", "label": label} for label in (True, False, True)]
+    ledger = Ledger("x")
+    samples = list(encode_thumbs(read_records(jsonl(rows), Thumb), plain, 50, ledger))
+    assert [sample.completions[0].fields for sample in samples] == [{"label": 1.0}, {"label": 0.0}]
+    assert [entry.key for entry in ledger.dropped] == ["rows.jsonl:3"]
+
+
+def test_scores_become_fields(jsonl, plain):
+    ledger = Ledger("x")
+    loaded = read_records(jsonl([CASES["prompt/responses/scores"][0]]))
+    (sample,) = encode_ratings(loaded, plain, 50, ledger)
+    first, second = sample.completions
+    assert first.fields == {"score/clarity": 4.0, "score/empathy": 1.0}
+    assert second.fields == {"score/clarity": 2.5}
+    assert (first.units, second.units) == ({"prompts": 1.0}, {})
+
+
+def test_an_answer_serves_as_the_answer_where_one_is_wanted(jsonl):
+    path = jsonl([{"Q": "hi", "A": "yes", "label": 0}])
+    assert read_records(path, Demonstration).records == (Demonstration(HI, said("yes"), {"label": 0}),)
+    assert read_records(path).records == (Prompt(HI, {"A": "yes", "label": 0}),)
+
+
+def test_input_is_alpacas_only_beside_an_instruction(jsonl):
+    assert read_records(jsonl([{"prompt": "hi", "input": "x", "output": "yes"}])).records[0].extra == {"input": "x"}
+    empty = {"instruction": "hi", "input": "", "output": "yes"}
+    assert read_records(jsonl([empty])).records == (YES,)
+
+
+# -------------------------------------------------------------------------------------------------------------- UTF-8
+
+SCRIPTS = {
+    "hangul": "한국어: 값, 뷁 ㄱㅏ ᄒᆞᆫ",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽",
+    "combining": "e\u0301 ǘ a\u0323\u0302",
+    "right to left": "شكرًا \u200fשלום\u200e 12",
+    "rare": "𝔘𠮷 \u2028\u0085 \ufeff",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".csv", ".csv.gz"])
+def test_every_script_survives_from_file_to_tokens_and_back(tmp_path, byte_level, script, suffix):
+    text = SCRIPTS[script]
+    path, row = tmp_path / f"rows{suffix}", {"prompt": f"{text}?", "completion": f"{text} — {text}"}
+    content = f'prompt,completion\n"{row["prompt"]}","{row["completion"]}"\n'
+    content = content if ".csv" in suffix else json.dumps(row, ensure_ascii=False) + "\n"
+    path.write_bytes(gzip.compress(content.encode()) if suffix.endswith(".gz") else content.encode())
+    loaded = read_records(path)
+    (sample,) = encode_any(loaded, byte_level, 2000, Ledger("x"))
+    answer = byte_level.decode(sample.completions[0].ids.tolist())
+    assert answer.encode() == row["completion"].encode()
+    assert loaded.records[0].prompt[0].content.encode() == row["prompt"].encode()
+    assert row["prompt"] in byte_level.visible(sample.prompt_ids.tolist())
