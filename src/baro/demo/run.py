@@ -16,11 +16,11 @@ from baro.pipeline import run_pipeline
 from baro.runs import write_atomic
 
 SIZES: Mapping[str, int] = {
-    "text": 18_000,
+    "text": 24_000,
     "demonstrations": 2_400,
     "feedback": 3_400,
     "policy": 3_000,
-    "held_out": 600,
+    "held_out": 1_200,
 }
 """Texts to pre-train on, demonstrations, and prompts to judge, to practise on, and to be compared on."""
 

@@ -1,0 +1,88 @@
+"""The example pipelines run to their reports on generated data and tiny models: every key of them is accepted."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from baro.data.template import Template, train_tokenizer
+from baro.models.load import Architecture, new_policy, save_policy
+from baro.pipeline import run_pipeline
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = {
+    "trainer": {"steps": 2, "epochs": None, "batch_size": 4},
+    "sampling": {"max_new_tokens": 4},
+    "rollout": {"prompts": 4, "completions": 1, "epochs": 1, "minibatches": 2},
+    "architecture": {"vocabulary": 300, "hidden_size": 16, "intermediate_size": 24, "layers": 1, "heads": 2},
+    "best_of": {},
+    "hold_out": 6,
+    "n": 4,
+    "completions": 2,
+    "layers": 1,
+}
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Stand-ins for the files and the model that the examples name."""
+    openings = [
+        json.loads(line)["prompt"] for line in (EXAMPLES / "stories" / "phrases.jsonl").read_text().splitlines()
+    ]
+    template = Template(train_tokenizer([*openings, "a good happy day", "a bad sad day"] * 3, 300), "plain")
+    shape = Architecture(hidden_size=16, layers=1, heads=2, max_positions=128, intermediate_size=24)
+    model = tmp_path / "stories260k"
+    save_policy(new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=0), model)
+    template.save(model)
+    pairs = tmp_path / "hh.jsonl.gz"
+    with gzip.open(pairs, "wt") as file:
+        for n in range(24):
+            start = f"\n\nHuman: Say {n}.\n\nAssistant:"
+            file.write(json.dumps({"chosen": f"{start} Gladly: {n}", "rejected": f"{start} No."}) + "\n")
+    dialogues = tmp_path / "chatbot.csv.gz"
+    with gzip.open(dialogues, "wt", encoding="utf-8") as file:
+        file.write("Q,A,label\n" + "".join(f"{n}번째 질문이에요,{n}번째 대답이에요.,{n % 3}\n" for n in range(240)))
+    return {
+        "../shared/models/stories260k": str(model),
+        "../shared/data/hh_harmless_test.jsonl.gz": str(pairs),
+        "../shared/data/chatbot_ko.csv.gz": str(dialogues),
+        "examples/stories/phrases.jsonl": str(EXAMPLES / "stories" / "phrases.jsonl"),
+        "runs/hh_rlhf": str(tmp_path / "hh_rlhf"),
+    }
+
+
+def shrunk(value: Any, inputs: dict[str, str]) -> Any:
+    """The pipeline with its inputs replaced and its sizes cut down."""
+    if isinstance(value, str):
+        for name, path in inputs.items():
+            value = value.replace(name, path)
+        return value
+    if isinstance(value, list):
+        return [shrunk(one, inputs) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: shrunk(inner, inputs) for key, inner in value.items()}
+    for key, small in SMALL.items():
+        if isinstance(small, dict) and small and key in found:
+            found[key] |= small
+        elif key in found:
+            found[key] = small
+    return found
+
+
+@pytest.mark.parametrize(
+    "names", [["stories/pipeline"], ["instruct_ko/pipeline"], ["hh_rlhf/pipeline", "hh_rlhf/ablation"]]
+)
+def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(EXAMPLES.parent)
+    for name in names:
+        outline = shrunk(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()), inputs)
+        out = tmp_path / outline.pop("out").rpartition("/")[2]
+        for stage in outline["stages"].values():
+            if stage["do"] == "ppo":
+                stage["accept_weak_reward_model"] = True
+        run_pipeline(outline, out=out)
+        assert "<svg" in (out / "report" / "report.html").read_text()
