@@ -170,6 +170,14 @@ def test_a_prompt_without_room_for_an_answer_is_dropped_with_a_sentence(policy, 
     assert list(ledger["dropped"]) == ["long.jsonl:2"]
 
 
+def test_a_prompt_beyond_the_models_positions_is_named_with_its_line(policy, tmp_path):
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "Say hi."}) + "\n" + json.dumps({"prompt": "Say hi. " * 40}) + "\n")
+    config = generate.Config(policy=str(policy), prompts=str(path), n=1, sampling={"max_new_tokens": 4})
+    with pytest.raises(DataError, match=r"long\.jsonl:2: the prompt has \d+ tokens, and max_length is 92"):
+        generate.run(config, tmp_path / "run")
+
+
 # --- label: pairs
 
 

@@ -21,6 +21,7 @@ from baro.errors import ConfigError, DataError, RewardError
 from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.inputs import load_judge, load_reward, load_template, resolve
+from baro.methods import stage
 from baro.methods.generate import draw_answers, progress_bar, read_prompts
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy
@@ -124,7 +125,9 @@ def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Quest
     prompts: dict[str, Prompt] = {}
     for template in templates.values():
         if template.fingerprint not in by_fingerprint:
-            found, samples = read_prompts(run, template, str(config.prompts), config.data, config.sampling)
+            readers = [value for value, other in templates.items() if other.fingerprint == template.fingerprint]
+            room = min(stage.prompt_room(value, config.data, config.sampling) for value in readers)
+            found, samples = read_prompts(run, template, str(config.prompts), config.data, room)
             by_fingerprint[template.fingerprint] = {sample.key: sample for sample in samples}
             prompts |= {sample.key: prompt for sample, prompt in zip(samples, found, strict=True)}
     common = [key for key in prompts if all(key in samples for samples in by_fingerprint.values())][: config.limit]

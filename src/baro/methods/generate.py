@@ -51,7 +51,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     template = load_template(config.policy, config.data.template)
-    prompts, samples = read_prompts(run, template, config.prompts, config.data, config.sampling, config.limit)
+    room = stage.prompt_room(config.policy, config.data, config.sampling)
+    prompts, samples = read_prompts(run, template, config.prompts, config.data, room, config.limit)
     policy = load_policy(resolve(config.policy, "model"))
     keys = [stream_key(config.seed, i) for i in range(len(samples))]
     drawn = draw_answers(policy, template, prompts, samples, config.n, config.sampling.params(), keys, "generate")
@@ -67,11 +68,10 @@ def read_prompts(
     template: Template,
     value: str,
     data_config: blocks.DataConfig,
-    sampling: blocks.SamplingConfig,
+    room: int,
     limit: int | None = None,
 ) -> tuple[list[Prompt], list[Sample]]:
-    """The first ``limit`` prompts that leave room for an answer within ``data.max_length``, and their tokens."""
-    room = max(1, data_config.max_length - sampling.max_new_tokens)
+    """The first ``limit`` prompts of at most ``room`` tokens, and their tokens."""
     loaded, samples = stage.Reader(run, template, data_config, Prompt, encode_prompts, room).read(value)
     samples = samples[:limit]
     return loaded.at([sample.key for sample in samples]), samples

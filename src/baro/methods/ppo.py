@@ -357,7 +357,7 @@ def rollout_count(config: Config, prompts: int) -> int:
 
 
 def _prompts(config: Config, template: Template, run: RunDir) -> tuple[list[Prompt], list[Sample]]:
-    room = config.data.max_length - config.sampling.max_new_tokens
+    room = stage.prompt_room(config.policy, config.data, config.sampling)
     loaded, samples = stage.Reader(run, template, config.data, Prompt, encode_prompts, room).read(config.prompts)
     return loaded.at(sample.key for sample in samples), samples
 

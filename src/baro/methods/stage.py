@@ -18,7 +18,7 @@ from torch import nn
 from baro.batch import Sample
 from baro.checkpoints import as_os_error
 from baro.collate import collate
-from baro.config import Config, DataConfig, TrainerConfig
+from baro.config import Config, DataConfig, SamplingConfig, TrainerConfig
 from baro.data.formats import Loaded, read_records
 from baro.data.ledger import Ledger
 from baro.data.source import FileSource, split_held_out
@@ -28,6 +28,7 @@ from baro.errors import GuardStop, RewardError
 from baro.functional.statistics import Interval
 from baro.inputs import Kind, load_template, open_run, resolve
 from baro.models.forward import ScoredModel
+from baro.models.load import positions
 from baro.models.lora import adapted, save_adapter
 from baro.protocols import LocalWorld, Objective, Prepare
 from baro.records import Record
@@ -71,6 +72,15 @@ class Reader:
         if trainer.held_out_fraction:
             return split_held_out(samples, trainer.held_out_fraction, trainer.seed)
         return samples, []
+
+
+def prompt_room(policy: str, data: DataConfig, sampling: SamplingConfig) -> int:
+    """Tokens that a prompt may have, so that an answer fits behind it into data.max_length and the model's positions.
+
+    Longer prompts are told in the ledger, with file and line.
+    """
+    longest = min(data.max_length, positions(resolve(policy, "model")) or data.max_length)
+    return max(1, longest - sampling.max_new_tokens)
 
 
 class Trained:

@@ -227,6 +227,13 @@ def _without_dropout(config: PretrainedConfig) -> list[str]:
     return names
 
 
+def positions(folder: str | Path) -> int | None:
+    """The longest sequence that a model reads, in tokens; None where its positions have no end."""
+    check_folder(folder)
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+
 def check_folder(folder: str | Path) -> None:
     """A local model folder has a config and safetensors weights."""
     path = Path(folder)
