@@ -17,8 +17,8 @@ from baro.rewards.gate import weaknesses
 
 Standing = Literal["better", "worse", "same", "unknown"]
 _COMPARED = re.compile(
-    r"(?P<policy>.+?)/(?P<kind>win_rate_length_controlled|win_rate|kl|kl_bound|reward|tokens|finished_fraction|distinct_2)"
-    r"(?:/(?P<of>.+))?"
+    r"(?P<policy>.+?)/(?P<kind>win_rate_length_controlled|win_rate|kl|kl_bound|reward|tokens|finished_fraction|distinct_2|"
+    r"loss)(?:/(?P<of>.+))?"
 )
 _SHARE = re.compile(r"win_rate|accuracy|finished_fraction|^baseline/")
 _ABBREVIATIONS = {"sft", "dpo", "ppo", "kto", "grpo", "orpo", "ipo", "simpo"}

@@ -204,7 +204,7 @@ class Results:
 
     def _measures_table(self) -> Html:
         kinds = [("kl", ""), *(("reward", reward) for reward in self.evaluation.rewards)]
-        kinds += [("tokens", ""), ("finished_fraction", ""), ("distinct_2", "")]
+        kinds += [("loss", ""), ("tokens", ""), ("finished_fraction", ""), ("distinct_2", "")]
         used = [kind for kind in kinds if any(self._measure(p, *kind) for p in self.ordered)]
         if not used:
             return Html("")

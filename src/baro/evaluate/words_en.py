@@ -94,6 +94,7 @@ ENGLISH = {
     "reward_of": "reward: {name}",
     "tokens": "tokens",
     "finished_fraction": "finished",
+    "loss": "loss on texts",
     "distinct_2": "distinct-2",
     "control": "control",
     "expected": "expected",
@@ -216,6 +217,10 @@ ENGLISH = {
     "note_distinct": "Distinct-2",
     "note_distinct_text": (
         "Different pairs of neighbouring words over all such pairs: low where answers repeat each other."
+    ),
+    "note_loss": "Loss on texts",
+    "note_loss_text": (
+        "How badly a policy predicts given texts, in nats per token: above the starting model's, it has forgotten some."
     ),
     "note_missing": "Missing values",
     "note_missing_text": (

@@ -89,6 +89,7 @@ KOREAN = {
     "reward_of": "보상: {name}",
     "tokens": "토큰 수",
     "finished_fraction": "끝맺은 비율",
+    "loss": "글에 대한 손실",
     "distinct_2": "distinct-2",
     "control": "대조군",
     "expected": "예상",
@@ -204,6 +205,10 @@ KOREAN = {
     ),
     "note_distinct": "distinct-2",
     "note_distinct_text": "이웃한 두 단어의 쌍 가운데 서로 다른 쌍의 비율입니다. 답변끼리 비슷할수록 낮습니다.",
+    "note_loss": "글에 대한 손실",
+    "note_loss_text": (
+        "주어진 글을 얼마나 못 맞히는지를 토큰당 nat로 나타냅니다. 출발 모델보다 높으면 그만큼 잊은 것입니다."
+    ),
     "note_missing": "빈 값",
     "note_missing_text": "줄표(–)는 값이 없는 수치입니다. 재지 않았거나 유한한 수가 아니었습니다.",
 }
