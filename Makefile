@@ -25,6 +25,7 @@ format: .venv
 
 bench: .venv
 	$(BIN)/python -m benchmarks.rollout
+	$(BIN)/python -m benchmarks.peers
 
 # apt packages that some tests want; a test skips with one loud line where its package is missing.
 system-packages:
