@@ -38,6 +38,17 @@ def test_win_rate_is_the_mean_with_an_interval_over_prompts():
     assert found == Interval(0.625, 0.25, 1.0, 2)  # resampled prompts: both the second, or both the first
 
 
+def test_a_share_that_never_differs_still_has_an_interval():
+    """The bootstrap would say [1, 1], as if 3 prompts had settled it."""
+    all_won = metrics.share_over_prompts(np.ones(6), np.repeat([0, 1, 2], 2), seed=0)
+    assert (all_won.value, all_won.high, all_won.n) == (1.0, 1.0, 3)
+    assert all_won.low == pytest.approx(0.4385, abs=1e-4)  # 1 / (1 + z²/3), z = 1.96
+    none_won = metrics.share_over_prompts(np.zeros(3), np.arange(3), seed=0)
+    assert (none_won.low, none_won.high) == (0.0, pytest.approx(0.5615, abs=1e-4))
+    mixed, prompts = np.array([1.0, 0.5, 0.0]), np.arange(3)
+    assert metrics.share_over_prompts(mixed, prompts, seed=0) == metrics.mean_over_prompts(mixed, prompts, seed=0)
+
+
 def test_both_orders_cancel_a_side_bias():
     assert metrics.average_orders(Verdict(1.0), Verdict(1.0)).p_first == 0.5
     assert metrics.average_orders(Verdict(0.9), Verdict(0.3)).p_first == pytest.approx(0.8)

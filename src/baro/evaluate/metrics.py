@@ -29,6 +29,14 @@ def mean_over_prompts(values: Num[np.ndarray, "n"], prompts: Int[np.ndarray, "n"
     return bootstrap_interval(values.astype(float), seed=seed, groups=prompts)
 
 
+def share_over_prompts(values: Num[np.ndarray, "n"], prompts: Int[np.ndarray, "n"], *, seed: int) -> Interval:
+    """The mean of values from 0 to 1. All 0 or all 1 leave nothing to resample: then Wilson's interval over prompts."""
+    if len(values) and (values.min() == 1 or values.max() == 0):
+        n = len(np.unique(prompts))
+        return wilson_interval(n * float(values[0]), n)
+    return mean_over_prompts(values, prompts, seed=seed)
+
+
 def length_controlled(
     verdicts: Float[np.ndarray, "n"],
     length_difference: Num[np.ndarray, "n"],

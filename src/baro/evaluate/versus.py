@@ -18,7 +18,7 @@ from baro.batch import Sample, branch
 from baro.data.files import write_rows
 from baro.data.template import Template
 from baro.errors import ConfigError, DataError, RewardError
-from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts
+from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.inputs import load_judge, load_reward, load_template, resolve
 from baro.methods import stage
@@ -281,7 +281,7 @@ def own_figures(one: Answered, config: Config, prompt_of: Int[np.ndarray, "n"]) 
         one.figures["kl"] = _mean(one.logprobs - one.ref_logprobs, prompt_of, config.seed)
         one.figures["ref_loss"] = _mean(-one.ref_logprobs / np.maximum(lengths, 1), prompt_of, config.seed)
     one.figures["tokens"] = _mean(lengths, prompt_of, config.seed)
-    one.figures["finished_fraction"] = _mean(finished, prompt_of, config.seed)
+    one.figures["finished_fraction"] = share_over_prompts(finished, prompt_of, seed=config.seed)
     one.figures["distinct_2"] = distinct_2(rollout.completion for rollout in one.rollouts)
 
 
@@ -298,8 +298,8 @@ def judge_figures(
     """Win rates against another's answers to the same prompts, plain and at equal length."""
     verdicts = judge_in_both_orders(judge, one.rollouts, against.rollouts, f"{name}: {one.name}")
     one.scores[name] = verdicts
-    one.figures[f"win_rate/{name}"] = _mean(verdicts, prompt_of, seed)
     known = ~np.isnan(verdicts)
+    one.figures[f"win_rate/{name}"] = share_over_prompts(verdicts[known], prompt_of[known], seed=seed)
     longer = (_lengths(one, by_tokens) - _lengths(against, by_tokens))[known]
     controlled = length_controlled(verdicts[known], longer, prompt_of[known], seed=seed)
     if controlled is not None:
