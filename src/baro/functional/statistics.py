@@ -60,7 +60,7 @@ def fisher_interval(correlation: float, n: int, *, confidence: float = 0.95) -> 
     return Interval(correlation, math.tanh(middle - half), math.tanh(middle + half), n)
 
 
-def _resamples(
+def resamples_of(
     n: int, groups: Shaped[np.ndarray, "n"] | None, seed: int, resamples: int
 ) -> Iterator[Num[np.ndarray, "_"]]:
     """Indices of each bootstrap sample: n draws of an observation, or as many draws of whole groups as there are."""
@@ -92,7 +92,7 @@ def bootstrap_interval(
     """
     if len(values) == 0:
         raise ValueError("no observations to resample")
-    draws = [float(statistic(values[index])) for index in _resamples(len(values), groups, seed, resamples)]
+    draws = [float(statistic(values[index])) for index in resamples_of(len(values), groups, seed, resamples)]
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     n = len(values) if groups is None else len(np.unique(groups))
     return Interval(float(statistic(values)), float(low), float(high), n)
@@ -188,7 +188,7 @@ def _logistic_at_zero(target: Float[np.ndarray, "m"], x: Float[np.ndarray, "m"],
 
     theta = np.zeros(2)
     for _ in range(100):
-        p = _sigmoid(design @ theta)
+        p = sigmoid(design @ theta)
         gradient = design.T @ (p - target) + ridge * theta
         hessian = (design.T * (p * (1 - p))) @ design + ridge * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
@@ -198,11 +198,11 @@ def _logistic_at_zero(target: Float[np.ndarray, "m"], x: Float[np.ndarray, "m"],
         theta = theta - step
         if np.abs(step).max() <= 1e-10:
             break
-    return float(_sigmoid(theta[0]))
+    return float(sigmoid(theta[0]))
 
 
-def _sigmoid(z: Any) -> Any:
-    # By tanh, which cannot overflow.
+def sigmoid(z: Any) -> Any:
+    """1 / (1 + exp(−z)), by tanh, which cannot overflow."""
     return 0.5 * (1 + np.tanh(z / 2))
 
 
