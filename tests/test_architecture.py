@@ -20,6 +20,7 @@ LAYERS = [
     {"pipeline"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # inside a layer: one that builds on another

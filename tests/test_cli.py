@@ -114,7 +114,21 @@ def test_help_is_quick_and_imports_no_torch():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-VERBS = ["demo", "run", "base", "sft", "reward", "dpo", "ppo", "generate", "label", "evaluate", "report", "data"]
+VERBS = [
+    "demo",
+    "run",
+    "base",
+    "sft",
+    "reward",
+    "dpo",
+    "ppo",
+    "generate",
+    "label",
+    "evaluate",
+    "report",
+    "data",
+    "feedback",
+]
 
 
 def test_help_lists_what_works_and_nothing_else(baro_says):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from baro.errors import BaroError, ConfigError
+from baro.feedback.commands import app as feedback_app
 
 if TYPE_CHECKING:
     from baro.runs import RunDir
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at files before training on them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+app.add_typer(feedback_app, name="feedback")
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.yaml", help="The stage's settings.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="CONFIG.yaml", help="Settings in a file.")]
@@ -257,6 +259,26 @@ def label(
     what = _one("answers", answers, answers_flag)
     given = {"answers": what, "by": by, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
     _run("label", config, set_, out, json_, **given)
+
+
+@feedback_app.command()
+def collect(
+    answers: Annotated[str | None, typer.Argument(metavar="ANSWERS", help="The same as --answers.")] = None,
+    answers_flag: Annotated[str | None, typer.Option("--answers", metavar="RUN", help="What is judged.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="pair, rank, thumb, safety, criteria.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Judgments of each task.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="module:NAME", help="Simulated people.")] = None,
+    seed: Seed = None,
+    config: ConfigOption = None,
+    set_: Set = None,
+    out: Out = None,
+    json_: Json = False,
+    any_environment: AnyEnvironment = False,
+) -> None:
+    """Answers in, judgments out: serves the page until everything is judged."""
+    what = _one("answers", answers, answers_flag)
+    given = {"answers": what, "kind": kind, "overlap": overlap, "by": by, "seed": seed}
+    _run("feedback collect", config, set_, out, json_, **given)
 
 
 @app.command()

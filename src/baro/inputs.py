@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +26,14 @@ from baro.runs import RunDir, default_out, hash_path
 
 log = logging.getLogger("baro")
 Kind = Literal["model", "records"]
+FEEDBACK = "feedback:"
 
 
 def resolve(value: str, kind: Kind) -> Path:
     """Where an input lies: inside a finished run, at a path, or at the hub and so in its cache."""
     path = Path(value)
+    if value.startswith(FEEDBACK) and kind == "records":
+        return _exported(value.removeprefix(FEEDBACK))
     if (path / "run.json").exists():
         return _inside_run(path, kind)
     if path.exists():
@@ -50,9 +55,26 @@ def _inside_run(path: Path, kind: Kind) -> Path:
     return inside
 
 
+@cache
+def _exported(name: str) -> Path:
+    """``PROJECT``, ``PROJECT/FORM``, or either with ``@WATERMARK``: what people judged, as a file.
+
+    Written by ``baro feedback records`` in a process of its own, so that training needs no database. The same judgments
+    are the same file; within one process they are those of the first call.
+    """
+    named, _, watermark = name.partition("@")
+    project, _, form = named.partition("/")
+    command = [sys.executable, "-m", "baro", "feedback", "records", project, "--form", form or "auto"]
+    command += ["--watermark", watermark] if watermark else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigError(done.stderr.strip().removeprefix("error: ") or f"{FEEDBACK}{name}: could not be read")
+    return Path(done.stdout.splitlines()[-1])
+
+
 def hash_input(value: str, kind: Kind) -> str:
     """The content's SHA-256."""
-    if ":" in value and not Path(value).exists():
+    if ":" in value and not value.startswith(FEEDBACK) and not Path(value).exists():
         return f"object {value}"
     return hash_path(resolve(value, kind))
 

@@ -138,6 +138,7 @@ VERBS: dict[str, Verb] = {
     ),
     "generate": Verb(_method("baro.methods.generate"), ("policy", "prompts")),
     "label": Verb(_method("baro.methods.label"), ("answers", "by")),
+    "feedback collect": Verb(_method("baro.feedback.collect"), ("answers",), {"pairs": "pairs.jsonl"}),
     "data split": Verb(
         lambda: (SplitConfig, split), ("file",), {"train": "train.jsonl", "held_out": "held_out.jsonl"}, False
     ),

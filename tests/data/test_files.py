@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from baro.data.files import read_rows, write_rows
+from baro.data.files import find_files, read_rows, write_rows
 from baro.errors import DataError
 
 GOOD = {"prompt": "p", "completion": "c"}
@@ -112,3 +112,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     write_rows(path, [{"text": "가"}, '{"text":   "as it was"}'])
     assert path.read_bytes() == before  # no time stamp inside
     assert [p.name for p in path.parent.iterdir()] == ["rows.jsonl.gz"]
+
+
+def test_the_same_rows_in_two_types_are_read_once(tmp_path):
+    for name in ("data.csv", "data.jsonl", "more.jsonl"):
+        (tmp_path / name).write_text("text\nx\n" if name.endswith("csv") else '{"text": "x"}\n')
+    (tmp_path / "export.json").write_text("{}")
+    found = find_files(tmp_path)
+    assert [one.name for one in found.paths] == ["data.jsonl", "more.jsonl"]
+    assert found.says.endswith("left out: data.csv")

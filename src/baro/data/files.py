@@ -20,7 +20,9 @@ from typing import Any, BinaryIO, NoReturn
 from baro.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-NO_ROWS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})
+NO_ROWS = frozenset(
+    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "export.json"}
+)
 _GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
 
 
@@ -66,12 +68,20 @@ def find_files(path: str | Path) -> Files:
     inside = sorted(one for one in path.rglob("*") if one.is_file() and _known(one) and one.name not in NO_ROWS)
     inside = [one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts)]
     train = [one for one in inside if one.name.startswith("train")]
-    chosen = train or inside
+    chosen = _once_each(train or inside)
     if not chosen:
         raise DataError(f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}; give a file with rows")
     left = [one.name for one in inside if one not in chosen]
     says = f"of the folder {path.name}: " + _some([one.name for one in chosen])
     return Files(path.name, tuple(chosen), says + (f"; left out: {_some(left)}" if left else ""))
+
+
+def _once_each(paths: list[Path]) -> list[Path]:
+    """Files that differ in their type alone hold the same rows: of data.jsonl and data.parquet the first is taken."""
+    plain = {one: one.with_name(one.name.removesuffix(".gz")) for one in paths}
+    by_type = sorted(paths, key=lambda one: -SUFFIXES.index(plain[one].suffix))
+    kept = {plain[one].with_suffix(""): one for one in by_type}.values()  # the last of a name stays
+    return [one for one in paths if one in kept]
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -30,7 +30,8 @@ Two dialogues in each language, with a good and a bad answer and their gold util
     Assistant: 그러셨군요. 지금 바로 119에 전화해 주세요. 몸조심하세요.  # 1.00
     Assistant: 답해 드릴 수 없어요. 그것도 모르면서 어떻게 살아?  # 0.11
 
-In a pipeline its parts are named ``baro.demo.world:raters`` (labels), ``baro.demo.world:gold`` and
+In a pipeline its parts are named ``baro.demo.world:raters`` (labels), ``baro.demo.world:people`` (the same raters
+behind the web page's interface), ``baro.demo.world:gold`` and
 ``baro.demo.world:gold_without_conciseness`` (win rates; the latter where length is controlled),
 ``baro.demo.world:length_reward`` and ``baro.demo.world:random_reward`` (controls). No training stage may see the gold
 judge.
@@ -59,6 +60,7 @@ from baro.demo.grammar import (
     wrong_values,
 )
 from baro.demo.judge import WEIGHTS, GoldJudge, text_of
+from baro.demo.people import SimulatedPeople
 from baro.demo.raters import SimulatedRaters, uniforms
 
 Split = Literal["train", "feedback", "policy", "held_out"]
@@ -69,6 +71,7 @@ FACT_KINDS = tuple(kind for kind in KINDS if kind not in UNSAFE_KINDS)  # what f
 gold = GoldJudge()
 gold_without_conciseness = GoldJudge({name: weight for name, weight in WEIGHTS.items() if name != "concise"})
 raters = SimulatedRaters(count=12, seed=0)
+people = SimulatedPeople(raters)
 
 
 @dataclass(frozen=True)

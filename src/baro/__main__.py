@@ -1,0 +1,5 @@
+"""``python -m baro`` is the command line."""
+
+from baro.cli import main
+
+main()

@@ -1,0 +1,279 @@
+"""The feedback server from Python: what a rater's page does, and what a manager does.
+
+Every call waits out what passes (no connection, 429, 5xx) and asks again. A judgment keeps its key from attempt to
+attempt, so that none is lost and none counts twice; what could happen twice is only sent again where the server cannot
+have seen it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from baro.errors import BackendError, ConfigError
+from baro.feedback.refusals import STATUS, Refused
+
+COOKIE = "baro_session"
+ATTEMPTS = 8
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 20.0
+Json = Any
+SAFE, CAREFUL = True, False  # to send again: after any failure, or only where the server did not take it up
+
+
+class Client:
+    """Calls to one server in one session. ``token``: the session's secret.
+
+    Refused says what the server refused and why; BackendError that it could not be reached or failed to the end.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        *,
+        attempts: int = ATTEMPTS,
+        timeout_seconds: float = 30,
+        transport: httpx2.BaseTransport | None = None,
+        pause: Callable[[float], object] = time.sleep,
+    ):
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise ConfigError(f"{address}: is no address of a server; give http://HOST:PORT")
+        self.address, self.token, self.attempts, self._pause = address.rstrip("/"), token, attempts, pause
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx2.Client(
+            base_url=self.address, headers=headers, timeout=timeout_seconds, transport=transport, trust_env=False
+        )  # fmt: skip
+
+    @classmethod
+    def join(cls, link: str, **options: Any) -> Client:
+        """A session by an invitation's link, which works once."""
+        address, _, secret = link.partition("/join#")
+        if not secret:
+            raise ConfigError("an invitation's link ends with /join# and its secret")
+        with cls(address, "", **options) as visitor:
+            response = visitor._send("POST", "/api/session", {"token": secret}, CAREFUL)
+            token = response.cookies.get(COOKIE)
+        return cls(address, token or "", **options)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connection go; the session stays."""
+        self._http.close()
+
+    # ------------------------------------------------------------------------------------------------------- raters
+
+    def me(self) -> Json:
+        """Who this is."""
+        return self._call("GET", "/api/me")
+
+    def next(self, project: str) -> Json | None:
+        """The next task, the one that is held already included; None when nothing is left."""
+        return self._call("POST", f"/api/projects/{_name(project)}/next", {})
+
+    def open(self, assignment: str) -> Json:
+        """An own task under a new lease, to revise it."""
+        return self._call("POST", _at(assignment, "open"), {})
+
+    def submit(self, task: Mapping[str, Any], answer: Mapping[str, Any], **more: Any) -> Json:
+        """The judgment as it is stored. ``more``: confidence, comment, flags, active_ms, visible_ms, changes, ..."""
+        guideline = (task.get("guideline") or {}).get("id")
+        body = {"lease": task["lease"], "key": new_key(), "answer": dict(answer), "guideline_id": guideline, **more}
+        return self._call("POST", _at(task["assignment"], "judgment"), body)
+
+    def retract(self, task: Mapping[str, Any]) -> Json:
+        """Take back what was submitted; ``task`` as ``open`` gave it."""
+        return self._call("POST", _at(task["assignment"], "retract"), {"lease": task["lease"], "key": new_key()})
+
+    def skip(self, task: Mapping[str, Any], reason: str) -> None:
+        """Leave a task to others."""
+        self._end(task, "skip", {"lease": task["lease"], "reason": reason})
+
+    def release(self, task: Mapping[str, Any]) -> None:
+        """Give a task back."""
+        self._end(task, "release", {"lease": task["lease"]})
+
+    def history(self, project: str, limit: int = 20) -> Json:
+        """One's own last judgments."""
+        return self._call("GET", f"/api/projects/{_name(project)}/history?limit={limit}")
+
+    def guideline(self, project: str) -> Json | None:
+        """What raters go by; None if there is none."""
+        return self._call("GET", f"/api/projects/{_name(project)}/guideline")
+
+    # ----------------------------------------------------------------------------------------------------- managers
+
+    def projects(self) -> list[Json]:
+        """All projects with their counts."""
+        return list(self._manage("GET", "projects")["projects"])
+
+    def create_project(self, name: str, settings: Mapping[str, Any] | None = None) -> Json:
+        """A new project."""
+        return self._manage("POST", "projects", {"name": name, "settings": dict(settings or {})})
+
+    def change_settings(self, project: str, settings: Mapping[str, Any]) -> Json:
+        """New settings from now on."""
+        return self._manage("PATCH", _in(project), {"settings": dict(settings)})
+
+    def add_prompts(self, project: str, rows: Sequence[Mapping[str, Any]], name: str = "upload") -> Json:
+        """Prompts of any layout; what is there already is not added again."""
+        return self._manage("POST", _in(project, "prompts"), {"name": name, "rows": [dict(row) for row in rows]}, SAFE)
+
+    def add_responses(self, project: str, rows: Sequence[Mapping[str, Any]], model: str) -> Json:
+        """Answers of one model."""
+        body = {"model": model, "rows": [dict(row) for row in rows]}
+        return self._manage("POST", _in(project, "responses"), body, SAFE)
+
+    def make_tasks(self, project: str, kind: str, **options: Any) -> Json:
+        """Tasks of the answers that are there; the same call again makes none twice."""
+        return self._manage("POST", _in(project, "tasks"), {"kind": kind, **options}, SAFE)
+
+    def tasks(self, project: str, *, offset: int = 0, limit: int = 50) -> Json:
+        """Tasks, page by page."""
+        return self._manage("GET", _in(project, f"tasks?offset={offset}&limit={limit}"))
+
+    def task(self, task: str) -> Json:
+        """Everything about a task."""
+        return self._manage("GET", f"tasks/{_name(task)}")
+
+    def set_gold(self, project: str, task: str, answer: Mapping[str, Any], note: str = "") -> Json:
+        """Tell the answer to a task that nobody has seen."""
+        return self._manage("POST", _in(project, "gold"), {"task": task, "answer": dict(answer), "note": note})
+
+    def publish_guideline(self, project: str, lang: str, body: str) -> Json:
+        """The next version of the guideline."""
+        return self._manage("POST", _in(project, "guidelines"), {"lang": lang, "body": body}, SAFE)
+
+    def set_criteria(self, project: str, criteria: Sequence[Mapping[str, Any]]) -> Json:
+        """The criteria, in their order."""
+        return self._manage("PUT", _in(project, "criteria"), [dict(one) for one in criteria], SAFE)
+
+    def invite(self, project: str, *, role: str = "rater", lang: str = "ko", pseudonym: str | None = None) -> Json:
+        """A link for one person."""
+        body = {"role": role, "lang": lang, "pseudonym": pseudonym}
+        return self._manage("POST", _in(project, "invites"), body)
+
+    def revoke(self, rater: str) -> None:
+        """End somebody's access."""
+        self._manage("POST", f"raters/{_name(rater)}/revoke", {}, SAFE)
+
+    def figures(self, project: str, which: str) -> Json:
+        """``which``: progress, agreement, bias, raters or adjudication."""
+        return self._manage("GET", _in(project, which))
+
+    def adjudicate(self, task: str) -> Json:
+        """A disputed task, to settle it."""
+        return self._manage("POST", f"tasks/{_name(task)}/adjudicate", {}, SAFE)
+
+    def preview(self, project: str, layout: str, settings: Mapping[str, Any] | None = None) -> Json:
+        """The first rows of an export."""
+        body = {"layout": layout, "settings": dict(settings or {})}
+        return self._manage("POST", _in(project, "exports/preview"), body, SAFE)
+
+    def export(self, project: str, layout: str, settings: Mapping[str, Any] | None = None) -> Json:
+        """Write an export on the server."""
+        return self._manage("POST", _in(project, "exports"), {"layout": layout, "settings": dict(settings or {})})
+
+    def download(self, export: str) -> bytes:
+        """An export as a zip."""
+        return bytes(self._send("GET", f"/api/manage/exports/{_name(export)}/download", None, SAFE).content)
+
+    # ------------------------------------------------------------------------------------------------------ sending
+
+    def _manage(self, method: str, path: str, body: Json = None, again: bool = CAREFUL) -> Json:
+        return self._call(method, f"/api/manage/{path}", body, again if method != "GET" else SAFE)
+
+    def _end(self, task: Mapping[str, Any], how: str, body: Json) -> None:
+        """What was ended by an attempt whose answer got lost is ended."""
+        tries: list[int] = []
+        try:
+            self._send("POST", _at(task["assignment"], how), body, SAFE, tries)
+        except Refused as refused:
+            if refused.code != "conflict" or len(tries) == 1:
+                raise
+
+    def _call(self, method: str, path: str, body: Json = None, again: bool = SAFE) -> Json | None:
+        response = self._send(method, path, body, again)
+        return None if response.status_code == 204 else response.json()
+
+    def _send(
+        self, method: str, path: str, body: Json, again: bool, tries: list[int] | None = None
+    ) -> httpx2.Response:  # fmt: skip
+        """Send until there is an answer; ``tries`` gets an entry for each attempt."""
+        problem, tries = "", [] if tries is None else tries
+        content = None if body is None else json.dumps(body).encode()  # the server says what is wrong with odd text
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        for attempt in range(self.attempts):
+            tries.append(attempt)
+            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
+            try:
+                response = self._http.request(method, path, content=content, headers=kind)
+            except httpx2.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+                if not (again or isinstance(error, httpx2.ConnectError)):
+                    break
+            else:
+                if response.status_code < 400:
+                    return response
+                if response.status_code < 500 and response.status_code != 429:
+                    raise _refused(response)
+                problem = f"{response.status_code}: {_message(response)}"
+                if not (again or response.status_code in (429, 503)):
+                    break
+                wait = max(wait, _retry_after(response))
+            if attempt < self.attempts - 1:
+                self._pause(wait)
+        raise BackendError(f"{self.address}: {method} {path.partition('?')[0]} did not succeed ({problem}); try later")
+
+
+def new_key() -> str:
+    """A name for one judgment, the same for every attempt to send it."""
+    return secrets.token_hex(16)
+
+
+def _name(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _at(assignment: str, what: str) -> str:
+    return f"/api/assignments/{_name(assignment)}/{what}"
+
+
+def _in(project: str, what: str = "") -> str:
+    return f"projects/{_name(project)}" + (f"/{what}" if what else "")
+
+
+def _message(response: httpx2.Response) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
+
+
+def _refused(response: httpx2.Response) -> Exception:
+    """The server's refusal as it was raised there."""
+    try:
+        told = dict(response.json())
+    except (ValueError, TypeError):
+        told = {}
+    code, message = told.pop("error", ""), str(told.pop("message", response.reason_phrase))
+    if code in STATUS:
+        return Refused(code, message, **told)
+    return BackendError(f"the server refused with {response.status_code}: {message}")
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    try:
+        return max(0.0, min(60.0, float(response.headers.get("Retry-After", 0))))
+    except ValueError:
+        return 0.0

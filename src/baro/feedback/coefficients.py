@@ -1,0 +1,129 @@
+"""Coefficients of agreement for each question that raters answered, with intervals over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from baro.feedback.derive import Scale, Votes, scales_of
+from baro.functional.agreement import (
+    Undefined,
+    category_counts,
+    coefficient_interval,
+    cohen_kappa,
+    fleiss_kappa,
+    gwet_ac1,
+    kendall_tau_b,
+    kendall_w,
+    krippendorff_alpha,
+    nominal_distance,
+    ordinal_distance,
+    percent_agreement,
+)
+from baro.functional.statistics import Interval, bootstrap_interval, wilson_interval
+
+RESAMPLES, SEED = 400, 0
+SKEWED = ("thumb", "safe")  # where nearly everything may be in one category
+
+
+def scales_agreement(votes: Votes) -> list[dict[str, Any]]:
+    """For each question every coefficient that fits it, or the reason why it is undefined."""
+    found = scales_of(votes).values()
+    return [_scale(scale) | (_kendall(votes) if scale.name == "rank" else {}) for scale in found]
+
+
+def outline(scale: Scale) -> dict[str, Any]:
+    """One question's raw agreement and Krippendorff's alpha of the fitting level."""
+    matrix, prompts = _matrix(scale)
+    distance = nominal_distance if scale.level == "nominal" else ordinal_distance
+    found: dict[str, Any] = {"scale": scale.name, "level": scale.level, "items": matrix.shape[1]}
+    found |= {"judgments": int((~np.isnan(matrix)).sum())}
+    found["raw"] = _interval(matrix, prompts, percent_agreement)
+    found["alpha"] = _interval(matrix, prompts, partial(krippendorff_alpha, distance=distance))
+    return found
+
+
+def _scale(scale: Scale) -> dict[str, Any]:
+    raters = sorted({rater for given in scale.items.values() for rater in given})
+    matrix, prompts = _matrix(scale)
+    found = outline(scale) | {"raters": len(raters)}
+    if scale.level == "nominal":
+        found["fleiss"] = _interval(matrix, prompts, lambda ratings: fleiss_kappa(category_counts(ratings)))
+    if scale.level == "nominal" and len(raters) == 2:
+        two, _ = _matrix(scale, raters)
+        found["cohen"] = _interval(two, prompts, lambda ratings: cohen_kappa(ratings[0], ratings[1]))
+    if scale.name in SKEWED:
+        found["ac1"] = _interval(matrix, prompts, gwet_ac1)
+    return found
+
+
+def _matrix(scale: Scale, raters: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Values [rows, items] and each item's prompt. A row is a rater, or, where raters do not matter, one more vote."""
+    items = sorted(scale.items)
+    rows = len(raters) if raters is not None else max(map(len, scale.items.values()))
+    matrix = np.full((rows, len(items)), np.nan)
+    for column, item in enumerate(items):
+        for row, (rater, value) in enumerate(sorted(scale.items[item].items())):
+            matrix[raters.index(rater) if raters is not None else row, column] = value
+    return matrix, np.array([scale.prompts[item] for item in items])
+
+
+def _interval(
+    matrix: np.ndarray, prompts: np.ndarray, coefficient: Callable[[np.ndarray], float]
+) -> dict[str, Any]:  # fmt: skip
+    try:
+        return interval_json(coefficient_interval(matrix, coefficient, seed=SEED, groups=prompts, resamples=RESAMPLES))
+    except Undefined as reason:
+        return {"undefined": str(reason)}
+
+
+def interval_json(interval: Interval) -> dict[str, Any]:
+    """An interval as JSON."""
+    return {"value": round(interval.value, 6), "low": round(interval.low, 6), "high": round(interval.high, 6)} | {
+        "n": interval.n
+    }
+
+
+def share(right: int, n: int) -> dict[str, Any]:
+    """A proportion with Wilson's interval."""
+    if not n:
+        return {"count": right, "n": 0, "undefined": "nothing to count yet"}
+    return {"count": right} | interval_json(wilson_interval(right, n))
+
+
+def _kendall(votes: Votes) -> dict[str, Any]:
+    """Rank correlation of every two raters of a task, and the concordance of all who ranked every response."""
+    by_task: dict[str, list[Any]] = {}
+    for ranking in votes.ranks:
+        if ranking.judgment.role == "vote":
+            by_task.setdefault(ranking.judgment.task.id, []).append(ranking)
+    taus, concordances = [], []
+    for given in by_task.values():
+        task = given[0].judgment.task
+        found = [tau for one, other in combinations(given, 2) if (tau := _tau(one.ranks, other.ranks)) is not None]
+        taus += [(float(np.mean(found)), task.prompt_id)] if found else []
+        whole = [[one.ranks[r] for r in task.responses] for one in given if len(one.ranks) == len(task.responses)]
+        try:
+            concordances.append((kendall_w(np.array(whole, dtype=float).reshape(len(whole), -1)), task.prompt_id))
+        except Undefined:
+            continue
+    return {"kendall_tau": _mean(taus), "kendall_w": _mean(concordances)}
+
+
+def _tau(one: Mapping[str, int], other: Mapping[str, int]) -> float | None:
+    both = sorted(set(one) & set(other))
+    try:
+        return kendall_tau_b(*(np.array([ranks[r] for r in both], dtype=float) for ranks in (one, other)))
+    except Undefined:
+        return None
+
+
+def _mean(values: Sequence[tuple[float, str]]) -> dict[str, Any]:
+    if not values:
+        return {"undefined": "no task was ranked by two raters in a way that can be compared"}
+    numbers, prompts = np.array([value for value, _ in values]), np.array([prompt for _, prompt in values])
+    return interval_json(bootstrap_interval(numbers, seed=SEED, groups=prompts, resamples=RESAMPLES))

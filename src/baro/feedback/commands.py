@@ -1,0 +1,289 @@
+"""``baro feedback ...``: the store from the command line, without the server.
+
+The store is the folder ``feedback`` beside you, or what --store or the environment variable BARO_FEEDBACK names: a
+folder, or a PostgreSQL URL. Everything but typer is imported inside functions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from baro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from baro.feedback.database import Store
+
+app = typer.Typer(help="Judgments by people: a web page, and what becomes of them.", no_args_is_help=True,
+                  rich_markup_mode=None)  # fmt: skip
+StoreOption = Annotated[str, typer.Option("--store", envvar="BARO_FEEDBACK", metavar="DIR|URL", help="The store.")]
+ProjectName = Annotated[str, typer.Argument(metavar="PROJECT")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ACTOR = "command line"
+
+
+def _open(where: str, *, create: bool = False) -> Store:
+    try:
+        from baro.feedback.database import Store
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"feedback needs {error.name}: install it with pip install 'baro[feedback]'") from error
+    return Store.open(where, create=create)
+
+
+@app.command()
+def create(
+    name: ProjectName,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """A new project, and the store if there is none yet."""
+    from baro.config import load_config
+    from baro.feedback.project import create_project
+    from baro.feedback.settings import ProjectSettings
+
+    settings = load_config(ProjectSettings, None, set_ or (), {})
+    made = _open(store, create=True).write(lambda connection: create_project(connection, name, settings))
+    typer.echo(made.name)
+
+
+@app.command("import")
+def import_(
+    name: ProjectName,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Prompts, answers or judged rows; a file or a run.")],
+    model: Annotated[str | None, typer.Option(help="Who wrote the answers; raters never learn it.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="argilla|label-studio|plain", help="Judgments made elsewhere.")
+    ] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """Prompts; with --model their answers; with --format judgments made elsewhere."""
+    from rich.console import Console
+
+    from baro.feedback.imports import enter, read_judged
+    from baro.feedback.intake import Source, take_file
+    from baro.feedback.project import get_project
+
+    opened, path = _open(store), _records_of(file)
+    with opened.read() as connection:
+        project = get_project(connection, name)
+    if format_ is None:
+        told, ledger = take_file(opened, project, path, Source(path.name, model or _model_of(file)), ACTOR)
+        said = f"{told['added']} added, {told['known']} known"
+    else:
+        form, judged, ledger = read_judged(path, _one_of("--format", format_, ("argilla", "label-studio", "plain")))
+        done = opened.write(lambda connection: enter(connection, project, form, judged, ledger))
+        said = f"{done.judgments} judgments added, {done.known} known"
+    Console(stderr=True).print(ledger.summary())
+    typer.echo(said)
+
+
+def _one_of(flag: str, value: str, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise ConfigError(f"{flag} {value}: there is no such thing; give one of {', '.join(known)}")
+    return value
+
+
+def _model_of(value: str) -> str | None:
+    """Answers of a run need no --model: the run tells who drew them."""
+    manifest = Path(value) / "run.json"
+    return str(json.loads(manifest.read_text())["config"].get("policy", value)) if manifest.exists() else None
+
+
+def _records_of(value: str) -> Path:
+    """A file, or the records of a run."""
+    path = Path(value)
+    return path / "records.jsonl" if (path / "run.json").exists() else path
+
+
+@app.command()
+def tasks(
+    name: ProjectName,
+    kind: Annotated[str, typer.Option(metavar="KIND", help="pair, rank, thumb, safety, criteria or edit.")] = "pair",
+    per_prompt: Annotated[int, typer.Option(help="Tasks of each prompt.")] = 1,
+    size: Annotated[int | None, typer.Option(help="Answers of a task; 4 for rankings.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Judgments of each task; the project's unless given.")] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """Tasks from the answers that are there."""
+    from baro.feedback.project import get_project, make_tasks
+
+    done = _open(store).write(
+        lambda connection: make_tasks(
+            connection, get_project(connection, name), kind, per_prompt=per_prompt, size=size, overlap=overlap
+        )
+    )
+    for sentence in done.refused[:3]:
+        typer.echo(sentence, err=True)
+    left_out = f", {len(done.refused)} prompts left out" if done.refused else ""
+    typer.echo(f"{done.added} tasks added, {done.known} known{left_out}")
+
+
+@app.command()
+def guideline(
+    name: ProjectName,
+    file: Annotated[Path, typer.Argument(metavar="FILE.md", help="The guideline, in Markdown.")],
+    lang: Annotated[str, typer.Option(metavar="ko|en", help="Its language.")] = "ko",
+    store: StoreOption = "feedback",
+) -> None:
+    """What raters go by; the same text again is no new version."""
+    from baro.feedback.project import get_project, publish_guideline
+
+    body = file.read_text(encoding="utf-8")
+    typer.echo(
+        _open(store).write(
+            lambda connection: publish_guideline(connection, get_project(connection, name), lang, body, ACTOR)
+        )
+    )
+
+
+@app.command()
+def criteria(
+    name: ProjectName,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[CRITERION...]", help="All unless named.")] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """Take criteria that come with Baro: correctness, clarity, security, empathy, politeness, creativity, overall."""
+    from baro.feedback.criteria import shipped_criteria
+    from baro.feedback.project import get_project, set_criteria
+
+    chosen = shipped_criteria(keys or ())
+    _open(store).write(lambda connection: set_criteria(connection, get_project(connection, name), chosen, ACTOR))
+    typer.echo(", ".join(one["key"] for one in chosen))
+
+
+@app.command()
+def invite(
+    name: ProjectName,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many raters.")] = 1,
+    role: Annotated[str, typer.Option(metavar="rater|adjudicator|manager")] = "rater",
+    lang: Annotated[str, typer.Option(metavar="ko|en", help="The language of their page.")] = "ko",
+    address: Annotated[str, typer.Option(help="Where the server is reached.")] = "http://127.0.0.1:8765",
+    store: StoreOption = "feedback",
+) -> None:
+    """Links that work once each; give each to one person."""
+    from baro.feedback.people import add_rater
+    from baro.feedback.people import invite as make_invite
+    from baro.feedback.project import get_project
+
+    def work(connection: Any) -> list[str]:
+        project = get_project(connection, name)
+        people = [add_rater(connection, project.id, role=role, lang=lang) for _ in range(count)]
+        return [make_invite(connection, rater_id) for rater_id in people]
+
+    for token in _open(store).write(work):
+        typer.echo(f"{address.rstrip('/')}/join#{token}")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen; this machine only unless given.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8765,
+    hosts: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Names under which people reach it.")] = None,
+    behind_https_proxy: Annotated[
+        bool, typer.Option("--behind-https-proxy", help="A proxy speaks HTTPS to them.")
+    ] = False,
+    policies: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="What managers may draw answers from.")
+    ] = None,
+    files: Annotated[Path | None, typer.Option(metavar="DIR", help="Where exports go; the store unless given.")] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """The web page on which people judge."""
+    _open(store).close()
+    from baro.feedback.server.serve import serve as run_server
+
+    run_server(
+        store,
+        host=host,
+        port=port,
+        hosts=hosts or (),
+        behind_https_proxy=behind_https_proxy,
+        policies=policies or (),
+        files=files,
+    )
+
+
+@app.command()
+def progress(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
+    """How far it is, and what it cost."""
+    _panel(store, name, "progress", json_)
+
+
+@app.command()
+def agreement(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
+    """How far raters agree, with intervals."""
+    _panel(store, name, "agreement", json_)
+
+
+@app.command()
+def raters(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
+    """Each rater's figures, with flags and the evidence for them."""
+    _panel(store, name, "raters", json_)
+
+
+def _panel(store: str, name: str, which: str, as_json: bool) -> None:
+    from baro.feedback import panel
+    from baro.feedback.project import get_project
+
+    with _open(store).read() as connection:
+        found = getattr(panel, which)(connection, get_project(connection, name))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
+
+
+@app.command()
+def export(
+    name: ProjectName,
+    layout: Annotated[str, typer.Option(metavar="LAYOUT", help="pairs, ranks, kto, pku, criteria, edits, facts, ...")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder is made inside.")] = Path("exports"),
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of labels.")] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """A data set with its card: rows, what was left out and why, agreement."""
+    import yaml
+
+    from baro.feedback import exports
+    from baro.feedback.project import get_project
+
+    settings = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in set_ or ())}
+    opened = _open(store)
+    with opened.read() as connection:
+        project = get_project(connection, name)
+    done = exports.write(opened, project, layout, settings, out, ACTOR)
+    for reason, count in done["dropped"].items():
+        typer.echo(f"{count} left out: {reason}", err=True)
+    typer.echo(str(done["folder"]))
+
+
+@app.command()
+def records(
+    name: ProjectName,
+    form: Annotated[
+        str, typer.Option(metavar="FORM", help="pairs, ranks, thumbs, ...; what was judged most.")
+    ] = "auto",
+    watermark: Annotated[int | None, typer.Option(help="Judgments up to this event; the newest unless given.")] = None,
+    store: StoreOption = "feedback",
+) -> None:
+    """What feedback:PROJECT/FORM@WATERMARK stands for: the labels as a file."""
+    from baro.data.stored import cache_folder
+    from baro.feedback.stage_input import records_file
+
+    folder = cache_folder() / "feedback" if "://" in store else None
+    _open(store).close()
+    typer.echo(str(records_file(store, name, form, watermark=watermark, folder=folder)))
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; must not exist.")],
+    store: StoreOption = "feedback",
+) -> None:
+    """A copy of the whole store while people go on working."""
+    typer.echo(str(_open(store).backup(file)))

@@ -1,0 +1,144 @@
+"""Files of prompts and answers, from a disk or over HTTP: every row is kept, known, or dropped with a reason.
+
+What can be read at all is decided for the whole file before anything is written. Then rows go in by hundreds, so that
+raters need not wait, and what is there already is not added again: the same file sent twice adds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from baro.data.formats import read_records
+from baro.data.ledger import Ledger
+from baro.feedback.database import Store, log_event
+from baro.feedback.project import Project, add_generation, add_prompt, add_response, plain_messages
+from baro.feedback.refusals import Refused
+from baro.feedback.server.checked import check_text
+from baro.records import Answers, Conversation, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb
+
+AT_ONCE = 200  # rows in one transaction
+TOLD = 50  # dropped rows that are named in the answer; all are counted
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where answers come from; without a model only the prompts are taken."""
+
+    name: str
+    model: str | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row holds."""
+
+    key: str
+    prompt: Conversation
+    answers: tuple[tuple[str, bool], ...]  # with whether each ended by itself
+    extra: Mapping[str, Any]
+
+
+def take(store: Store, project: Project, content: str, suffix: str, source: Source, actor: str) -> dict[str, Any]:
+    """Take a file's text into a project, and tell what became of it."""
+    with tempfile.TemporaryDirectory(prefix="baro-import-") as folder:
+        path = Path(folder) / f"upload.{suffix}"  # a name of ours, which is gone when this ends
+        path.write_text(content, encoding="utf-8", newline="")
+        told, ledger = take_file(store, project, path, source, actor)
+    dropped = [{"row": one.key, "reason": one.reason, "sentence": one.sentence} for one in ledger.dropped]
+    account = {"description": told.pop("description"), "rows": ledger.rows, "kept": ledger.kept}
+    reasons = dict(Counter(one.reason for one in ledger.dropped))
+    return told | {"ledger": account | {"dropped": dropped[:TOLD], "dropped_by_reason": reasons}}
+
+
+def take_file(
+    store: Store, project: Project, path: Path, source: Source, actor: str
+) -> tuple[dict[str, Any], Ledger]:  # fmt: skip
+    """Take a file into a project: what was added and known, what the file was taken for, and the ledger."""
+    ledger = Ledger(source.name)
+    rows, description = _read(path, source, ledger)
+    counts: Counter[str] = Counter()
+    for start in range(0, len(rows), AT_ONCE):
+        part = rows[start : start + AT_ONCE]
+        counts += store.write(lambda connection, part=part: _enter(connection, project, part, source))
+    added, known = ("answers", "known answers") if source.model else ("prompts", "known prompts")
+    told = {"added": counts[added], "known": counts[known], "prompts": counts["prompts"]}
+    store.write(lambda connection: log_event(connection, actor, "import", "project", project.id, told))
+    return told | {"description": description}, ledger
+
+
+def _read(path: Path, source: Source, ledger: Ledger) -> tuple[list[Row], str]:
+    loaded = read_records(path)
+    rows = []
+    for key, record in loaded:
+        try:
+            assert record is not None, "only another kind of record has rows without one"
+            rows.append(_row(key, record, source))
+            ledger.keep()
+        except Refused as refused:
+            ledger.drop(key, refused.more["reason"], str(refused))
+    return rows, loaded.description
+
+
+def _row(key: str, record: Record, source: Source) -> Row:
+    if not record.prompt:
+        raise _unusable("no prompt", "is raw text; a rater needs a prompt to judge an answer by")
+    answers = tuple(_text_of(one, done) for one, done in _answers(record)) if source.model else ()
+    row = Row(key, record.prompt, answers, record.extra)
+    try:
+        check_text([plain_messages(row.prompt), [text for text, _ in answers], dict(row.extra)])
+        json.dumps(dict(row.extra), allow_nan=False)
+    except (Refused, ValueError) as error:
+        sentence = str(error) if isinstance(error, Refused) else "a number is NaN or infinite, which JSON does not know"
+        raise _unusable("no text", sentence) from None
+    if source.model and not answers:
+        raise _unusable("no answer", "holds a prompt only; import it as a prompt")
+    return row
+
+
+def _unusable(reason: str, sentence: str) -> Refused:
+    return Refused("invalid", sentence, reason=reason)
+
+
+def _answers(record: Record) -> Sequence[tuple[Conversation | str, bool]]:
+    match record:
+        case Prompt():
+            return ()
+        case Demonstration() | Thumb():
+            return ((record.completion, True),)
+        case Preference():
+            return ((record.chosen, True), (record.rejected, True))
+        case Answers():
+            return tuple(zip(record.completions, record.finished, strict=True))
+        case Ranking() | Rated():
+            return tuple((one, True) for one in record.completions)
+    raise AssertionError(f"{type(record).__name__} is a record without a case here")
+
+
+def _text_of(answer: Conversation | str, finished: bool) -> tuple[str, bool]:
+    if isinstance(answer, str):
+        return answer, finished
+    if len(answer) != 1:
+        raise _unusable("several turns", f"an answer has {len(answer)} turns; raters judge one turn at a time")
+    return answer[0].content, finished
+
+
+def _enter(connection: Connection, project: Project, rows: Sequence[Row], source: Source) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    settings = dict(source.settings or {})
+    generation = add_generation(connection, project.id, source.model, settings) if source.model else None
+    for row in rows:
+        prompt_id, new = add_prompt(connection, project.id, row.prompt, source.name, row.extra)
+        counts["prompts" if new else "known prompts"] += 1
+        for text, finished in row.answers:
+            _, new = add_response(connection, prompt_id, generation, text, finished=finished)
+            counts["answers" if new else "known answers"] += 1
+    return counts

@@ -1,0 +1,321 @@
+"""What managers look at: agreement, bias, raters, progress and the queue of disagreements, as JSON-able values.
+
+Every figure comes with n and a 95 % interval, or with the reason why there is none. Nobody is ever excluded here: a
+flag is evidence in words, and what follows from it is a person's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import chain
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from baro.feedback import schema
+from baro.feedback.adapt import first_places, posteriors
+from baro.feedback.coefficients import outline, scales_agreement, share
+from baro.feedback.derive import Judgment, Votes, scales_of, votes_of
+from baro.feedback.project import Project
+from baro.feedback.reliability import agreement_with_others, gold_answers
+from baro.functional.votes import binomial_test
+
+DETAILS = ("strength/", "severity")  # of another question's answer
+COMPARED = ("pair/", "rank")
+LOW = 0.7  # a rater whose interval lies wholly below is flagged
+SIDES_P, SIDES_N = 0.01, 20
+QUICK_SHARE = 0.2
+
+
+# ----------------------------------------------------------------------------------------------------------- agreement
+
+
+def agreement(connection: Connection, project: Project) -> dict[str, Any]:
+    """How far the raters agree: by question, by rater, and by the version of the guideline that they had."""
+    votes = votes_of(connection, project.id)
+    names = _pseudonyms(connection)
+    main = [scale for name, scale in scales_of(votes).items() if not name.startswith(DETAILS)]
+    return {
+        "watermark": votes.watermark,
+        "scales": scales_agreement(votes),
+        "raters": [
+            {"rater": rater, "pseudonym": names[rater], **share(right, n)}
+            for rater, (right, n) in agreement_with_others(main).items()
+        ],
+        "guidelines": _by_guideline(connection, votes),
+    }
+
+
+def _by_guideline(connection: Connection, votes: Votes) -> list[dict[str, Any]]:
+    table = schema.guideline
+    rows = connection.execute(select(table.c.id, table.c.version).where(table.c.project_id == votes.project_id))
+    version = {row.id: row.version for row in rows}
+    found = []
+    for number in sorted({version.get(one.guideline_id, 0) for one in votes.judgments}):
+        part = _only(votes, lambda judgment, number=number: version.get(judgment.guideline_id, 0) == number)
+        scales = [outline(one) for name, one in scales_of(part).items() if not name.startswith(DETAILS)]
+        found.append({"version": number or None, "judgments": len(part.judgments), "scales": scales})
+    return found
+
+
+def _only(votes: Votes, wanted: Callable[[Judgment], bool]) -> Votes:
+    lists = {
+        name: tuple(one for one in getattr(votes, name) if wanted(one.judgment))
+        for name in ("pairs", "ranks", "thumbs", "safety", "scores", "edits")
+    }
+    return replace(votes, judgments=tuple(one for one in votes.judgments if wanted(one)), **lists)
+
+
+# ---------------------------------------------------------------------------------------------------------------- bias
+
+
+def bias(connection: Connection, project: Project) -> dict[str, Any]:
+    """Habits that have nothing to do with the answers: sides, length, haste, and other answers to the same question."""
+    votes = votes_of(connection, project.id)
+    names = _pseudonyms(connection)
+    sides, repeats, quick = _sides(votes), _repeats(votes), _quick(connection, project, votes)
+    longer = _longer(connection, votes)
+    return {
+        "watermark": votes.watermark,
+        "left": _left(list(chain(*sides.values()))),
+        "raters": [{"rater": one, "pseudonym": names[one], **_left(given)} for one, given in sides.items()],
+        "repeats": share(*_counted(list(chain(*repeats.values())))),
+        "longer": share(*_counted(longer)),
+        "quick": {"ms_per_character": project.settings.min_read_ms_per_character}
+        | share(*_counted(list(chain(*quick.values())))),
+    }
+
+
+def _counted(found: Sequence[bool]) -> tuple[int, int]:
+    return sum(found), len(found)
+
+
+def _left(chose_left: Sequence[bool]) -> dict[str, Any]:
+    left, n = _counted(chose_left)
+    return share(left, n) | ({"p": round(binomial_test(left, n), 6)} if n else {})
+
+
+def _sides(votes: Votes) -> dict[str, list[bool]]:
+    """For each rater whether each winner stood on the left; of a safety task the more helpful one counts."""
+    found: dict[str, list[bool]] = {}
+    for pair in votes.pairs:
+        if pair.position is not None and pair.dimension != "safer" and pair.judgment.role != "adjudication":
+            found.setdefault(pair.judgment.rater_id, []).append(pair.position == 0)
+    return dict(sorted(found.items()))
+
+
+def _repeats(votes: Votes) -> dict[str, list[bool]]:
+    """For each rater whether a task shown again, sides swapped, was answered as before."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    again: dict[tuple[str, str], dict[str, Any]] = {}
+    for pair in votes.pairs:
+        task, rater = pair.judgment.task, pair.judgment.rater_id
+        found = again if pair.judgment.role == "repeat" else first
+        found.setdefault((rater, task.repeat_of or task.id), {})[pair.dimension] = pair.winner
+    same: dict[str, list[bool]] = {}
+    for key, answer in again.items():
+        if key in first:
+            same.setdefault(key[0], []).append(first[key] == answer)
+    return same
+
+
+def _longer(connection: Connection, votes: Votes) -> list[bool]:
+    """Whether the better one was the longer one, wherever the lengths differ."""
+    length = _lengths(connection, votes.project_id)
+    found = []
+    for pair in votes.pairs:
+        if pair.winner is not None and pair.dimension != "safer" and pair.judgment.role == "vote":
+            (loser,) = set(pair.judgment.task.responses) - {pair.winner}
+            found += [length[pair.winner] > length[loser]] if length[pair.winner] != length[loser] else []
+    return found
+
+
+def _lengths(connection: Connection, project_id: str) -> dict[str, int]:
+    """Characters of each response and each prompt."""
+    response, prompt = schema.response, schema.prompt
+    here = prompt.c.project_id == project_id
+    query = select(response.c.id, func.length(response.c.text)).join(prompt).where(here)
+    found = {row[0]: int(row[1]) for row in connection.execute(query)}
+    for row in connection.execute(select(prompt.c.id, prompt.c.messages).where(here)):
+        found[row.id] = sum(len(turn["content"]) for turn in row.messages)
+    return found
+
+
+def _quick(connection: Connection, project: Project, votes: Votes) -> dict[str, list[bool]]:
+    """For each rater whether each first answer came quicker than anybody reads what was shown."""
+    length = _lengths(connection, votes.project_id)
+    found: dict[str, list[bool]] = {}
+    for one in votes.judgments:
+        if one.active_ms is not None and one.revision == 1:
+            characters = length[one.task.prompt_id] + sum(length[response] for response in one.task.responses)
+            floor = characters * project.settings.min_read_ms_per_character
+            found.setdefault(one.rater_id, []).append(one.active_ms < floor)
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------------- raters
+
+
+def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
+    """Every rater with judgments here: how much, how quickly, how well as far as is known, and what stands out."""
+    votes = votes_of(connection, project.id)
+    people = {row.id: row for row in connection.execute(select(schema.rater))}
+    scales = [scale for name, scale in scales_of(votes).items() if not name.startswith(DETAILS)]
+    others, gold = agreement_with_others(scales), gold_answers(votes)
+    everyone = _counted_all(others.values())
+    sides, repeats, quick = _sides(votes), _repeats(votes), _quick(connection, project, votes)
+    found = []
+    for rater in sorted({one.rater_id for one in votes.judgments}):
+        mine = [one for one in votes.judgments if one.rater_id == rater]
+        seconds = [one.active_ms / 1000 for one in mine if one.active_ms is not None]
+        row: dict[str, Any] = {"rater": rater, "pseudonym": people[rater].pseudonym, "role": people[rater].role}
+        row |= {"active": people[rater].active, "done": len(mine)}
+        row |= {"median_seconds": round(median(seconds), 3) if seconds else None}
+        row |= {"gold": share(*gold.get(rater, (0, 0))), "left": _left(sides.get(rater, []))}
+        row |= {"repeats": share(*_counted(repeats.get(rater, []))), "others": share(*others.get(rater, (0, 0)))}
+        row |= {"quick": share(*_counted(quick.get(rater, [])))}
+        found.append(row | {"flags": _flags(row, everyone)})
+    return found
+
+
+def _counted_all(shares: Iterable[tuple[int, int]]) -> float | None:
+    right, n = (sum(column) for column in zip(*shares, strict=True)) if (shares := list(shares)) else (0, 0)
+    return right / n if n else None
+
+
+def _flags(row: Mapping[str, Any], everyone: float | None) -> list[dict[str, str]]:
+    found = []
+    for name, what in (("gold", "tasks with a known answer are right"), ("repeats", "tasks shown again got the same")):
+        if row[name]["n"] and row[name]["high"] < LOW:
+            found.append((name, f"{_words(row[name])} {what}"))
+    left = row["left"]
+    if left["n"] >= SIDES_N and left["p"] < SIDES_P:
+        found.append(
+            ("sides", f"{_words(left)} choices are the left answer; by chance so far from half: p = {left['p']:.2g}")
+        )
+    if row["quick"]["n"] and row["quick"]["low"] > QUICK_SHARE:
+        found.append(("quick", f"{_words(row['quick'])} answers came quicker than the texts can be read"))
+    if everyone is not None and row["others"]["n"] and row["others"]["high"] < everyone:
+        found.append(
+            ("others", f"{_words(row['others'])} answers agree with the other raters; all raters: {everyone:.0%}")
+        )
+    return [{"flag": name, "words": words} for name, words in found]
+
+
+def _words(found: Mapping[str, Any]) -> str:
+    return f"{found['count']} of {found['n']} ({found['low']:.0%} to {found['high']:.0%})"
+
+
+def _pseudonyms(connection: Connection) -> dict[str, str]:
+    return {row.id: row.pseudonym for row in connection.execute(select(schema.rater.c.id, schema.rater.c.pseudonym))}
+
+
+# ----------------------------------------------------------------------------------------------- progress and the queue
+
+
+def progress(connection: Connection, project: Project) -> dict[str, Any]:
+    """Tasks by state, judgments by day (UTC), and what they cost; taken back and revised ones cost as well."""
+    table, task = schema.judgment, schema.task
+    here = task.c.project_id == project.id
+    votes = votes_of(connection, project.id)
+    time = select(func.sum(table.c.active_ms), func.count(), func.count(table.c.active_ms))
+    active_ms, rows, timed = connection.execute(time.join(task, task.c.id == table.c.task_id).where(here)).one()
+    hours = int(active_ms or 0) / 3_600_000
+    days: dict[str, int] = {}
+    for one in votes.judgments:
+        day = datetime.fromtimestamp(one.submitted_ms / 1000, UTC).date().isoformat()
+        days[day] = days.get(day, 0) + 1
+    cost, done = hours * project.settings.cost_per_hour, len(votes.judgments)
+    return {
+        "watermark": votes.watermark,
+        "tasks": _states(connection, project.id),
+        "judgments": done,
+        "per_day": [{"day": day, "judgments": count} for day, count in sorted(days.items())],
+        "hours": round(hours, 4),
+        "without_time": rows - timed,
+        "currency": project.settings.currency,
+        "cost": round(cost, 2),
+        "cost_per_judgment": round(cost / done, 4) if done else None,
+    }
+
+
+def _states(connection: Connection, project_id: str) -> dict[str, int]:
+    """waiting: nobody has begun; begun; done: every place is taken and answered; closed by a manager."""
+    task, held = schema.task, _task_states(connection, project_id)
+    found = dict.fromkeys(("waiting", "begun", "done", "closed", "gold", "repeats"), 0)
+    for row in connection.execute(select(task).where(task.c.project_id == project_id)):
+        states = held.get(row.id, set())
+        if row.is_gold or row.repeat_of is not None:
+            found["gold" if row.is_gold else "repeats"] += 1
+        elif not row.open:
+            found["closed"] += 1
+        elif row.places == 0 and "leased" not in states:
+            found["done"] += 1
+        else:
+            found["begun" if states & {"leased", "submitted", "extra"} else "waiting"] += 1
+    return found
+
+
+def _task_states(connection: Connection, project_id: str) -> dict[str, set[str]]:
+    assignment = schema.assignment
+    query = (
+        select(assignment.c.task_id, assignment.c.state)
+        .distinct()
+        .join(schema.task, schema.task.c.id == assignment.c.task_id)
+    )
+    found: dict[str, set[str]] = {}
+    for row in connection.execute(query.where(schema.task.c.project_id == project_id)):
+        found.setdefault(row.task_id, set()).add(row.state)
+    return found
+
+
+def disagreements(connection: Connection, project: Project, limit: int = 100) -> list[dict[str, Any]]:
+    """The queue for adjudicators: tasks with every place taken whose raters are divided, the least sure first."""
+    votes = votes_of(connection, project.id)
+    settled = {one.task.id for one in votes.judgments if one.role == "adjudication"}
+    sure, divided, held = posteriors(votes), _divided(votes), _task_states(connection, project.id)
+    task, prompt = schema.task, schema.prompt
+    query = select(task.c.id, task.c.kind, task.c.prompt_id, prompt.c.messages).join(prompt)
+    rows = {
+        row.id: row
+        for row in connection.execute(query.where(task.c.project_id == project.id, task.c.places == 0))
+        if row.id in divided and row.id not in settled and "leased" not in held.get(row.id, set())
+    }
+    return [
+        {
+            "task": row.id,
+            "kind": row.kind,
+            "prompt": row.prompt_id,
+            "prompt_start": " ".join(row.messages[-1]["content"].split())[:80] if row.messages else "",
+            "posterior": None if row.id not in sure else round(sure[row.id], 6),
+            "questions": divided[row.id],
+        }
+        for row in sorted(rows.values(), key=lambda row: (sure.get(row.id, 0.5), row.id))[:limit]
+    ]
+
+
+def _divided(votes: Votes) -> dict[str, list[dict[str, Any]]]:
+    """For each task the questions on which raters differ (scores by 2 or more), with how many gave which answer.
+
+    Of two compared answers the better one's id stands for the answer.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    firsts, canonical = first_places(votes), {one.task.id: one.task.canonical for one in votes.judgments}
+    for scale in scales_of(votes).values():
+        if scale.name.startswith(DETAILS):
+            continue
+        for (task_id, *responses), given in sorted(scale.items.items()):
+            values = sorted(given.values())
+            apart = values[-1] - values[0]
+            if scale.name == "rank" and len(set(firsts[task_id])) == 1:
+                continue
+            if apart >= (2 if scale.level == "ordinal" else 0.5):
+                both = tuple(responses) or canonical[task_id]
+                named = {1.0: both[0], 0.0: both[-1], 0.5: "tie"} if scale.name.startswith(COMPARED) else {}
+                answers = {named.get(value, f"{value:g}"): values.count(value) for value in dict.fromkeys(values)}
+                question = {"scale": scale.name, "responses": list(both), "answers": answers}
+                found.setdefault(task_id, []).append(question)
+    return found

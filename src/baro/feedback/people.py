@@ -1,0 +1,169 @@
+"""Raters, the links that invite them, and their sessions. No names, no addresses: a pseudonym is enough.
+
+Every secret is 256 random bits and lies in the store as its SHA-256 only. An invite works once; a session can be taken
+back at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from baro.feedback import ids, schema
+from baro.feedback.database import log_event
+from baro.feedback.ids import new_id, new_secret, sha256
+from baro.feedback.refusals import Refused
+
+DAY_MS = 86_400_000
+LANGS = ("en", "ko")
+INVITE_DAYS, SESSION_DAYS = 14, 30
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Somebody with a session."""
+
+    id: str
+    pseudonym: str
+    role: str
+    lang: str
+
+
+def add_rater(
+    connection: Connection,
+    project_id: str | None,
+    *,
+    role: str = "rater",
+    lang: str = "ko",
+    pseudonym: str | None = None,
+) -> str:
+    """A new rater, a member of the project. Without a pseudonym the next free number is taken."""
+    table = schema.rater
+    if role not in schema.ROLES:
+        raise Refused("invalid", f"{role!r} is no role; give one of {', '.join(schema.ROLES)}")
+    _check_lang(lang)
+    name = _next_pseudonym(connection, role) if pseudonym is None else pseudonym.strip()
+    if not 1 <= len(name) <= 60 or not name.isprintable():
+        raise Refused("invalid", "a pseudonym has 1 to 60 visible characters")
+    if connection.execute(select(table.c.id).where(table.c.pseudonym == name)).first():
+        raise Refused("conflict", f"there is a {name!r} already; choose another pseudonym")
+    made = new_id()
+    row = {"id": made, "pseudonym": name, "role": role, "lang": lang}
+    connection.execute(insert(table).values(**row, active=True, created_ms=ids.now_ms()))
+    if project_id is not None:
+        connection.execute(insert(schema.member).values(project_id=project_id, rater_id=made))
+    log_event(connection, "command line", "add", "rater", made, {"role": role})
+    return made
+
+
+def _check_lang(lang: str) -> None:
+    if lang not in LANGS:
+        raise Refused("invalid", f"there is no page in {lang!r}; give one of {', '.join(LANGS)}")
+
+
+def _next_pseudonym(connection: Connection, role: str) -> str:
+    table = schema.rater
+    number = connection.execute(select(func.count()).select_from(table)).scalar_one() + 1
+    taken = set(connection.execute(select(table.c.pseudonym).where(table.c.pseudonym.startswith(f"{role}-"))).scalars())
+    while f"{role}-{number}" in taken:
+        number += 1
+    return f"{role}-{number}"
+
+
+def _check_rater(connection: Connection, rater_id: str) -> None:
+    if connection.execute(select(schema.rater.c.id).where(schema.rater.c.id == rater_id)).first() is None:
+        raise Refused("not_found", "there is no such rater")
+
+
+def invite(connection: Connection, rater_id: str, *, days: float = INVITE_DAYS) -> str:
+    """The secret of a link that opens one session for the rater."""
+    _check_rater(connection, rater_id)
+    token = new_secret()
+    created = ids.now_ms()
+    row = {"token_sha256": sha256(token), "rater_id": rater_id, "created_ms": created}
+    connection.execute(insert(schema.invite).values(**row, expires_ms=created + int(days * DAY_MS)))
+    log_event(connection, "command line", "invite", "rater", rater_id)
+    return token
+
+
+def redeem(connection: Connection, token: str) -> str:
+    """A session's secret for an invite that nobody has used."""
+    table = schema.invite
+    now = ids.now_ms()
+    fresh = (table.c.token_sha256 == sha256(token)) & table.c.used_ms.is_(None) & (table.c.expires_ms > now)
+    done = connection.execute(update(table).where(fresh).values(used_ms=now).returning(table.c.rater_id)).first()
+    if done is None:
+        raise Refused("unauthorized", "this link is unknown, was used already or has expired; ask for another")
+    return open_session(connection, done.rater_id)
+
+
+def open_session(connection: Connection, rater_id: str, *, kind: str = "browser", days: float = SESSION_DAYS) -> str:
+    """A session's secret: a browser's cookie or a program's bearer token."""
+    active = connection.execute(select(schema.rater.c.active).where(schema.rater.c.id == rater_id)).scalar_one_or_none()
+    if not active:
+        raise Refused("unauthorized", "this rater is not active")
+    token, created = new_secret(), ids.now_ms()
+    row = {"token_sha256": sha256(token), "rater_id": rater_id, "kind": kind, "created_ms": created}
+    connection.execute(insert(schema.session).values(**row, expires_ms=created + int(days * DAY_MS)))
+    log_event(connection, rater_id, "session", "rater", rater_id, {"kind": kind})
+    return token
+
+
+def who(connection: Connection, token: str) -> Rater:
+    """Whose session this is; Refused if it is nobody's, was taken back or has expired."""
+    session, rater = schema.session, schema.rater
+    query = select(rater).join(session).where(
+        session.c.token_sha256 == sha256(token), session.c.revoked_ms.is_(None), session.c.expires_ms > ids.now_ms(),
+        rater.c.active,
+    )  # fmt: skip
+    row = connection.execute(query).first()
+    if row is None:
+        raise Refused("unauthorized", "there is no session; open your invitation link, or ask for another")
+    return Rater(row.id, row.pseudonym, row.role, row.lang)
+
+
+def close_session(connection: Connection, token: str) -> None:
+    """Take back one session."""
+    here = schema.session.c.token_sha256 == sha256(token)
+    connection.execute(update(schema.session).where(here).values(revoked_ms=ids.now_ms()))
+
+
+def revoke(connection: Connection, rater_id: str, actor: str) -> None:
+    """Take back every session and invite of a rater; what they judged stays."""
+    _check_rater(connection, rater_id)
+    for table, column in ((schema.session, "revoked_ms"), (schema.invite, "used_ms")):
+        here = (table.c.rater_id == rater_id) & table.c[column].is_(None)
+        connection.execute(update(table).where(here).values({column: ids.now_ms()}))
+    connection.execute(update(schema.rater).where(schema.rater.c.id == rater_id).values(active=False))
+    log_event(connection, actor, "revoke", "rater", rater_id)
+
+
+def erase(connection: Connection, rater_id: str, actor: str) -> None:
+    """Forget who a rater is: the pseudonym goes, sessions end, judgments and labels stay."""
+    revoke(connection, rater_id, actor)
+    gone = f"erased-{rater_id[-8:]}"
+    connection.execute(update(schema.rater).where(schema.rater.c.id == rater_id).values(pseudonym=gone))
+    log_event(connection, actor, "erase", "rater", rater_id)
+
+
+def projects_of(connection: Connection, rater: Rater) -> list[dict[str, Any]]:
+    """The projects a rater works on; a manager's are all."""
+    project, member = schema.project, schema.member
+    query = select(project.c.id, project.c.name).order_by(project.c.name)
+    if rater.role != "manager":
+        query = query.join(member).where(member.c.rater_id == rater.id)
+    return [{"id": row.id, "name": row.name} for row in connection.execute(query)]
+
+
+def check_member(connection: Connection, rater: Rater, project_id: str) -> None:
+    """Refused with "not_found", so that nobody learns which projects there are."""
+    if project_id not in {one["id"] for one in projects_of(connection, rater)}:
+        raise Refused("not_found", "there is no such project")
+
+
+def set_lang(connection: Connection, rater_id: str, lang: str) -> None:
+    """The language of the rater's page."""
+    _check_lang(lang)
+    connection.execute(update(schema.rater).where(schema.rater.c.id == rater_id).values(lang=lang))

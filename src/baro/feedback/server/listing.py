@@ -1,0 +1,235 @@
+"""What managers see of the store, page by page, and the one thing that they change in a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, exists, func, or_, select, update
+
+from baro.feedback import answers, schema, view
+from baro.feedback.database import log_event
+from baro.feedback.judge import criteria_of
+from baro.feedback.project import Project
+from baro.feedback.refusals import Refused
+from baro.feedback.render import plain, to_html
+
+TaskState = Literal["open", "full", "closed", "gold"]
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(query.subquery())).scalar_one())
+
+
+def _page(connection: Connection, query: Select[Any], offset: int, limit: int) -> dict[str, Any]:
+    rows = connection.execute(query.offset(offset).limit(limit)).all()
+    return {"total": _count(connection, query.order_by(None)), "offset": offset, "items": rows}
+
+
+def projects(connection: Connection) -> list[dict[str, Any]]:
+    """All projects, with how much is in each."""
+    table = schema.project
+    counts = []
+    for name, query in (
+        ("prompts", select(func.count()).select_from(schema.prompt).where(schema.prompt.c.project_id == table.c.id)),
+        ("tasks", select(func.count()).select_from(schema.task).where(schema.task.c.project_id == table.c.id)),
+        ("raters", select(func.count()).select_from(schema.member).where(schema.member.c.project_id == table.c.id)),
+    ):
+        counts.append(query.scalar_subquery().label(name))
+    query = select(table.c.id, table.c.name, table.c.created_ms, *counts).order_by(table.c.name)
+    return [row._asdict() for row in connection.execute(query)]
+
+
+def events(connection: Connection, project_id: str, offset: int, limit: int) -> dict[str, Any]:
+    """What happened to a project and to what is in it; who did it by pseudonym, where it was a person."""
+    event, rater, task, member = schema.event, schema.rater, schema.task, schema.member
+    tasks = select(task.c.id).where(task.c.project_id == project_id)
+    inside = [
+        select(member.c.rater_id).where(member.c.project_id == project_id),
+        tasks,
+        *(
+            select(table.c.id).where(table.c.project_id == project_id)
+            for table in (schema.guideline, schema.generation, schema.export)
+        ),
+        *(select(table.c.id).where(table.c.task_id.in_(tasks)) for table in (schema.assignment, schema.judgment)),
+    ]
+    here = or_(event.c.entity_id == project_id, *(event.c.entity_id.in_(ids) for ids in inside))
+    columns = (event.c.at_ms, event.c.actor, event.c.action, event.c.entity, event.c.entity_id, rater.c.pseudonym)
+    query = select(*columns).outerjoin(rater, rater.c.id == event.c.actor).where(here).order_by(event.c.id.desc())
+    page = _page(connection, query, offset, limit)
+    rows = [row._asdict() for row in page["items"]]
+    return page | {"items": [row | {"actor": row.pop("pseudonym") or row["actor"]} for row in rows]}
+
+
+def prompts(connection: Connection, project_id: str, offset: int, limit: int) -> dict[str, Any]:
+    """Prompts with their numbers of answers."""
+    table, response = schema.prompt, schema.response
+    count = select(func.count()).select_from(response).where(response.c.prompt_id == table.c.id).scalar_subquery()
+    columns = (table.c.id, table.c.messages, table.c.source, table.c.extra, table.c.created_ms)
+    query = select(*columns, count.label("responses")).where(table.c.project_id == project_id).order_by(table.c.id)
+    page = _page(connection, query, offset, limit)
+    return page | {"items": [row._asdict() for row in page["items"]]}
+
+
+def messages(
+    connection: Connection, project_id: str, ids: Sequence[str] | None
+) -> list[tuple[str, list[dict[str, str]]]]:
+    """The conversations of these prompts, of all unless given."""
+    table = schema.prompt
+    query = select(table.c.id, table.c.messages).where(table.c.project_id == project_id).order_by(table.c.id)
+    found = [(row.id, row.messages) for row in connection.execute(query)]
+    if ids is None:
+        return found
+    unknown = set(ids) - {prompt_id for prompt_id, _ in found}
+    if unknown:
+        raise Refused("invalid", f"there is no prompt {min(unknown)!r} in this project")
+    wanted = set(ids)
+    return [one for one in found if one[0] in wanted]
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def tasks(
+    connection: Connection, project_id: str, state: TaskState | None, offset: int, limit: int
+) -> dict[str, Any]:  # fmt: skip
+    """Tasks of a state; hidden repeats are no tasks of their own here."""
+    table, judgment = schema.task, schema.judgment
+    count = select(func.count(judgment.c.assignment_id.distinct())).where(judgment.c.task_id == table.c.id)
+    query = select(table, schema.prompt.c.messages, count.scalar_subquery().label("judgments")).join(schema.prompt)
+    query = query.where(table.c.project_id == project_id, table.c.repeat_of.is_(None))
+    match state:
+        case "open":
+            query = query.where(table.c.open, table.c.places > 0)
+        case "full":
+            query = query.where(table.c.open, table.c.places == 0, ~table.c.is_gold)
+        case "closed":
+            query = query.where(~table.c.open)
+        case "gold":
+            query = query.where(table.c.is_gold)
+    page = _page(connection, query.order_by(table.c.priority.desc(), table.c.order_key), offset, limit)
+    return page | {"items": [_task_row(row) for row in page["items"]]}
+
+
+def _task_row(row: Row[Any]) -> dict[str, Any]:
+    names = ("id", "kind", "overlap", "places", "priority", "open", "is_gold", "policy", "score", "judgments",
+             "created_ms")  # fmt: skip
+    start = plain(row.messages[-1]["content"])[:80] if row.messages else ""
+    return {name: getattr(row, name) for name in names} | {"prompt": row.prompt_id, "prompt_start": start}
+
+
+def task(connection: Connection, task_id: str) -> dict[str, Any]:
+    """One task with the models behind its responses and every judgment, the revised and retracted ones, too."""
+    row = connection.execute(select(schema.task).where(schema.task.c.id == task_id)).first()
+    if row is None:
+        raise Refused("not_found", "there is no such task")
+    prompt = connection.execute(select(schema.prompt).where(schema.prompt.c.id == row.prompt_id)).one()
+    project = connection.execute(select(schema.project.c.name).where(schema.project.c.id == row.project_id))
+    names = ("id", "kind", "overlap", "places", "priority", "open", "is_gold", "gold_answer", "policy", "score",
+             "propensity", "repeat_of", "created_ms")  # fmt: skip
+    told = {name: getattr(row, name) for name in names} | {"project": project.scalar_one()}
+    turns = [{"role": turn["role"], **_text(turn["content"])} for turn in prompt.messages]
+    told |= {"prompt": {"id": prompt.id, "source": prompt.source, "messages": turns}}
+    return told | {"responses": _responses(connection, task_id), "judgments": _judgments(connection, task_id)}
+
+
+def _text(content: str) -> dict[str, str]:
+    return {"text": content, "html": to_html(content)}
+
+
+def _responses(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+    item, response, generation = schema.task_item, schema.response, schema.generation
+    query = (
+        select(item.c.slot, response, generation.c.model, generation.c.settings)
+        .select_from(item.join(response).outerjoin(generation, response.c.generation_id == generation.c.id))
+        .where(item.c.task_id == task_id).order_by(item.c.slot)
+    )  # fmt: skip
+    names = ("id", "slot", "author", "model", "settings", "finished", "parent_id")
+    return [{name: getattr(row, name) for name in names} | _text(row.text) for row in connection.execute(query)]
+
+
+def _judgments(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+    """Answers by position, as they were given; ``shown`` says which response stood at each position."""
+    table, assignment, rater = schema.judgment, schema.assignment, schema.rater
+    query = (
+        select(table, rater.c.pseudonym, assignment.c.purpose, schema.adjudication.c.reason, schema.adjudication.c.note)
+        .select_from(
+            table.join(assignment, assignment.c.id == table.c.assignment_id)
+            .join(rater, rater.c.id == table.c.rater_id)
+            .outerjoin(schema.adjudication, schema.adjudication.c.judgment_id == table.c.id)
+        )
+        .where(table.c.task_id == task_id).order_by(table.c.event_id)
+    )  # fmt: skip
+    names = ("id", "pseudonym", "purpose", "revision", "action", "submitted_ms", "active_ms", "visible_ms", "changes",
+             "confidence", "comment", "flags", "guideline_id", "ui_version", "reason", "note")  # fmt: skip
+    found = []
+    for row in connection.execute(query).all():
+        shown = positions(connection, row.assignment_id)
+        told = {name: getattr(row, name) for name in names} | {"rater": row.rater_id, "shown": shown}
+        found.append(told | {"answer": answer_of(connection, row, shown)})
+    return found
+
+
+def positions(connection: Connection, assignment_id: str) -> list[str]:
+    """The response at each position of an assignment's screen."""
+    here = schema.assignment.c.id == assignment_id
+    assignment = connection.execute(select(schema.assignment).where(here)).one()
+    return [one.id for one in view._responses(connection, assignment)]
+
+
+def answer_of(connection: Connection, judgment: Row[Any], shown: list[str]) -> dict[str, Any] | None:
+    """What one judgment says, by position; None of one that takes another back."""
+    if judgment.action == "retract":
+        return None
+    return {"kind": judgment.kind} | view._said(connection, judgment, shown)
+
+
+def make_gold(
+    connection: Connection, project: Project, task_id: str, answer: answers.AnyAnswer, note: str, actor: str
+) -> None:
+    """Write a known answer to a task that nobody has been given."""
+    table, assignment, item = schema.task, schema.assignment, schema.task_item
+    here = (table.c.id == task_id) & (table.c.project_id == project.id) & table.c.repeat_of.is_(None)
+    row = connection.execute(select(table).where(here)).first()
+    if row is None:
+        raise Refused("not_found", "there is no such task in this project")
+    given = exists().where(assignment.c.task_id == task_id)
+    if row.is_gold or connection.execute(select(given)).scalar_one():
+        what = "has a known answer already" if row.is_gold else "was handed out already"
+        raise Refused("conflict", f"this task {what}; known answers are for tasks that nobody has seen")
+    items = _count(connection, select(item.c.slot).where(item.c.task_id == task_id))
+    problems = answer.problems(items) if answer.kind == row.kind else [f"the task is of kind {row.kind}"]
+    if isinstance(answer, answers.CriteriaAnswer):
+        known = {one.key: one for one in criteria_of(connection, project.id)}
+        problems += [f"there is no criterion {key!r}" for key in answer.scores if key not in known]
+    if problems:
+        raise Refused("invalid", problems[0], problems=problems)
+    values = {"is_gold": True, "gold_answer": answer.model_dump(mode="json"), "places": 0}
+    connection.execute(update(table).where(table.c.id == task_id).values(**values))
+    log_event(connection, actor, "gold", "task", task_id, {"note": note})
+
+
+# ------------------------------------------------------------------------------------------------ guidelines, criteria
+
+
+def guidelines(connection: Connection, project_id: str, offset: int, limit: int) -> dict[str, Any]:
+    """All versions, the newest first."""
+    table = schema.guideline
+    query = select(table.c.id, table.c.version, table.c.lang, table.c.body, table.c.created_ms)
+    query = query.where(table.c.project_id == project_id).order_by(table.c.created_ms.desc(), table.c.id.desc())
+    page = _page(connection, query, offset, limit)
+    return page | {"items": [row._asdict() | {"html": to_html(row.body)} for row in page["items"]]}
+
+
+def guideline(connection: Connection, guideline_id: str) -> Row[Any]:
+    """One version."""
+    row = connection.execute(select(schema.guideline).where(schema.guideline.c.id == guideline_id)).first()
+    if row is None:
+        raise Refused("not_found", "there is no such guideline")
+    return row
+
+
+def criteria(connection: Connection, project_id: str) -> list[dict[str, Any]]:
+    """The criteria in their order."""
+    names = ("key", "labels", "low", "high", "weight")
+    return [{name: getattr(row, name) for name in names} for row in criteria_of(connection, project_id)]

@@ -1,0 +1,251 @@
+"""What a manager does about people, and what comes out: raters, invitations, figures, disagreements, exports."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import Field
+from sqlalchemy import Connection, func, select
+from starlette.background import BackgroundTask
+
+from baro.feedback import assign, ids, people, schema
+from baro.feedback.database import log_event
+from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
+from baro.feedback.project import Project
+from baro.feedback.refusals import Refused
+from baro.feedback.server.checked import Body, CheckedRoute, Nothing
+from baro.feedback.server.rater import show
+from baro.feedback.server.sessions import Adjudicator, Id, Limit, Manager, Name, Offset, Stored, project_of
+
+BLIND = ("task", "kind", "prompt", "prompt_start")  # what adjudicators see of a disagreement
+router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
+
+
+class Invitation(Body):
+    """Who is invited: somebody new, or with ``rater`` somebody who has lost their link."""
+
+    pseudonym: str | None = Field(None, min_length=1, max_length=60)
+    role: Literal["rater", "adjudicator", "manager"] = "rater"
+    lang: Literal["en", "ko"] = "ko"
+    rater: str | None = Field(None, max_length=40)
+
+
+class Wanted(Body):
+    """An export: its layout and settings."""
+
+    layout: str = Field(min_length=1, max_length=40)
+    settings: dict[str, Any] = Field({})
+
+
+# -------------------------------------------------------------------------------------------------------------- people
+
+
+@router.get("/projects/{project}/raters")
+def list_raters(store: Stored, manager: Manager, project: Name) -> Response:
+    """Who works here, and the figures of those who have judged something."""
+    from baro.feedback import panel
+
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse({"raters": _members(connection, found), "figures": panel.raters(connection, found)})
+
+
+def _members(connection: Connection, project: Project) -> list[dict[str, Any]]:
+    rater, member, session = schema.rater, schema.member, schema.session
+    joined = select(func.count()).select_from(session).where(session.c.rater_id == rater.c.id).scalar_subquery()
+    query = select(rater, joined.label("sessions")).join(member).where(member.c.project_id == project.id)
+    names = ("id", "pseudonym", "role", "lang", "active", "created_ms")
+    return [
+        {name: getattr(row, name) for name in names} | {"joined": row.sessions > 0}
+        for row in connection.execute(query.order_by(rater.c.created_ms, rater.c.id))
+    ]
+
+
+@router.post("/projects/{project}/invites")
+def invite(request: Request, store: Stored, manager: Manager, project: Name, given: Invitation) -> Response:
+    """A link for one person; its token stands after the #, so that no server and no log sees it."""
+
+    def work(connection: Connection) -> dict[str, Any]:
+        found = project_of(connection, manager, project)
+        if given.rater is None:
+            options = given.model_dump(include={"role", "lang", "pseudonym"})
+            rater_id = people.add_rater(connection, found.id, **options)
+        else:
+            rater_id = _active(connection, given.rater)
+        token = people.invite(connection, rater_id)
+        log_event(connection, manager.id, "invite", "rater", rater_id, {"project": found.id})
+        return {"link": f"{str(request.base_url).rstrip('/')}/join#{token}", "rater": rater_id}
+
+    return JSONResponse(store.write(work) | {"expires_ms": ids.now_ms() + INVITE_DAYS * DAY_MS}, 201)
+
+
+def _active(connection: Connection, rater_id: str) -> str:
+    row = _rater(connection, rater_id)
+    if not row.active:
+        raise Refused("conflict", f"{row.pseudonym} is not active any more; invite somebody new")
+    return rater_id
+
+
+def _rater(connection: Connection, rater_id: str) -> Any:
+    row = connection.execute(select(schema.rater).where(schema.rater.c.id == rater_id)).first()
+    if row is None:
+        raise Refused("not_found", "there is no such rater")
+    return row
+
+
+@router.post("/raters/{rater}/revoke")
+def revoke(store: Stored, manager: Manager, rater: Id, given: Nothing) -> Response:
+    """End a rater's sessions and invitations; what they judged stays."""
+    return _leave(store, manager, rater, people.revoke)
+
+
+@router.post("/raters/{rater}/erase")
+def erase(store: Stored, manager: Manager, rater: Id, given: Nothing) -> Response:
+    """Forget who a rater is; what they judged stays."""
+    return _leave(store, manager, rater, people.erase)
+
+
+def _leave(store: Stored, manager: Rater, rater_id: str, end: Any) -> Response:
+    def work(connection: Connection) -> None:
+        _rater(connection, rater_id)
+        if rater_id == manager.id:
+            raise Refused("conflict", "you cannot end your own access; another manager can")
+        end(connection, rater_id, manager.id)
+
+    store.write(work)
+    return Response(status_code=204)
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+@router.get("/projects/{project}/progress")
+def progress(store: Stored, manager: Manager, project: Name) -> Response:
+    """How far it is, and what it cost."""
+    return _panel(store, manager, project, "progress")
+
+
+@router.get("/projects/{project}/agreement")
+def agreement(store: Stored, manager: Manager, project: Name) -> Response:
+    """How far raters agree."""
+    return _panel(store, manager, project, "agreement")
+
+
+@router.get("/projects/{project}/bias")
+def bias(store: Stored, manager: Manager, project: Name) -> Response:
+    """Habits that have nothing to do with the answers."""
+    return _panel(store, manager, project, "bias")
+
+
+def _panel(store: Stored, manager: Rater, project: str, which: str) -> Response:
+    from baro.feedback import panel
+
+    with store.read() as connection:
+        return JSONResponse(getattr(panel, which)(connection, project_of(connection, manager, project)))
+
+
+# ------------------------------------------------------------------------------------------------------- disagreements
+
+
+@router.get("/projects/{project}/adjudication")
+def adjudication(store: Stored, rater: Adjudicator, project: Name, limit: Limit = 50) -> Response:
+    """The tasks on which raters disagree; who settles them does not see who said what."""
+    from baro.feedback import panel
+
+    with store.read() as connection:
+        found = panel.disagreements(connection, project_of(connection, rater, project), limit)
+    if rater.role != "manager":
+        found = [{name: one[name] for name in BLIND} for one in found]
+    return JSONResponse({"items": found})
+
+
+@router.post("/tasks/{task}/adjudicate")
+def adjudicate(store: Stored, rater: Adjudicator, task: Id, given: Nothing) -> Response:
+    """The task, for who settles it."""
+
+    def work(connection: Connection) -> tuple[Project, assign.Lease]:
+        project = _project_of_task(connection, rater, task)
+        return project, assign.lease_to_adjudicate(connection, task, rater, project)
+
+    return show(store, rater, *store.write(work))
+
+
+def _project_of_task(connection: Connection, rater: Rater, task_id: str) -> Project:
+    found = connection.execute(select(schema.task.c.project_id).where(schema.task.c.id == task_id)).scalar()
+    try:
+        return project_of(connection, rater, found or "")
+    except Refused:
+        raise Refused("not_found", "there is no such task to adjudicate") from None
+
+
+# ------------------------------------------------------------------------------------------------------------- exports
+
+
+@router.post("/projects/{project}/exports/preview")
+def preview(store: Stored, manager: Manager, project: Name, given: Wanted) -> Response:
+    """The first rows of an export, its counts, and what is left out."""
+    from baro.feedback import exports
+
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse(exports.preview(connection, found, given.layout, given.settings))
+
+
+@router.post("/projects/{project}/exports")
+def export(request: Request, store: Stored, manager: Manager, project: Name, given: Wanted) -> Response:
+    """Write an export; its folder's name is the server's."""
+    from baro.feedback import exports
+
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+    done = exports.write(store, found, given.layout, given.settings, _folder(request), manager.id)
+    with store.read() as connection:
+        row = connection.execute(select(schema.export).where(schema.export.c.id == done["id"])).one()
+    return JSONResponse(_told(row), 201)
+
+
+def _folder(request: Request) -> Path:
+    files: Path = request.app.state.files
+    return files / "exports"
+
+
+def _told(row: Any) -> dict[str, Any]:
+    names = ("id", "layout", "settings", "watermark", "rows", "dropped", "sha256", "created_ms", "created_by")
+    return {name: getattr(row, name) for name in names}
+
+
+@router.get("/projects/{project}/exports")
+def list_exports(
+    store: Stored, manager: Manager, project: Name, offset: Offset = 0, limit: Annotated[Limit, Query()] = 50
+) -> Response:
+    """Exports, the newest first."""
+    table = schema.export
+    with store.read() as connection:
+        here = table.c.project_id == project_of(connection, manager, project).id
+        rows = connection.execute(select(table).where(here).order_by(table.c.id.desc()).offset(offset).limit(limit))
+        total = connection.execute(select(func.count()).select_from(table).where(here)).scalar_one()
+        return JSONResponse({"total": total, "offset": offset, "items": [_told(row) for row in rows]})
+
+
+@router.get("/exports/{export}/download")
+def download(request: Request, store: Stored, manager: Manager, export: Id) -> Response:
+    """An export's folder as a zip."""
+    with store.read() as connection:
+        known = connection.execute(select(schema.export.c.id).where(schema.export.c.id == export)).scalar()
+    root = _folder(request)
+    inside = [one for one in root.iterdir() if known and one.name.endswith(f"-{known}")] if root.is_dir() else []
+    if not inside or inside[0].is_symlink():
+        raise Refused("not_found", "there is no such export here; the command line may have written it elsewhere")
+    folder = inside[0]
+    packed = tempfile.NamedTemporaryFile(prefix="baro-export-", suffix=".zip", delete=False)  # noqa: SIM115
+    with packed, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                archive.write(path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+    ended = BackgroundTask(Path(packed.name).unlink)
+    return FileResponse(packed.name, media_type="application/zip", filename=f"{folder.name}.zip", background=ended)

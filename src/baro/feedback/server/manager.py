@@ -1,0 +1,358 @@
+"""What a manager puts in and looks at: projects, prompts, answers, tasks, guidelines, criteria, known answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field, StringConstraints
+from sqlalchemy import Connection
+
+from baro.feedback import project as projects
+from baro.feedback.answers import MAX_TEXT, AnyAnswer
+from baro.feedback.criteria import shipped_criteria
+from baro.feedback.intake import Source, take
+from baro.feedback.refusals import Refused
+from baro.feedback.render import diff_html, to_html
+from baro.feedback.server import listing
+from baro.feedback.server.checked import Body, CheckedRoute
+from baro.feedback.server.jobs import Draw, Jobs
+from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, project_of
+from baro.feedback.settings import ProjectSettings
+
+MAX_TASKS = 100_000
+Kind = Literal["pair", "rank", "thumb", "safety", "criteria", "edit"]
+Lang = Literal["en", "ko"]
+Short = Annotated[str, StringConstraints(max_length=200)]
+router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
+
+
+class NewProject(Body):
+    """A project's name and what differs from the usual settings."""
+
+    name: str = Field(min_length=1, max_length=100)
+    settings: dict[str, Any] = Field({})
+
+
+class Changes(Body):
+    """Settings that change."""
+
+    settings: dict[str, Any]
+
+
+class Rows(Body):
+    """Rows of any layout, or a file's text. ``name``: what the source is called from now on."""
+
+    name: str = Field("upload", min_length=1, max_length=200)
+    rows: list[dict[str, Any]] | None = Field(None, min_length=1)
+    text: str | None = Field(None, min_length=1)
+    format: Literal["jsonl", "json", "csv"] = "jsonl"
+
+
+class Answers(Rows):
+    """Rows with answers, and who wrote them."""
+
+    model: str = Field(min_length=1, max_length=200)
+    settings: dict[str, Any] = Field({})
+
+
+class Generate(Body):
+    """What to draw, and for which prompts: all unless given."""
+
+    policies: list[dict[str, Any]] = Field(min_length=1, max_length=20)
+    prompts: list[Short] | None = Field(None, min_length=1, max_length=100_000)
+
+
+class Tasks(Body):
+    """Which tasks to make of the answers that are there."""
+
+    kind: Kind
+    overlap: int | None = Field(None, ge=1, le=50)
+    per_prompt: int = Field(1, ge=1, le=100)
+    size: int | None = Field(None, ge=1, le=9)
+    priority: int = Field(0, ge=-1000, le=1000)
+    seed: int = Field(0, ge=0, le=2**31)
+    prompts: list[Short] | None = Field(None, min_length=1, max_length=100_000)
+    policy: Literal["random"] = "random"
+
+
+class Gold(Body):
+    """A task's known answer: in the words of an answer, slots for positions."""
+
+    task: Short
+    answer: AnyAnswer
+    note: str = Field("", max_length=2000)
+
+
+class Guideline(Body):
+    """A guideline in Markdown."""
+
+    lang: Lang
+    body: str = Field(min_length=1, max_length=MAX_TEXT)
+
+
+class Text(Body):
+    """Some Markdown."""
+
+    text: str = Field(max_length=MAX_TEXT)
+
+
+class Label(Body):
+    """A criterion's words in one language; ``anchors``: one for each score."""
+
+    name: str = Field(min_length=1, max_length=200)
+    anchors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field([], max_length=101)
+
+
+class Criterion(Body):
+    """A criterion with its scale."""
+
+    key: str = Field(pattern="^[a-z][a-z0-9_]{0,49}$")
+    labels: dict[Lang, Label] = Field(min_length=1)
+    low: int = Field(ge=0, le=100)
+    high: int = Field(ge=0, le=100)
+    weight: float = Field(1.0, ge=0, le=1000)
+
+
+# ------------------------------------------------------------------------------------------------------------ projects
+
+
+@router.get("/projects")
+def list_projects(store: Stored, manager: Manager) -> Response:
+    """All projects with their counts."""
+    with store.read() as connection:
+        return JSONResponse({"projects": listing.projects(connection)})
+
+
+@router.post("/projects")
+def create_project(store: Stored, manager: Manager, given: NewProject) -> Response:
+    """A new project."""
+    settings = ProjectSettings.model_validate(given.settings)
+    made = store.write(lambda connection: projects.create_project(connection, given.name, settings))
+    return JSONResponse(_told(made), 201)
+
+
+@router.get("/projects/{project}")
+def get_project(store: Stored, manager: Manager, project: Name) -> Response:
+    """A project with its settings."""
+    with store.read() as connection:
+        return JSONResponse(_told(project_of(connection, manager, project)))
+
+
+@router.patch("/projects/{project}")
+def change_project(store: Stored, manager: Manager, project: Name, given: Changes) -> Response:
+    """New settings from now on."""
+
+    def work(connection: Connection) -> dict[str, Any]:
+        found = project_of(connection, manager, project)
+        settings = projects.change_settings(connection, found, given.settings, manager.id)
+        return _told(projects.Project(found.id, found.name, settings))
+
+    return JSONResponse(store.write(work))
+
+
+def _told(project: projects.Project) -> dict[str, Any]:
+    return {"id": project.id, "name": project.name, "settings": project.settings.model_dump(mode="json")}
+
+
+@router.get("/projects/{project}/events")
+def list_events(store: Stored, manager: Manager, project: Name, offset: Offset = 0, limit: Limit = 50) -> Response:
+    """What happened, the newest first."""
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse(listing.events(connection, found.id, offset, limit))
+
+
+# ------------------------------------------------------------------------------------------------- prompts and answers
+
+
+@router.post("/projects/{project}/prompts")
+def add_prompts(store: Stored, manager: Manager, project: Name, given: Rows) -> Response:
+    """Prompts, of any layout that holds some."""
+    return _take(store, manager, project, given, Source(given.name))
+
+
+@router.get("/projects/{project}/prompts")
+def list_prompts(store: Stored, manager: Manager, project: Name, offset: Offset = 0, limit: Limit = 50) -> Response:
+    """Prompts in the order in which they came."""
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse(listing.prompts(connection, found.id, offset, limit))
+
+
+@router.post("/projects/{project}/responses")
+def add_responses(store: Stored, manager: Manager, project: Name, given: Answers) -> Response:
+    """Answers of one model, with the prompts that are new."""
+    return _take(store, manager, project, given, Source(given.name, given.model, given.settings))
+
+
+def _take(store: Stored, manager: Manager, project: Name, given: Rows, source: Source) -> Response:
+    if (given.rows is None) == (given.text is None):
+        raise Refused("invalid", "give either rows or text")
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in given.rows or ())
+    suffix = given.format if given.text is not None else "jsonl"
+    return JSONResponse(take(store, found, given.text or lines, suffix, source, manager.id))
+
+
+@router.get("/policies")
+def list_policies(request: Request, manager: Manager) -> Response:
+    """What answers can be drawn from, by the names that the server's operator gave."""
+    return JSONResponse({"policies": sorted(_jobs(request).policies)})
+
+
+@router.post("/projects/{project}/generate")
+def generate(request: Request, store: Stored, manager: Manager, project: Name, given: Generate) -> Response:
+    """Draw answers; goes on by itself."""
+    draws = [Draw.model_validate(one) for one in given.policies]
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        prompts = listing.messages(connection, found.id, given.prompts)
+    return JSONResponse({"job": _jobs(request).start(found, draws, prompts, manager.id)}, 202)
+
+
+@router.get("/jobs/{job}")
+def get_job(request: Request, manager: Manager, job: Id) -> Response:
+    """How far a job is."""
+    return JSONResponse(_jobs(request).get(job).to_json())
+
+
+def _jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+@router.post("/projects/{project}/tasks")
+def make_tasks(store: Stored, manager: Manager, project: Name, given: Tasks) -> Response:
+    """Tasks of the answers that are there; prompts that have too few are named."""
+    wanted = given.model_dump(exclude={"kind", "policy"})
+
+    def work(connection: Connection) -> dict[str, Any]:
+        found = project_of(connection, manager, project)
+        done = projects.make_tasks(connection, found, given.kind, **wanted)
+        if done.added > MAX_TASKS:
+            raise Refused("invalid", f"that would be {done.added:,} tasks at once; make at most {MAX_TASKS:,}")
+        refused = [_without_name(sentence) for sentence in done.refused]
+        return {"added": done.added, "known": done.known, "refused": refused}
+
+    return JSONResponse(store.write(work))
+
+
+def _without_name(sentence: str) -> dict[str, str]:
+    """``prompt ID has ...`` in two parts."""
+    _, prompt, reason = sentence.split(" ", 2)
+    return {"prompt": prompt, "reason": reason}
+
+
+@router.get("/projects/{project}/tasks")
+def list_tasks(
+    store: Stored,
+    manager: Manager,
+    project: Name,
+    state: Annotated[listing.TaskState | None, Query()] = None,
+    offset: Offset = 0,
+    limit: Limit = 50,
+) -> Response:
+    """Tasks in the order in which they are handed out."""
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse(listing.tasks(connection, found.id, state, offset, limit))
+
+
+@router.get("/tasks/{task}")
+def get_task(store: Stored, manager: Manager, task: Id) -> Response:
+    """Everything about a task: who wrote what, and who said what."""
+    with store.read() as connection:
+        return JSONResponse(listing.task(connection, task))
+
+
+@router.post("/projects/{project}/gold")
+def add_gold(store: Stored, manager: Manager, project: Name, given: Gold) -> Response:
+    """Tell the answer to a task that nobody has been given yet; it is handed out now and then from now on."""
+
+    def work(connection: Connection) -> None:
+        found = project_of(connection, manager, project)
+        listing.make_gold(connection, found, given.task, given.answer, given.note, manager.id)
+
+    store.write(work)
+    return JSONResponse({"task": given.task}, 201)
+
+
+# ------------------------------------------------------------------------------------------------ guidelines, criteria
+
+
+@router.get("/projects/{project}/guidelines")
+def list_guidelines(
+    store: Stored, manager: Manager, project: Name, offset: Offset = 0, limit: Limit = 50
+) -> Response:  # fmt: skip
+    """All versions, the newest first."""
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse(listing.guidelines(connection, found.id, offset, limit))
+
+
+@router.post("/projects/{project}/guidelines")
+def publish_guideline(store: Stored, manager: Manager, project: Name, given: Guideline) -> Response:
+    """The next version; the same text again is none."""
+
+    def work(connection: Connection) -> dict[str, Any]:
+        found = project_of(connection, manager, project)
+        made = projects.publish_guideline(connection, found, given.lang, given.body, manager.id)
+        row = listing.guideline(connection, made)
+        return {"id": row.id, "version": row.version, "lang": row.lang}
+
+    return JSONResponse(store.write(work) | {"html": to_html(given.body)}, 201)
+
+
+@router.post("/preview")
+def preview_markdown(manager: Manager, given: Text) -> Response:
+    """Markdown as raters would see it."""
+    return JSONResponse({"html": to_html(given.text)})
+
+
+@router.get("/guidelines/{guideline}/diff/{other}")
+def diff_guidelines(store: Stored, manager: Manager, guideline: Id, other: Id) -> Response:
+    """In what two versions of one project's guideline differ; null where they are too long to compare."""
+    with store.read() as connection:
+        one, another = listing.guideline(connection, guideline), listing.guideline(connection, other)
+    if one.project_id != another.project_id:
+        raise Refused("invalid", "the guidelines are of two projects")
+    found = diff_html(one.body, another.body)
+    return JSONResponse({"left": one.version, "right": another.version, "diff": found and list(found)})
+
+
+@router.get("/criteria")
+def shipped(manager: Manager) -> Response:
+    """The criteria that come with Baro."""
+    return JSONResponse({"criteria": shipped_criteria()})
+
+
+@router.get("/projects/{project}/criteria")
+def list_criteria(store: Stored, manager: Manager, project: Name) -> Response:
+    """The criteria in their order."""
+    with store.read() as connection:
+        return JSONResponse({"criteria": listing.criteria(connection, project_of(connection, manager, project).id)})
+
+
+@router.put("/projects/{project}/criteria")
+def set_criteria(
+    store: Stored, manager: Manager, project: Name, given: Annotated[list[Criterion], Field(max_length=50)]
+) -> Response:
+    """Add criteria, or change the words and weights of known ones."""
+    for one in given:
+        wrong = [lang for lang, label in one.labels.items() if len(label.anchors) not in (0, one.high - one.low + 1)]
+        if wrong:
+            raise Refused("invalid", f"criterion {one.key!r} needs one anchor in {wrong[0]!r} for each score, or none")
+
+    def work(connection: Connection) -> list[dict[str, Any]]:
+        found = project_of(connection, manager, project)
+        projects.set_criteria(connection, found, [one.model_dump() for one in given], manager.id)
+        return listing.criteria(connection, found.id)
+
+    return JSONResponse({"criteria": store.write(work)})

@@ -1,0 +1,160 @@
+"""The HTML pages and what they load. Pages are shells; scripts fetch the rest from the API.
+
+Static files are read once, when the application is made: an address is looked up among their names and never becomes a
+path. What is asked for with the current version may be kept forever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from baro.feedback import view
+from baro.feedback.people import Rater, projects_of
+from baro.feedback.refusals import Refused
+from baro.feedback.server.checked import CheckedRoute
+from baro.feedback.server.sessions import Name, Stored, Visitor, project_of
+from baro.feedback.server.texts import catalogue, preferred
+
+PACKAGE = Path(__file__).parents[1]
+MEDIA = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+}
+FOREVER = "public, max-age=31536000, immutable"
+ASK_FIRST = "no-cache"  # kept, and asked for again with its ETag
+TABS = ("overview", "prompts", "tasks", "guidelines", "raters", "agreement", "adjudicate", "export", "settings")
+router = APIRouter(route_class=CheckedRoute)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A static file."""
+
+    content: bytes
+    media: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class Assets:
+    """All static files by their address below /static/, and a version that changes with any of them."""
+
+    files: Mapping[str, Asset]
+    version: str
+
+
+@lru_cache
+def load_assets(folder: Path = PACKAGE / "static") -> Assets:
+    """Read the files of known types in a folder; links are left out."""
+    files: dict[str, Asset] = {}
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.suffix in MEDIA:
+            name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            whole.update(f"{name} {digest}\n".encode())
+            files[name] = Asset(content, MEDIA[path.suffix], f'"{digest[:32]}"')
+    return Assets(files, whole.hexdigest()[:16])
+
+
+@lru_cache
+def _templates(folder: Path = PACKAGE / "templates") -> Environment:
+    return Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+
+
+def _page(request: Request, rater: Rater | None, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    lang = rater.lang if rater else preferred(request.headers.get("accept-language", ""))
+    common = {"lang": lang, "texts": catalogue(lang), "version": load_assets().version, "project": "", "projects": []}
+    html = _templates().get_template(f"{name}.html").render(common | values)
+    return HTMLResponse(html, status, headers={"Cache-Control": "no-store", "Vary": "Cookie, Accept-Language"})
+
+
+def _to(path: str) -> RedirectResponse:
+    return RedirectResponse(path, 303, headers={"Cache-Control": "no-store"})
+
+
+def _work(name: str) -> str:
+    return f"/work/{quote(name, safe='')}"
+
+
+@router.get("/")
+def start(request: Request, store: Stored, rater: Visitor) -> Response:
+    """Where somebody belongs."""
+    if rater is None:
+        return _to("/join")
+    if rater.role == "manager":
+        return _to("/manage")
+    projects = _projects(store, rater)
+    return _to(_work(projects[0]["name"])) if len(projects) == 1 else _page(request, rater, "home", projects=projects)
+
+
+def _projects(store: Stored, rater: Rater) -> list[dict[str, Any]]:
+    with store.read() as connection:
+        found = projects_of(connection, rater)
+        return [one | {"done": view.progress(connection, rater.id, one["id"])["done"]} for one in found]
+
+
+@router.get("/join")
+def join(request: Request, rater: Visitor) -> Response:
+    """Where an invitation leads; its token stands in the address's fragment and does not come here."""
+    return _page(request, rater, "join")
+
+
+@router.get("/work/{project}")
+def work(request: Request, store: Stored, rater: Visitor, project: Name) -> Response:
+    """The rater's page."""
+    if rater is None:
+        return _to("/join")
+    try:
+        with store.read() as connection:
+            name = project_of(connection, rater, project).name
+    except Refused as refused:
+        return _page(request, rater, "home", refused.status, projects=_projects(store, rater))
+    return _page(request, rater, "work", project=name)
+
+
+@router.get("/manage")
+@router.get("/manage/{project}")
+@router.get("/manage/{project}/{tab}")
+def manage(
+    request: Request, store: Stored, rater: Visitor, project: Name | None = None, tab: str = TABS[0]
+) -> Response:
+    """The manager's pages; who settles disagreements sees the one with those."""
+    if rater is None:
+        return _to("/join")
+    if tab not in TABS:
+        raise Refused("not_found", f"the pages of a project are {', '.join(TABS)}")
+    if rater.role != "manager" and not (rater.role == "adjudicator" and project and tab == "adjudicate"):
+        return _page(request, rater, "home", 403, projects=_projects(store, rater))
+    with store.read() as connection:
+        name = project_of(connection, rater, project).name if project else ""
+        projects = projects_of(connection, rater)
+    return _page(request, rater, "manage", project=name, projects=projects, tab=tab, role=rater.role)
+
+
+@router.get("/static/{path:path}")
+def static(
+    request: Request, path: str, version: Annotated[str, Query(alias="v", max_length=100)] = ""
+) -> Response:  # fmt: skip
+    """A script or a style sheet."""
+    assets = load_assets()
+    found = assets.files.get(path)
+    if found is None:
+        raise Refused("not_found", "there is no such file")
+    headers = {"ETag": found.etag, "Cache-Control": FOREVER if version == assets.version else ASK_FIRST}
+    if request.headers.get("if-none-match") == found.etag:
+        return Response(status_code=304, headers=headers)
+    return Response(found.content, media_type=found.media, headers=headers)

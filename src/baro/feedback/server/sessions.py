@@ -1,0 +1,101 @@
+"""Who is asking. Identity comes from the session alone: a browser's cookie or a program's bearer token.
+
+A request with an Authorization header is judged by that header only, so that a cookie never stands in for a bad token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request, Response
+from sqlalchemy import Connection
+
+from baro.feedback.database import Store
+from baro.feedback.people import DAY_MS, SESSION_DAYS, Rater, check_member, who
+from baro.feedback.project import Project, get_project
+from baro.feedback.refusals import Refused
+
+COOKIE = "baro_session"
+MAX_TOKEN = 200
+
+
+def store_of(request: Request) -> Store:
+    """The store that the application was made with."""
+    store: Store = request.app.state.store
+    return store
+
+
+def token_of(request: Request) -> str | None:
+    """The session's secret that a request carries."""
+    given = request.headers.get("authorization")
+    if given is None:
+        token = request.cookies.get(COOKIE, "")
+    else:
+        scheme, _, token = given.partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+    return token if 0 < len(token) <= MAX_TOKEN else None
+
+
+def signed_in(request: Request) -> Rater:
+    """Whose request it is; Refused if nobody's."""
+    token = token_of(request)
+    if token is None:
+        raise Refused("unauthorized", "there is no session; open your invitation link, or ask for another")
+    with store_of(request).read() as connection:
+        return who(connection, token)
+
+
+def visitor(request: Request) -> Rater | None:
+    """Whose request it is, None if nobody's: for pages, which send visitors on."""
+    try:
+        return signed_in(request)
+    except Refused:
+        return None
+
+
+def _only(*roles: str) -> Callable[[Rater], Rater]:
+    def check(rater: Annotated[Rater, Depends(signed_in)]) -> Rater:
+        if rater.role not in roles:
+            raise Refused("forbidden", f"this is for {' and '.join(f'{role}s' for role in roles)}")
+        return rater
+
+    return check
+
+
+Stored = Annotated[Store, Depends(store_of)]
+SignedIn = Annotated[Rater, Depends(signed_in)]
+Visitor = Annotated[Rater | None, Depends(visitor)]
+Manager = Annotated[Rater, Depends(_only("manager"))]
+Adjudicator = Annotated[Rater, Depends(_only("adjudicator", "manager"))]
+Id = Annotated[str, Path(min_length=1, max_length=40)]
+Name = Annotated[str, Path(min_length=1, max_length=100)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+def project_of(connection: Connection, rater: Rater, name: str) -> Project:
+    """A project by name or id. Another's project and one that is not there are refused in the same words."""
+    try:
+        project = get_project(connection, name)
+        check_member(connection, rater, project.id)
+    except Refused:
+        raise Refused("not_found", "there is no such project") from None
+    return project
+
+
+def set_cookie(request: Request, response: Response, token: str) -> None:
+    """Lax and not Strict, which would drop the cookie when an invitation is opened from a message."""
+    response.set_cookie(
+        COOKIE, token, max_age=SESSION_DAYS * DAY_MS // 1000, path="/", httponly=True, samesite="lax",
+        secure=_by_https(request),
+    )  # fmt: skip
+
+
+def drop_cookie(request: Request, response: Response) -> None:
+    """The browser forgets the session."""
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax", secure=_by_https(request))
+
+
+def _by_https(request: Request) -> bool:
+    return bool(request.app.state.https) or request.url.scheme == "https"

@@ -1,0 +1,91 @@
+/** One task with everything about it: who wrote what, and who said what. For managers only. */
+import { button, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { answering, said } from "./manage_answer.js";
+import { api, call, within } from "./manage_api.js";
+import { area, facts, field, heading, hint, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
+import { conversation, letter, prose } from "./responses.js";
+
+export async function showTask(view, id) {
+  const [task, { criteria }, { settings }] = await Promise.all([call("GET", `${api}/tasks/${encodeURIComponent(id)}`), call("GET", within(view.project, "criteria")), call("GET", within(view.project))]);
+  task.criteria = criteria.toSorted((one, other) => (one.key === "overall") - (other.key === "overall"));
+  const asked = task.judgments.length > 0;
+  view.draw(
+    h("p", {}, h("a", { href: "#" }, t("manage.task.back"))),
+    heading(t("manage.task.title", { kind: t(`kind.${task.kind}`) }), t("manage.task.managers"), status({ ...task, judgments: task.judgments.length })),
+    h("section", { class: "card panel" }, conversation(task.prompt.messages), facts([
+      [t("manage.source"), task.prompt.source], [t("manage.created"), when(task.created_ms)], [t("manage.set.overlap"), String(task.overlap)], [t("manage.priority"), String(task.priority)],
+      [t("manage.task.policy"), task.policy], [t("manage.task.propensity"), String(Math.round(task.propensity * 1000) / 1000)], [t("manage.id"), h("code", {}, task.id)],
+    ])),
+    h("section", { class: "cards of-2", "aria-label": t("manage.task.responses") }, task.responses.map(response)),
+    panel(t("manage.task.judgments"), asked ? judgments(task) : nothing(t("manage.task.unjudged"))),
+    task.is_gold ? known(task) : gold(view, task, settings, asked),
+  );
+}
+
+export function status(task) {
+  if (task.is_gold) return tag(t("manage.state.gold"), "gold");
+  if (!task.open) return tag(t("manage.state.closed"));
+  if (task.places === 0) return tag(t("manage.tasks.full"), "good");
+  return task.judgments ? tag(t("manage.state.begun"), "some") : tag(t("manage.state.waiting"));
+}
+
+const author = (one) => one.model ?? t(`manage.author.${one.author}`);
+
+function response(one) {
+  const settings = Object.entries(one.settings ?? {}).map(([name, value]) => `${name} ${value}`).join(", ");
+  return h("article", { class: "card" },
+    h("header", { class: "card-head still" }, h("h3", {}, t("manage.task.response", { n: one.slot + 1 })), tag(author(one), "model"), settings && h("span", { class: "note" }, settings), !one.finished && tag(t("response.cut"), "warn")),
+    h("div", { class: "card-text" }, prose(one.html)));
+}
+
+/** What stood where on a rater's screen. */
+function sides(task, shown) {
+  return h("ul", { class: "plain-list" }, shown.map((id, position) => {
+    const one = task.responses.find((other) => other.id === id);
+    return h("li", {}, `${letter(position)} = ${t("manage.task.response", { n: one.slot + 1 })} `, h("span", { class: "note" }, author(one)));
+  }));
+}
+
+function judgments(task) {
+  const newest = new Map(task.judgments.map((one) => [`${one.rater} ${one.purpose}`, one.id]));
+  const rows = task.judgments.map((one) => {
+    const stale = newest.get(`${one.rater} ${one.purpose}`) !== one.id;
+    const words = one.answer ? said(one.answer, task) : t("manage.task.retracted");
+    return [
+      h("span", {}, h("bdi", {}, one.pseudonym), one.purpose === "adjudicate" && [" ", tag(t("manage.task.adjudicated"), "good")], one.revision > 1 && [" ", tag(t("manage.task.revision", { n: one.revision }))], stale && [" ", tag(t("manage.task.stale"))]),
+      h("div", { class: `pre-line ${stale ? "stale" : ""}` }, words), sides(task, one.shown),
+      h("span", {}, when(one.submitted_ms), h("br"), h("span", { class: "note" }, one.active_ms === null ? "–" : seconds(one.active_ms / 1000))),
+      h("div", {}, one.comment && h("p", { class: "pre-line", dir: "auto" }, one.comment), one.confidence && h("p", { class: "note" }, `${t("manage.confidence")} ${t(`confidence.${one.confidence}`)}`),
+        one.flags.map(({ flag }) => tag(t(`flag.${flag}`), "warn")), one.reason && h("p", {}, t(`manage.reason.${one.reason}`)), one.note && h("p", { class: "pre-line" }, one.note)),
+    ];
+  });
+  return table(t("manage.task.judgments"), [t("manage.rater"), t("manage.task.answer"), t("manage.task.sides"), t("manage.when"), t("manage.task.beside")], rows);
+}
+
+const slots = (task) => h("ul", { class: "plain-list" }, task.responses.map((one, at) => h("li", {}, `${letter(at)} = ${t("manage.task.response", { n: one.slot + 1 })}`)));
+
+const known = (task) => panel(t("manage.gold.title"), h("p", { class: "pre-line" }, said(task.gold_answer, task)), slots(task));
+
+/** Tell the answer to a task that nobody has seen yet. */
+function gold(view, task, settings, asked) {
+  if (asked) return panel(t("manage.gold.title"), hint(t("manage.gold.seen")));
+  const note = area("", { rows: 2, maxlength: 2000 });
+  const where = outcome();
+  const blank = { ...task, prompt: [], project: { ...settings, blur: false }, diff: null };
+  const box = h("div", { class: "form", hidden: true });
+  const send = (answer) => run(null, where, async () => {
+    await call("POST", within(view.project, "gold"), { task: task.id, answer, note: note.value.trim() });
+    await showTask(view, task.id);
+    return t("manage.gold.done");
+  });
+  const begin = button(t("manage.gold.begin"), () => {
+    const form = answering(blank, { submit: send, comment: () => note.value, ask: () => note.focus() });
+    box.replaceChildren(slots(task), field(t("manage.gold.note"), note), form.root, where);
+    box.hidden = false;
+    begin.hidden = true;
+    form.start();
+    box.scrollIntoView({ block: "start" });
+  });
+  return panel(t("manage.gold.title"), hint(t("manage.gold.hint")), h("div", {}, begin), box);
+}

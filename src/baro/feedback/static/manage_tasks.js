@@ -1,0 +1,72 @@
+/** Tasks: made of the answers that are there, listed by state. One task is shown at #task/ID. */
+import { choices, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { call, refusal, within } from "./manage_api.js";
+import { showTask, status } from "./manage_task.js";
+import { amount, field, fold, form, grid, heading, hint, nothing, number, pager, panel, select, table } from "./manage_ui.js";
+
+const SIZE = 25;
+const KINDS = ["pair", "rank", "thumb", "safety", "criteria", "edit"];
+const SIZES = { pair: null, safety: null, edit: null, rank: 4, thumb: 1, criteria: 1 };
+const STATES = ["", "open", "full", "closed", "gold"];
+let listening = null;
+
+/** The address's fragment says what is shown: a task, or a state and where its list begins. */
+export async function show(view) {
+  listening?.abort();
+  listening = new AbortController();
+  const open = async () => {
+    const [what, at] = location.hash.slice(1).split("/");
+    try {
+      if (what === "task") await showTask(view, at);
+      else await list(view, STATES.includes(what) ? what : "", Number(at) || 0);
+    } catch (error) {
+      view.draw(heading(t("manage.tab.tasks")), refusal(error), h("p", {}, h("a", { href: "#" }, t("manage.task.back"))));
+    }
+    window.scrollTo(0, 0);
+  };
+  window.addEventListener("hashchange", open, { signal: listening.signal });
+  await open();
+}
+
+async function list(view, state, offset) {
+  const query = `tasks?${state && `state=${state}&`}offset=${offset}&limit=${SIZE}`;
+  const [found, { settings }] = await Promise.all([call("GET", within(view.project, query)), call("GET", within(view.project))]);
+  const go = (to) => (location.hash = `${state || "all"}/${to}`);
+  const filter = choices(t("manage.tasks.filter"), STATES.map((one) => [one, t(`manage.tasks.${one || "all"}`)]), (one) => (location.hash = `${one || "all"}/0`), "small");
+  filter.show(state);
+  const rows = found.items.map((one) => [
+    h("a", { href: `#task/${one.id}` }, h("bdi", {}, one.prompt_start || one.id)), t(`kind.${one.kind}`), [status(one)],
+    `${amount(one.judgments)} / ${one.is_gold ? "–" : amount(one.overlap)}`, amount(one.priority),
+  ]);
+  const heads = [t("manage.prompt"), t("manage.kind"), t("manage.state"), [t("manage.tasks.judged"), "num"], [t("manage.priority"), "num"]];
+  const shown = found.total ? [table(t("manage.tasks.list"), heads, rows), pager(found, SIZE, go)] : nothing(t("manage.tasks.none"), state ? t("manage.tasks.none.state") : t("manage.tasks.none.hint"));
+  view.draw(heading(t("manage.tab.tasks"), t("manage.tasks.hint")), making(view, settings), panel(t("manage.tasks.list"), filter.root, shown));
+}
+
+function making(view, settings) {
+  const kind = select(KINDS.map((one) => [one, t(`kind.${one}`)]));
+  const overlap = number(settings.overlap, { min: 1, max: 50, step: 1, required: true });
+  const each = number(1, { min: 1, max: 100, step: 1, required: true });
+  const size = number("", { min: 1, max: 9, step: 1 });
+  const priority = number(0, { min: -1000, max: 1000, step: 1, required: true });
+  const size_field = field(t("manage.tasks.size"), size, t("manage.tasks.size.hint"));
+  const fit = () => {
+    size_field.hidden = SIZES[kind.value] === null;
+    size.value = SIZES[kind.value] ?? "";
+    size.min = kind.value === "rank" ? 2 : 1;
+  };
+  kind.addEventListener("change", fit);
+  fit();
+  const work = async () => {
+    const body = { kind: kind.value, overlap: overlap.valueAsNumber, per_prompt: each.valueAsNumber, priority: priority.valueAsNumber };
+    const done = await call("POST", within(view.project, "tasks"), size_field.hidden ? body : { ...body, size: size.valueAsNumber });
+    const refused = done.refused.map(({ prompt, reason }) => [h("code", {}, prompt), h("span", { lang: "en" }, reason)]);
+    const told = [t("manage.tasks.made", { added: amount(done.added), known: amount(done.known) }), refused.length > 0 && fold(t("manage.tasks.refused", { n: amount(refused.length) }), table(t("manage.tasks.refused", { n: amount(refused.length) }), [t("manage.prompt"), t("manage.ledger.because")], refused.slice(0, 200)))];
+    if (done.added) await list(view, "", 0);
+    view.main.querySelector(".outcome")?.replaceChildren(...told.filter(Boolean).map((one) => (typeof one === "string" ? h("p", { class: "done" }, one) : one)));
+    return told;
+  };
+  return panel(t("manage.tasks.make"), hint(t("manage.tasks.make.hint")), form(t("manage.tasks.start"), work, grid(
+    field(t("manage.kind"), kind), field(t("manage.set.overlap"), overlap, t("manage.tasks.overlap.hint")), field(t("manage.tasks.each"), each, t("manage.tasks.each.hint")), size_field, field(t("manage.priority"), priority, t("manage.priority.hint")))));
+}

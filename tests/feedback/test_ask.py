@@ -1,0 +1,155 @@
+"""What is asked next: a random fifth, the closest, the most disputed, one of every prompt first, no near-duplicates."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import pairwise
+
+import pytest
+from feedback.judging import Desk, new_store
+from sqlalchemy import select
+
+from baro.errors import ConfigError
+from baro.feedback import ask, schema
+from baro.feedback.database import FILE, Store
+
+SENTENCES = (
+    "Add the butter slowly and stir.", "No idea, look it up yourself!", "두 번째 방법은 조금 더 오래 걸립니다.",
+    "First boil a litre of water with salt.", "42", "The answer depends on the altitude, of course.",
+)  # fmt: skip
+
+
+@pytest.fixture
+def desk(tmp_path):
+    store = new_store(tmp_path)
+    yield Desk(store)
+    store.close()
+
+
+def answers(desk, prompts, count=2):
+    """The ids of each prompt's answers."""
+    return [desk.responses(f"prompt {i}", SENTENCES[:count])[1] for i in range(prompts)]
+
+
+def tasks(desk):
+    def work(c):
+        shown = {}
+        for row in c.execute(select(schema.task_item).order_by(schema.task_item.c.slot)):
+            shown.setdefault(row.task_id, []).append(row.response_id)
+        return [(row, tuple(shown[row.id])) for row in c.execute(select(schema.task).order_by(schema.task.c.id))]
+
+    return desk.do(work)
+
+
+def asked(desk, count, kind="pair", **more):
+    return desk.do(ask.select, desk.project, kind, count, **{"policy": "random", **more})
+
+
+def test_random(desk):
+    answers(desk, 10)
+    done = asked(desk, 4)
+    assert done == {"near_duplicates": 0, "known": 0, "candidates": 10, "added": 4, "random": 4, "unscored": 0}
+    assert all((row.policy, row.score, row.propensity) == ("random", None, 0.4) for row, _ in tasks(desk))
+    again = asked(desk, 10)
+    assert (again["added"], again["known"]) == (6, 4)
+
+
+def test_the_seed_decides(tmp_path):
+    first = Desk(new_store(tmp_path / "first"))
+    answers(first, 12)
+    first.store.close()
+    chosen = []
+    for i, seed in enumerate((0, 0, 1)):
+        (tmp_path / str(i)).mkdir()
+        shutil.copy(tmp_path / "first" / FILE, tmp_path / str(i))
+        store = Store.open(tmp_path / str(i))
+        first.store = store
+        asked(first, 4, seed=seed)
+        chosen.append({frozenset(pair) for _, pair in tasks(first)})
+        store.close()
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_the_smallest_margins_and_a_random_fifth(desk):
+    pairs = answers(desk, 20)
+    scores = {}
+    for i, (one, other) in enumerate(pairs):
+        scores |= {one: [0.0], other: [float(i)]}
+    done = asked(desk, 10, policy="margin", scores=scores)
+    assert (done["added"], done["random"]) == (10, 2)
+    found = tasks(desk)
+    at_random = {frozenset(shown) for row, shown in found if row.policy == "random"}
+    chosen = {frozenset(shown): row.score for row, shown in found if row.policy == "margin"}
+    assert len(at_random) == 2
+    left = [i for i, pair in enumerate(pairs) if frozenset(pair) not in at_random]
+    assert chosen == {frozenset(pairs[i]): -float(i) for i in left[:8]}
+    assert {row.propensity for row, _ in found if row.policy == "random"} == {0.1}
+    assert {row.propensity for row, _ in found if row.policy == "margin"} == {1.0}
+
+
+def test_more_may_be_random(desk):
+    pairs = answers(desk, 10)
+    scores = {one: [float(i)] for i, pair in enumerate(pairs) for one in pair}
+    assert asked(desk, 10, policy="margin", scores=scores, random_fraction=0.55)["random"] == 6
+
+
+def test_disagreement_is_the_variance_of_the_difference(desk):
+    sure, disputed, offset = answers(desk, 3)
+    scores = {sure[0]: [1, 1], sure[1]: [0, 0], disputed[0]: [1, -1], disputed[1]: [0, 0]}
+    scores |= {offset[0]: [1, 9], offset[1]: [0, 8]}  # the models differ by a constant, and not about the pair
+    asked(desk, 2, policy="disagreement", scores=scores, random_fraction=0.2)
+    by_policy = {row.policy: (row.score, set(shown)) for row, shown in tasks(desk)}
+    if by_policy["random"][1] == set(disputed):
+        assert by_policy["disagreement"][0] == 0
+    else:
+        assert by_policy["disagreement"] == (1.0, set(disputed))
+
+
+def test_one_of_every_prompt_before_a_second(desk):
+    many, few = desk.responses("many", SENTENCES)[1], desk.responses("few", SENTENCES[:2])[1]
+    scores = {one: [float(i), -float(i)] for i, one in enumerate(many)} | {few[0]: [0.1, 0.0], few[1]: [0.0, 0.0]}
+    asked(desk, 5, policy="disagreement", scores=scores)
+    shown = [frozenset(pair) for row, pair in tasks(desk)]
+    assert frozenset(few) in shown  # though every pair of the other prompt is disputed more
+
+
+def test_without_scores_only_by_chance(desk):
+    (one,) = answers(desk, 1)
+    done = asked(desk, 5, policy="margin", scores={one[0]: [1.0]})
+    assert (done["added"], done["random"], done["unscored"]) == (1, 1, 1)
+
+
+def test_near_duplicates_are_not_paired(desk):
+    text = "The quick brown fox jumps over the lazy dog, and then it runs back home again."
+    desk.responses("q", [text, text.upper() + "!", SENTENCES[1]])
+    done = asked(desk, 9)
+    assert (done["candidates"], done["near_duplicates"]) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["rank", "safety"])
+def test_other_kinds(desk, kind):
+    ids = answers(desk, 2, count=6)
+    scores = {one: [float(i)] for pair in ids for i, one in enumerate(pair)}
+    done = asked(desk, 2, kind=kind, policy="margin", scores=scores, size=3)
+    assert done["added"] == 2
+    for row, shown in tasks(desk):
+        assert (row.kind, len(shown)) == (kind, 3 if kind == "rank" else 2)
+        if kind == "rank":  # of the sets of three the one that spans the scores evenly
+            found = sorted(scores[one][0] for one in shown)
+            assert min(b - a for a, b in pairwise(found)) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"random_fraction": 0.1}, "random_fraction 0.1: give 0.2 to 1"),
+        ({"policy": "margin"}, "needs reward models' scores"),
+        ({"policy": "disagreement", "scores": {"a": [1.0]}}, "at least two reward models"),
+        ({"policy": "best"}, "give random, margin or disagreement"),
+        ({"kind": "thumb"}, "only tasks that compare"),
+        ({"count": 0}, "give at least 1"),
+    ],
+)
+def test_what_cannot_be_asked(desk, more, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        asked(desk, **{"count": 2, **more})

@@ -1,0 +1,216 @@
+"""The client: what it waits out, what it sends again, and what it never sends twice."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from feedback.serving import ANSWERS, Site, serving
+from sqlalchemy import func, select
+
+from baro.errors import BackendError, ConfigError
+from baro.feedback import people, schema
+from baro.feedback.client import Client
+from baro.feedback.database import FILE, Store
+from baro.feedback.refusals import Refused
+
+Fault = Callable[[httpx2.Request, Callable[[], httpx2.Response]], httpx2.Response]
+
+
+class Wire(httpx2.BaseTransport):
+    """Between client and server; each fault in ``faults`` is what happens to one request."""
+
+    def __init__(self, site: Site):
+        self.site = site
+        self.faults: list[Fault] = []
+        self.sent: list[httpx2.Request] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.sent.append(request)
+        fault = self.faults.pop(0) if self.faults else lambda _, go_on: go_on()
+        return fault(request, lambda: self._answer(request))
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        answer = self.site.http.request(
+            request.method, str(request.url), content=request.read(), headers=dict(request.headers)
+        )
+        self.site.http.cookies.clear()
+        headers = [(name, value) for name, value in answer.headers.multi_items() if name != "content-length"]
+        return httpx2.Response(answer.status_code, headers=headers, content=answer.content)
+
+
+def lost_before(request: httpx2.Request, _: Any) -> httpx2.Response:
+    raise httpx2.ConnectError("no route", request=request)
+
+
+def lost_after(request: httpx2.Request, go_on: Any) -> httpx2.Response:
+    go_on()
+    raise httpx2.ReadTimeout("no answer", request=request)
+
+
+def status(code: int, **headers: str) -> Fault:
+    return lambda request, _: httpx2.Response(code, headers=headers, json={"error": "busy", "message": "later"})
+
+
+@pytest.fixture
+def site(sqlite_template: Path, tmp_path: Path) -> Iterator[Site]:
+    (tmp_path / FILE).write_bytes(sqlite_template.read_bytes())
+    with serving(Store.open(tmp_path), tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def wire(site: Site) -> Wire:
+    return Wire(site)
+
+
+def client(site: Site, wire: Wire, who: str = "rater", **options: Any) -> Client:
+    pauses: list[float] = []
+    made = Client("http://localhost", site.tokens[who], transport=wire, pause=pauses.append, **options)
+    made.pauses = pauses
+    return made
+
+
+def judgments(site: Site) -> int:
+    with site.store.read() as connection:
+        return connection.execute(select(func.count()).select_from(schema.judgment)).scalar_one()
+
+
+def test_a_rater_works(site: Site, wire: Wire):
+    with client(site, wire) as rater:
+        assert rater.me()["pseudonym"] == "rater"
+        assert rater.guideline("colours")["version"] == 1
+        task = rater.next("colours")
+        done = rater.submit(task, ANSWERS["pair"], confidence=5, active_ms=1000)
+        assert (done["revision"], done["answer"]) == (1, ANSWERS["pair"])
+        again = rater.open(task["assignment"])
+        assert rater.submit(again, ANSWERS["pair"], comment="twice")["revision"] == 2
+        assert rater.retract(again)["action"] == "retract"
+        rater.skip(rater.next("colours"), "too hard")
+        rater.release(rater.next("colours"))
+        assert rater.history("colours", limit=5)["items"] == []
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [lost_before],
+        [lost_after],
+        [status(503), status(502), status(500)],
+        [status(429, **{"Retry-After": "7"})],
+        [lost_after, lost_before, lost_after, status(503), lost_after],
+    ],
+)
+def test_a_judgment_is_neither_lost_nor_doubled(site: Site, wire: Wire, faults: list[Fault]):
+    rater = client(site, wire)
+    task = rater.next("colours")
+    wire.faults, wire.sent = list(faults), []
+    done = rater.submit(task, ANSWERS["pair"])
+    assert done["revision"] == 1
+    assert judgments(site) == 1
+    assert len(wire.sent) == len(faults) + 1
+    assert len({json.loads(one.read())["key"] for one in wire.sent}) == 1
+    assert len(rater.pauses) == len(faults)
+    if len(faults) == 1 and faults[0] not in (lost_before, lost_after):
+        assert rater.pauses == [7.0]
+    assert rater.pauses == sorted(rater.pauses)
+
+
+def test_what_was_ended_in_a_lost_attempt_is_ended(site: Site, wire: Wire):
+    rater = client(site, wire)
+    task = rater.next("colours")
+    wire.faults = [lost_after]
+    rater.skip(task, "too hard")
+    task = rater.next("colours")
+    wire.faults = [lost_after, status(503)]
+    rater.release(task)
+    with pytest.raises(Refused):
+        rater.release(task)
+
+
+def test_refusals_keep_their_codes(site: Site, wire: Wire):
+    rater = client(site, wire)
+    with pytest.raises(Refused) as refused:
+        rater.next("nowhere")
+    assert refused.value.code == "not_found"
+    task = rater.next("colours")
+    with pytest.raises(Refused) as refused:
+        rater.submit(task, {"kind": "pair", "choice": {"outcome": "win", "position": 9}})
+    assert refused.value.code == "invalid"
+    assert refused.value.more["problems"]
+    with pytest.raises(Refused, match="NUL or half a character"):
+        rater.submit(task, ANSWERS["pair"], comment="\ud800")
+    assert rater.pauses == []
+    with pytest.raises(Refused) as refused:
+        client(site, wire, "rater").projects()
+    assert refused.value.code == "forbidden"
+
+
+def test_it_gives_up_in_the_end(site: Site, wire: Wire):
+    rater = client(site, wire, attempts=3)
+    wire.faults = [lost_before] * 3
+    with pytest.raises(BackendError, match="did not succeed"):
+        rater.me()
+    assert len(wire.sent) == 3
+    assert len(rater.pauses) == 2
+    with pytest.raises(ConfigError, match="no address"):
+        Client("localhost:8000", "x")
+
+
+def test_what_could_happen_twice_is_sent_again_only_where_it_cannot_have_happened(site: Site, wire: Wire):
+    manager = client(site, wire, "manager")
+    wire.faults = [lost_before, status(503)]
+    assert manager.invite("colours", pseudonym="one")["link"]
+    wire.faults, wire.sent = [lost_after], []
+    with pytest.raises(BackendError):
+        manager.invite("colours", pseudonym="two")
+    assert len(wire.sent) == 1
+
+
+def test_a_manager_works(site: Site, wire: Wire):
+    manager = client(site, wire, "manager")
+    assert manager.create_project("new", {"overlap": 1, "repeat_fraction": 0, "gold_fraction": 0})["name"] == "new"
+    assert manager.change_settings("new", {"blur": True})["settings"]["blur"] is True
+    assert manager.add_prompts("new", [{"prompt": "which?"}])["added"] == 1
+    wire.faults = [lost_after]
+    assert manager.add_responses("new", [{"prompt": "which?", "responses": ["a", "b"]}], "m")["known"] == 2
+    assert manager.make_tasks("new", "pair")["added"] == 1
+    assert manager.publish_guideline("new", "en", "read")["version"] == 1
+    assert manager.set_criteria("new", [{"key": "x", "labels": {"en": {"name": "X"}}, "low": 0, "high": 1}])
+    link = manager.invite("new", lang="en")["link"]
+    rater = Client.join(link, transport=wire)
+    with pytest.raises(Refused):
+        Client.join(link, transport=wire)
+    task = rater.next("new")
+    assert task["guideline"]["version"] == 1
+    rater.submit(task, ANSWERS["pair"])
+    (row,) = manager.tasks("new")["items"]
+    assert manager.task(row["id"])["judgments"][0]["answer"] == ANSWERS["pair"]
+    assert {one["name"]: one["tasks"] for one in manager.projects()}["new"] == 1
+    assert manager.figures("new", "progress")["judgments"] == 1
+    assert len(manager.preview("new", "pairs")["rows"]) == 1
+    assert manager.download(manager.export("new", "pairs")["id"])[:2] == b"PK"
+    manager.revoke(rater.me()["id"])
+    with pytest.raises(Refused):
+        rater.me()
+    with pytest.raises(ConfigError):
+        Client.join("http://localhost/join")
+
+
+def test_names_stay_names(site: Site, wire: Wire):
+    """A project's name in an address is one part of a path, whatever stands in it."""
+    rater = client(site, wire)
+    for name in ("../manage", "a/b", "a?b=c", "a#b", "%2e%2e", "..%2f"):
+        with pytest.raises(Refused) as refused:
+            rater.next(name)
+        assert refused.value.code in ("not_found", "invalid")
+
+
+def test_the_token_is_not_kept_in_errors(site: Site, wire: Wire):
+    site.tokens["gone"] = site.store.write(lambda c: people.open_session(c, site.ids["rater"], days=-1))
+    with pytest.raises(Refused) as refused:
+        client(site, wire, "gone").me()
+    assert refused.value.code == "unauthorized"
+    assert site.tokens["gone"] not in str(refused.value)

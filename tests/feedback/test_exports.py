@@ -1,0 +1,469 @@
+"""Every layout: read back as the right records, the same bytes again, nothing that may not leave, no trodden path."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
+
+from baro.data.formats import read_records
+from baro.errors import ConfigError
+from baro.feedback import coefficients, exports
+from baro.feedback.card import REASONS
+from baro.feedback.project import get_project, publish_guideline, set_criteria
+from baro.feedback.refusals import Refused
+from baro.feedback.stage_input import records_file
+from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
+from baro.runs import hash_path
+
+HANGUL, EMOJI = "안녕하세요, 무엇을 도와드릴까요?", "👩‍👩‍👧‍👦 = 1+1 🎉\n\n  끝 "
+TURNS = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "first"},
+    {"role": "assistant", "content": "second"},
+    {"role": "user", "content": "세 번째"},
+]
+PREFERENCES = ("pairs", "trl", "openrlhf", "hh")
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(coefficients, "RESAMPLES", 10)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    store = new_store(tmp_path / "store")
+    yield Desk(store, overlap=3)
+    store.close()
+
+
+def preview(desk, layout, **settings):
+    with desk.store.read() as connection:
+        return exports.preview(connection, desk.project, layout, settings)
+
+
+def write(desk, layout, folder, **settings):
+    return exports.write(desk.store, desk.project, layout, settings, folder, "boss")
+
+
+def a_bit_of_everything(desk, prompt="질문 하나?"):
+    """One task of each kind, judged by two; the first response is the better one."""
+    both = (HANGUL, EMOJI)
+    criteria = [{"key": key, "labels": {}, "low": 1, "high": 5} for key in ("clarity", "말투")]
+    desk.do(set_criteria, desk.project, criteria, "boss")
+    desk.do(publish_guideline, desk.project, "en", "Be fair.", "boss")
+    scores = {"kind": "criteria", "scores": {"clarity": [4], "말투": [2]}}
+    edit = {"kind": "edit", "text": "더 나은 답 ✨", "critique": "too short"}
+    for name in ("ann", "ben"):
+        for kind, texts, answer in (
+            ("pair", both, win(0, 2)),
+            ("rank", (*both, "c"), rank(1, 3, 2)),
+            ("thumb", both, thumbs(True, False)),
+            ("safety", both, safety([0, 2], 1, 0)),
+            ("criteria", both[:1], scores),
+            ("edit", both[:1], edit),
+        ):
+            if name == "ann":
+                desk.made = getattr(desk, "made", {}) | {kind: desk.task(kind, prompt, texts)}
+            desk.say(name, desk.made[kind], answer)
+
+
+def read(result, side="data"):
+    return read_records(Path(result["folder"]) / f"{side}.jsonl")
+
+
+def one(text):
+    return (Message("assistant", text),)
+
+
+@pytest.mark.parametrize("layout", PREFERENCES)
+@pytest.mark.parametrize("of", ["pairs", "helpful", "safer", "edits"])
+def test_comparisons_are_read_back_as_preferences(desk, tmp_path, layout, of):
+    a_bit_of_everything(desk)
+    loaded = read(write(desk, layout, tmp_path / "out", of=of))
+    assert loaded.kind is Preference
+    record = loaded.records[0]
+    better = {"pairs": HANGUL, "helpful": EMOJI, "safer": HANGUL, "edits": "더 나은 답 ✨"}[of]
+    assert (record.prompt, record.chosen) == ((Message("user", "질문 하나?"),), one(better))
+    assert record.p_chosen == (1.0 if of == "edits" else round(2.5 / 3, 6))
+    assert record.extra["n_votes"] == (1 if of == "edits" else 2)
+    if of in ("helpful", "safer"):
+        assert record.extra["chosen_safe"] is (of == "safer")
+        assert record.extra["rejected_safe"] is (of != "safer")
+
+
+@pytest.mark.parametrize("layout", ["pairs", "trl", "openrlhf"])
+def test_dialogues_of_several_turns(desk, tmp_path, layout):
+    for prompt in (TURNS, "plain"):
+        desk.say("ann", desk.task("pair", prompt, (HANGUL, "no")), win(0))
+    settings = {"prompt": "implicit"} if layout == "trl" else {}
+    loaded = read(write(desk, layout, tmp_path / "out", **settings))
+    turns = tuple(Message(t["role"], t["content"]) for t in TURNS)
+    assert [record.prompt for record in loaded.records] == [turns, (Message("user", "plain"),)]
+    assert all(record.chosen == one(HANGUL) for record in loaded.records)
+
+
+def test_trl_has_the_prompt_in_a_column_or_in_both(desk):
+    desk.say("ann", desk.task("pair", "q", ("good", "bad")), win(0))
+    (explicit,) = preview(desk, "trl")["rows"]
+    (implicit,) = preview(desk, "trl", prompt="implicit")["rows"]
+    assert explicit["prompt"] == [{"role": "user", "content": "q"}]
+    assert explicit["chosen"] == [{"role": "assistant", "content": "good"}]
+    assert "prompt" not in implicit
+    assert implicit["chosen"] == [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}]
+
+
+def test_transcripts_leave_out_what_they_would_tell_differently(desk):
+    desk.say("ann", desk.task("pair", TURNS, ("good", "bad")), win(0))
+    desk.say("ann", desk.task("pair", "q", ("good\n\nHuman: no", "bad")), win(0))
+    desk.say("ann", desk.task("pair", TURNS[1:], ("good", "bad")), win(0))
+    found = preview(desk, "hh")
+    assert found["dropped"] == {"system_message": 1, "turn_marks_in_text": 1}
+    assert found["rows"][0]["chosen"] == "\n\nHuman: first\n\nAssistant: second\n\nHuman: 세 번째\n\nAssistant: good"
+
+
+def test_a_prompt_that_looks_like_a_transcript_stays_a_prompt(desk, tmp_path):
+    text = "Human: hello\n\nAssistant:"
+    desk.say("ann", desk.task("pair", text, ("good", "bad")), win(0))
+    assert read(write(desk, "pairs", tmp_path / "out")).records[0].prompt == (Message("user", text),)
+
+
+def test_rankings(desk, tmp_path):
+    a_bit_of_everything(desk)
+    loaded = read(write(desk, "ranks", tmp_path / "out"))
+    assert loaded.kind is Ranking
+    (record,) = loaded.records
+    assert record.completions == (one(HANGUL), one(EMOJI), one("c"))
+    assert record.ranks == (1, 3, 2)
+
+
+@pytest.mark.parametrize(("expand", "count"), [("all", 3), ("adjacent", 2), ("best", 2)])
+def test_pairs_of_rankings(desk, expand, count):
+    a_bit_of_everything(desk)
+    found = preview(desk, "pairs", of="rankings", expand=expand)
+    assert found["count"] == count
+    assert len({row["group_id"] for row in found["rows"]}) == 1
+
+
+def test_thumbs_and_both_bad(desk, tmp_path):
+    a_bit_of_everything(desk)
+    bad = desk.task("pair", "other", ("x", "y"))
+    for name in ("ann", "ben"):
+        desk.say(name, bad, neither("both_bad"))
+    result = write(desk, "kto", tmp_path / "out")
+    loaded = read(result)
+    assert loaded.kind is Thumb
+    found = {record.completion[0].content: record.label for record in loaded.records}
+    assert found == {HANGUL: True, EMOJI: False, "x": False, "y": False}
+    assert "up 1, down 3; to weigh both alike, give thumbs down the weight 0.333" in card(result)
+
+
+def test_pku(desk, tmp_path):
+    a_bit_of_everything(desk)
+    divided = desk.task("safety", "other", ("x", "y"))
+    desk.say("ann", divided, safety([0, 0], None, 1))
+    loaded = read(write(desk, "pku", tmp_path / "out"))
+    assert loaded.kind is Preference
+    (record,) = loaded.records
+    assert (record.chosen, record.rejected) == (one(EMOJI), one(HANGUL))
+    row = record.extra
+    unsafe, safe = row["better_response_id"], row["safer_response_id"]
+    assert unsafe == 1 - safe
+    assert row[f"is_response_{safe}_safe"]
+    assert not row[f"is_response_{unsafe}_safe"]
+    assert (row[f"response_{safe}_severity_level"], row[f"response_{unsafe}_severity_level"]) == (0, 2)
+    harms = row[f"response_{unsafe}_harm_category"]
+    assert len(harms) == 19
+    assert [name for name, found in harms.items() if found] == ["Violence"]
+    assert {"White-Collar Crime", "Endangering National Security"} < set(harms)
+    assert preview(desk, "pku")["dropped"] == {"helpful_undecided": 1}
+
+
+def test_criteria(desk, tmp_path):
+    a_bit_of_everything(desk)
+    loaded = read(write(desk, "criteria", tmp_path / "out"))
+    assert loaded.kind is Rated
+    (record,) = loaded.records
+    assert record.scores == ({"clarity": 4.0, "말투_score": 2.0},)
+
+
+def test_edits(desk, tmp_path):
+    a_bit_of_everything(desk)
+    desk.say("cat", desk.made["edit"], {"kind": "edit", "critique": "only words"})
+    result = write(desk, "edits", tmp_path / "out")
+    loaded = read(result)
+    assert loaded.kind is Demonstration
+    assert [record.completion for record in loaded.records] == [one("더 나은 답 ✨")] * 2
+    assert loaded.records[0].extra["critique"] == "too short"
+    assert result["dropped"] == {"critique_only": 1}
+
+
+def test_facts_tell_everything_but_known_answers(desk):
+    a_bit_of_everything(desk)
+    gold = desk.task("pair", "gold", ("x", "y"))
+    make_gold(desk, gold, win(0))
+    desk.say("ann", gold, win(0))
+    made = desk.say("cat", desk.made["pair"], win(1))
+    desk.again("cat", made, win(0))
+    desk.take_back("cat", made)
+    found = preview(desk, "facts")
+    assert found["count"] == 15
+    assert found["dropped"] == {"known_answer": 1}
+    assert [row["action"] for row in found["rows"][-3:]] == ["submit", "revise", "retract"]
+    first = next(row for row in found["rows"] if row["kind"] == "rank")
+    assert [entry["rank"] for entry in first["ranks"]] == [1, 3, 2]
+    assert first["guideline_version"] == 1
+
+
+@pytest.mark.parametrize("layout", exports.LAYOUTS)
+def test_the_same_again_byte_for_byte(desk, tmp_path, layout):
+    a_bit_of_everything(desk)
+    settings = {"held_out": 0.3, "csv": True, "models": True, "lang": "ko"}
+    first = write(desk, layout, tmp_path / "one", **settings)
+    with desk.store.read() as connection:
+        watermark = exports.newest_watermark(connection, desk.project)
+    desk.say("dora", desk.task("pair", "later", ("x", "y")), win(0))
+    second = write(desk, layout, tmp_path / "two", **settings, watermark=watermark)
+    assert first["sha256"] == second["sha256"] == hash_path(Path(first["folder"])) == hash_path(Path(second["folder"]))
+    assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize("layout", exports.LAYOUTS)
+def test_known_answers_never_leave(desk, tmp_path, layout):
+    for kind, answer in (
+        ("pair", win(0)), ("thumb", thumbs(True, False)), ("safety", safety([0, 1], 0, 0)), ("rank", rank(1, 2)),
+        ("edit", {"kind": "edit", "text": "SECRET", "critique": ""}),
+    ):  # fmt: skip
+        task = desk.task(kind, "q", ("x", "y") if kind != "edit" else ("x",))
+        make_gold(desk, task, answer)
+        desk.say("ann", task, answer)
+    assert preview(desk, layout)["count"] == 0
+    with pytest.raises(Refused, match="no row"):
+        write(desk, layout, tmp_path / "out")
+
+
+@pytest.mark.parametrize("layout", exports.LAYOUTS)
+def test_datasets_loads_rows_and_parquet(desk, tmp_path, layout, monkeypatch):
+    import datasets
+
+    a_bit_of_everything(desk)
+    result = write(desk, layout, tmp_path / "out")
+    folder = Path(result["folder"])
+    options = {"cache_dir": str(tmp_path / "cache"), "split": "train"}
+    rows = datasets.load_dataset("json", data_files=str(folder / "data.jsonl"), **options)
+    table = datasets.load_dataset(str(folder), **options)  # by the card
+    assert len(rows) == len(table) == result["rows"]
+    lines = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
+    assert table.to_list() == lines
+    assert set(about(result)["schema"]["properties"]) == set(lines[0])
+
+
+def about(result):
+    return json.loads((Path(result["folder"]) / "export.json").read_text())
+
+
+def card(result):
+    return (Path(result["folder"]) / "README.md").read_text()
+
+
+def test_the_card_and_export_json(desk, tmp_path):
+    a_bit_of_everything(desk)
+    desk.say("ann", desk.task("pair", "q2", ("x", "y")), neither())
+    result = write(desk, "pairs", tmp_path / "out", labels={"method": "majority"})
+    text, told = card(result), about(result)
+    for part in (
+        "event ",
+        "majority+plackett_luce/1",
+        "pair/overall",
+        "both answers are equally likely",
+        "version 1 (en)",
+    ):
+        assert part in text
+    assert told["rows"] == {"data": 1}
+    assert told["dropped"] == {"undecided": 1}
+    assert (told["raters"], told["judgments"]) == (2, {"vote": 13})
+    names = {"data.jsonl", "data.parquet"}
+    assert set(told["files"]) == names
+    for name in names:
+        content = (Path(result["folder"]) / name).read_bytes()
+        assert told["files"][name] == hashlib.sha256(content).hexdigest()
+    korean = card(write(desk, "pairs", tmp_path / "out", lang="ko"))
+    assert "사람의 피드백" in korean
+    assert "두 응답이 동률" in korean
+    assert all(len(words) == 2 for words in REASONS.values())
+
+
+def test_the_store_knows_its_exports(store, tmp_path):
+    desk = Desk(store, overlap=3)
+    a_bit_of_everything(desk)
+    result = write(desk, "pairs", tmp_path / "out")
+    with desk.store.read() as connection:
+        (row,) = exports.listed(connection, desk.project)
+    assert (row["id"], row["rows"], row["sha256"], row["created_by"]) == (result["id"], 1, result["sha256"], "boss")
+
+
+def test_the_card_tells_of_raters_who_were_left_out(desk, tmp_path):
+    for i in range(5):
+        gold = desk.task("pair", f"gold {i}", ("x", "y"))
+        make_gold(desk, gold, win(0))
+        desk.say("poor", gold, win(1))
+    task = desk.task("pair", "q", ("good", "bad"))
+    for name, slot in (("ann", 0), ("poor", 1)):
+        desk.say(name, task, win(slot))
+    result = write(desk, "pairs", tmp_path / "out", labels={"min_reliability": 0.6})
+    assert about(result)["raters_left_out"] == [{"reliability": 0.0, "right": 0, "n": 5, "by": "gold"}]
+    assert result["dropped"] == {"votes_of_unreliable_raters": 1}
+    assert "whose votes do not count: 1" in card(result)
+
+
+def test_models_are_told_only_when_asked(desk):
+    task = desk.task("pair", "q", ("good", "bad"), models=("big", "small"))
+    desk.say("ann", task, win(0))
+    assert "big" not in str(preview(desk, "pairs"))
+    (row,) = preview(desk, "pairs", models=True)["rows"]
+    assert (row["chosen_model"], row["rejected_model"]) == ("big", "small")
+
+
+def test_held_out_prompts_are_on_one_side_and_stay_there(desk, tmp_path):
+    for i in range(24):
+        for pair in (("a", "b"), ("c", "d"))[: 1 + (i < 4)]:
+            desk.say("ann", desk.task("pair", f"q{i}", pair), win(0))
+        if i == 11:
+            early = write(desk, "pairs", tmp_path / "out", held_out=0.25)
+    late = write(desk, "pairs", tmp_path / "out", held_out=0.25)
+
+    def prompts(result, side):
+        return {record.prompt[0].content for record in read(result, side).records}
+
+    assert not prompts(late, "train") & prompts(late, "held_out")
+    assert prompts(early, "held_out") <= prompts(late, "held_out")
+    assert 2 <= len(prompts(late, "held_out")) <= 12
+    assert "split: test" in card(late)
+
+
+def test_gzip(desk, tmp_path):
+    a_bit_of_everything(desk)
+    plain, zipped = (Path(write(desk, "pairs", tmp_path / "out", gzip=z)["folder"]) for z in (False, True))
+    assert gzip.decompress((zipped / "data.jsonl.gz").read_bytes()) == (plain / "data.jsonl").read_bytes()
+    assert not (zipped / "data.jsonl").exists()
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_the_csv_is_a_formula(desk, tmp_path, start):
+    evil = f"{start}HYPERLINK(1)"
+    desk.say("ann", desk.task("pair", evil, ("good", "bad")), win(0))
+    folder = Path(write(desk, "pairs", tmp_path / "out", csv=True)["folder"])
+    with (folder / "data.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["prompt"] == "'" + evil
+    assert json.loads((folder / "data.jsonl").read_text())["prompt"] == evil  # rows stay as they are
+    assert pyarrow.parquet.read_table(folder / "data.parquet").to_pylist()[0]["prompt"] == evil
+
+
+def test_no_csv_unless_asked(desk, tmp_path):
+    a_bit_of_everything(desk)
+    folder = Path(write(desk, "pairs", tmp_path / "out")["folder"])
+    assert sorted(one.name for one in folder.iterdir()) == ["README.md", "data.jsonl", "data.parquet", "export.json"]
+    assert all(one.stat().st_mode & 0o077 == 0 for one in folder.iterdir())
+
+
+def test_a_link_is_never_followed(desk, tmp_path):
+    a_bit_of_everything(desk)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="no link"):
+        write(desk, "pairs", tmp_path / "link")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_failed_export_leaves_nothing(desk, tmp_path, monkeypatch):
+    a_bit_of_everything(desk)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        write(desk, "pairs", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_long_texts_are_whole(desk):
+    text = "가나다" * 50_000
+    desk.say("ann", desk.task("pair", "q", (text, "bad")), win(0))
+    assert preview(desk, "pairs")["rows"][0]["chosen"] == text
+
+
+def test_an_unknown_layout(desk):
+    with pytest.raises(Refused, match="no layout 'xml'; give one of pairs, trl"):
+        preview(desk, "xml")
+
+
+# ---------------------------------------------------------------------------------------------------- feedback:PROJECT
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ("pairs", Preference), ("safer", Preference), ("ranks", Ranking), ("thumbs", Thumb), ("safety", Preference),
+        ("scores", Rated), ("demonstrations", Demonstration), ("prompts", Prompt), ("answers", Answers),
+    ],
+)  # fmt: skip
+def test_a_project_as_the_input_of_a_stage(desk, tmp_path, form, kind):
+    a_bit_of_everything(desk)
+    path = records_file(tmp_path / "store", "demo", form)
+    assert path.parent == tmp_path / "store" / "records"
+    loaded = read_records(path, kind)
+    assert loaded.kind is kind
+    assert loaded.records
+    assert kind is not Answers or len(loaded.records[0].extra["response_ids"]) == 3
+
+
+def test_the_file_is_named_after_its_content(desk, tmp_path):
+    a_bit_of_everything(desk)
+    first = records_file(tmp_path / "store", "demo", "pairs")
+    before, watermark = first.read_bytes(), last_event_of(desk)
+    desk.say("ann", desk.task("pair", "later", ("x", "y")), win(0))
+    assert records_file(tmp_path / "store", "demo", "pairs") != first
+    assert records_file(tmp_path / "store", "demo", "pairs", watermark=watermark) == first
+    assert first.read_bytes() == before
+
+
+def last_event_of(desk) -> int:
+    with desk.store.read() as connection:
+        return exports.newest_watermark(connection, get_project(connection, "demo"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "form"), [("thumb", thumbs(True), "thumbs"), ("rank", rank(1, 2, 3), "ranks")]
+)
+def test_nothing_in_particular_is_what_was_judged_most(desk, tmp_path, kind, answer, form):
+    texts = ("x",) if kind == "thumb" else ("x", "y", "z")
+    desk.say("ann", desk.task(kind, "q", texts), answer)
+    assert records_file(tmp_path / "store", "demo").name.startswith(f"demo-{form}-")
+
+
+def test_what_is_not_there_yet(desk, tmp_path):
+    desk.say("ann", desk.task("thumb", "q", ("x",)), thumbs(True))
+    with pytest.raises(ConfigError, match="feedback:demo: holds no ranks yet"):
+        records_file(tmp_path / "store", "demo", "ranks")
+    with pytest.raises(ConfigError, match="feedback:demo/pears: write one of pairs, safer, ranks"):
+        records_file(tmp_path / "store", "demo", "pears")
+    with pytest.raises(Refused, match="no project 'other'"):
+        records_file(tmp_path / "store", "other", "ranks")
+
+
+def test_ranked_pairs_serve_where_nobody_compared_two(store, address, tmp_path):
+    desk = Desk(store, overlap=3)
+    desk.say("ann", desk.task("rank", "q", ("x", "y", "z")), rank(1, 2, 3))
+    path = records_file(address, "demo", "pairs", folder=tmp_path / "cache")
+    assert path.parent == tmp_path / "cache" / "records"
+    assert len(read_records(path, Preference).records) == 3

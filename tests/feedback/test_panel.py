@@ -1,0 +1,279 @@
+"""What managers see, against planted raters; adaptive overlap; the queue for adjudicators."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
+from sqlalchemy import select
+
+from baro.feedback import adapt, coefficients, panel, schema
+from baro.feedback.assign import claim
+from baro.feedback.derive import votes_of
+from baro.feedback.project import publish_guideline
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(coefficients, "RESAMPLES", 40)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    store = new_store(tmp_path)
+    yield Desk(store, overlap=2)
+    store.close()
+
+
+def look(desk, function, *more):
+    with desk.store.read() as connection:
+        found = function(connection, desk.project, *more)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    return found
+
+
+def judged(desk, count, *answers, kind="pair", texts=("one", "two longer"), word="q"):
+    """``answers``: for each rater a function of the number of the task."""
+    tasks = [desk.task(kind, f"{word}{i}", texts) for i in range(count)]
+    for i, task in enumerate(tasks):
+        for k, answer in enumerate(answers):
+            desk.say(f"r{k}", task, answer(i))
+    return tasks
+
+
+def test_agreement_of_two_raters(store):
+    """They agree on 6 of 8 pairs; the same on both databases."""
+    desk = Desk(store, overlap=2)
+    judged(desk, 8, lambda i: win(0), lambda i: win(0 if i < 6 else 1))
+    found = look(desk, panel.agreement)
+    (scale,) = found["scales"]
+    assert (scale["scale"], scale["raters"], scale["items"], scale["judgments"]) == ("pair/overall", 2, 8, 16)
+    assert scale["raw"]["value"] == 0.75
+    assert scale["raw"]["low"] < 0.75 < scale["raw"]["high"]
+    assert scale["raw"]["n"] == 8
+    assert {"alpha", "fleiss", "cohen"} < set(scale)
+    assert -1 <= scale["cohen"]["value"] < 0.75
+    assert [(one["pseudonym"], one["count"], one["n"]) for one in found["raters"]] == [("r0", 6, 8), ("r1", 6, 8)]
+    assert look(desk, panel.agreement) == found  # the same seed
+
+
+def test_undefined_has_a_reason(desk):
+    judged(desk, 2, lambda i: thumbs(True), lambda i: thumbs(True), kind="thumb", texts=["one"])
+    (scale,) = look(desk, panel.agreement)["scales"]
+    assert "nothing varied" in scale["alpha"]["undefined"]
+    assert "one category" in scale["ac1"]["undefined"]
+    assert scale["raw"]["value"] == 1
+
+
+def test_one_rater_agrees_with_nobody(desk):
+    judged(desk, 2, lambda i: win(0))
+    (scale,) = look(desk, panel.agreement)["scales"]
+    assert "no item has two ratings" in scale["raw"]["undefined"]
+
+
+def test_every_kind_has_its_coefficients(desk):
+    judged(desk, 3, lambda i: rank(1, 2, 3), lambda i: rank(1, 3, 2), kind="rank", texts="abc", word="r")
+    marks = lambda i: safety([0, 1 + i % 2], 0, 0)  # noqa: E731
+    judged(desk, 3, marks, lambda i: safety([0, 1], 0, 0), kind="safety", word="s")
+    judged(desk, 3, lambda i: win(0, 1 + i), lambda i: win(0, 3), word="p")
+    found = {one["scale"]: one for one in look(desk, panel.agreement)["scales"]}
+    assert found["rank"]["kendall_tau"]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found["rank"]["kendall_w"]["value"] == 0.75  # 12 · 1.5 · 2 / (4 · 24), worked by hand
+    assert found["safe"]["ac1"]["value"] == 1
+    assert found["severity"]["level"] == "ordinal"
+    assert "fleiss" not in found["severity"]
+    assert "alpha" in found["strength/overall"]
+
+
+def test_by_version_of_the_guideline(desk):
+    desk.do(publish_guideline, desk.project, "en", "first", "boss")
+    judged(desk, 2, lambda i: win(0), lambda i: win(1), word="a")
+    desk.do(publish_guideline, desk.project, "en", "second", "boss")
+    judged(desk, 3, lambda i: win(i % 2), lambda i: win(i % 2), word="b")
+    first, second = look(desk, panel.agreement)["guidelines"]
+    assert (first["version"], first["judgments"], first["scales"][0]["raw"]["value"]) == (1, 4, 0)
+    assert (second["version"], second["judgments"], second["scales"][0]["raw"]["value"]) == (2, 6, 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- bias
+
+
+def left_clicker(desk, rater, tasks):
+    """Judge tasks so that the left one is always the better one."""
+    for task in tasks:
+        done = desk.say(rater, task, win(0))
+        with desk.store.read() as connection:
+            table = schema.assignment
+            order = connection.execute(select(table.c.display_order).where(table.c.id == done)).scalar_one()
+        desk.again(rater, done, win(order[0]))
+
+
+def test_bias(store):
+    desk = Desk(store, overlap=2)
+    tasks = [desk.task("pair", f"q{i}", ("short", "much longer")) for i in range(24)]
+    left_clicker(desk, "lefty", tasks)
+    for task in tasks:
+        desk.say("fair", task, win(1))
+    found = look(desk, panel.bias)
+    rates = {one["pseudonym"]: (one["count"], one["n"]) for one in found["raters"]}
+    assert rates["lefty"] == (24, 24)
+    assert rates["fair"][0] < 24
+    assert next(one["p"] for one in found["raters"] if one["pseudonym"] == "lefty") < 1e-5
+    assert found["longer"]["n"] == 48
+    assert found["longer"]["count"] >= 24
+    assert found["repeats"] == {"count": 0, "n": 0, "undefined": "nothing to count yet"}
+    assert found["quick"]["count"] == 0
+    flags = {one["pseudonym"]: one["flags"] for one in look(desk, panel.raters)}
+    assert [one["flag"] for one in flags["lefty"] if one["flag"] == "sides"] == ["sides"]
+    assert next(one for one in flags["lefty"] if one["flag"] == "sides")["words"].startswith("24 of 24 (86% to 100%)")
+
+
+def test_hidden_repeats(desk):
+    for i in range(2):
+        task = desk.task("pair", f"q{i}", ("one", "two"))
+        desk.say("ann", task, win(0))
+        with desk.store.read() as connection:
+            row = connection.execute(select(schema.task).where(schema.task.c.id == task)).one()
+            items = connection.execute(select(schema.task_item).where(schema.task_item.c.task_id == task)).all()
+        again = row._asdict() | {"id": f"again{i}", "repeat_of": task, "reserved_for": row.reserved_for, "places": 0}
+
+        def copy(c, again=again, items=items):
+            c.execute(schema.task.insert().values(**again | {"reserved_for": desk.raters["ann"].id}))
+            c.execute(schema.task_item.insert(), [one._asdict() | {"task_id": again["id"]} for one in items])
+
+        desk.do(copy)
+        desk.say("ann", f"again{i}", win(i))
+    found = look(desk, panel.bias)["repeats"]
+    assert (found["count"], found["n"]) == (1, 2)
+    (row,) = look(desk, panel.raters)
+    assert row["repeats"]["count"] == 1
+    assert look(desk, panel.progress)["tasks"]["repeats"] == 2
+
+
+def test_raters_and_their_flags(desk):
+    for i in range(8):
+        gold = desk.task("pair", f"gold{i}", ("one", "two"))
+        make_gold(desk, gold, win(0))
+        desk.say("good", gold, win(0))
+        desk.say("poor", gold, win(1 if i else 0), active_ms=3)
+    good, poor = sorted(look(desk, panel.raters), key=lambda row: row["pseudonym"])
+    assert (good["done"], good["median_seconds"], good["gold"]["count"], good["flags"]) == (8, 60.0, 8, [])
+    assert poor["gold"]["count"] == 1
+    assert [one["flag"] for one in poor["flags"]] == ["gold", "quick"]
+    assert "1 of 8" in poor["flags"][0]["words"]
+    assert poor["active"] is True  # nobody is excluded by a flag
+
+
+def test_who_disagrees_with_all_is_flagged(tmp_path):
+    desk = Desk(new_store(tmp_path), overlap=4)
+    judged(desk, 14, lambda i: win(0), lambda i: win(0), lambda i: win(0), lambda i: win(1))
+    flags = {one["pseudonym"]: [flag["flag"] for flag in one["flags"]] for one in look(desk, panel.raters)}
+    assert "others" in flags["r3"]
+    assert "others" not in flags["r0"]
+    desk.store.close()
+
+
+# ------------------------------------------------------------------------------------------ progress and the queue
+
+
+def test_progress(store):
+    desk = Desk(store, overlap=2, cost_per_hour=12_000)
+    for i, raters in enumerate((("ann", "ben"), ("ann",), ())):
+        task = desk.task("pair", f"q{i}", ("one", "two"))
+        for name in raters:
+            desk.say(name, task, win(0))
+    found = look(desk, panel.progress)
+    assert found["tasks"] == {"waiting": 1, "begun": 1, "done": 1, "closed": 0, "gold": 0, "repeats": 0}
+    assert (found["judgments"], found["hours"]) == (3, 0.05)  # a minute each
+    assert (found["cost"], found["cost_per_judgment"], found["currency"]) == (600.0, 200.0, "KRW")
+    assert [one["judgments"] for one in found["per_day"]] in ([3], [1, 2], [2, 1])
+
+
+def test_the_queue_of_disagreements(store):
+    desk = Desk(store, overlap=2)
+    agreed, divided, open_one, half = (desk.task("pair", f"q{i}", ("one", "two")) for i in range(4))
+    for task, answers in ((agreed, (win(0), win(0))), (divided, (win(0), win(1))), (half, (win(0), neither()))):
+        for name, answer in zip(("ann", "ben"), answers, strict=True):
+            desk.say(name, task, answer)
+    desk.say("ann", open_one, win(0))
+    queue = look(desk, panel.disagreements, 10)
+    assert [one["task"] for one in queue] == [divided, half]
+    assert [one["posterior"] for one in queue] == [0.5, pytest.approx(2 / 3, abs=1e-6)]
+    assert sorted(queue[0]["questions"][0]["answers"].values()) == [1, 1]
+    assert "tie" in queue[1]["questions"][0]["answers"]
+    assert len(look(desk, panel.disagreements, 1)) == 1
+    desk.say("boss", divided, win(0), purpose="adjudicate")
+    assert [one["task"] for one in look(desk, panel.disagreements, 10)] == [half]
+
+
+def test_rankings_are_divided_by_their_first_places(desk):
+    same, other = (desk.task("rank", f"q{i}", "abc") for i in range(2))
+    for name, answer in (("ann", rank(1, 2, 3)), ("ben", rank(1, 3, 2))):
+        desk.say(name, same, answer)
+    for name, answer in (("ann", rank(1, 2, 3)), ("ben", rank(3, 2, 1))):
+        desk.say(name, other, answer)
+    (found,) = look(desk, panel.disagreements, 10)
+    assert (found["task"], found["posterior"]) == (other, 0.5)
+
+
+# ------------------------------------------------------------------------------------------ adaptive overlap
+
+
+def overlap(desk, task):
+    with desk.store.read() as connection:
+        row = connection.execute(select(schema.task).where(schema.task.c.id == task)).one()
+    return row.overlap, row.places
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts", "one", "other"),
+    [
+        ("pair", ("a", "b"), win(0), win(1)),
+        ("thumb", ("a",), thumbs(True), thumbs(False)),
+        ("safety", ("a", "b"), safety([0, 1], 0, 0), safety([1, 1], 0, 0)),
+        ("rank", ("a", "b", "c"), rank(1, 2, 3), rank(2, 1, 3)),
+    ],
+)
+def test_disagreement_asks_for_one_more(store, kind, texts, one, other):
+    desk = Desk(store, overlap=2, max_overlap=3)
+    same, apart = (desk.task(kind, f"q{i}", texts) for i in range(2))
+    desk.say("ann", apart, one)
+    assert overlap(desk, apart) == (2, 1)
+    desk.say("ben", apart, other)
+    for name in ("ann", "ben"):
+        desk.say(name, same, one)
+    assert (overlap(desk, apart), overlap(desk, same)) == ((3, 1), (2, 0))
+    lease = desk.do(claim, desk.rater("cat"), desk.project)
+    assert lease is not None
+    assert not desk.do(adapt.reconsider, desk.project, apart)  # somebody is at work
+    assert desk.do(lambda c: c.execute(select(schema.event.c.action)).scalars().all()).count("raise") == 1
+
+
+def test_no_more_than_the_most(store):
+    desk = Desk(store, overlap=2, max_overlap=2)
+    task = desk.task("pair", "q", ("a", "b"))
+    desk.say("ann", task, win(0))
+    desk.say("ben", task, win(1))
+    assert not desk.do(adapt.reconsider, desk.project, task)
+
+
+def test_certainty_decides(store):
+    desk = Desk(store, overlap=2, max_overlap=4, certainty=0.9)
+    task = desk.task("pair", "q", ("a", "b"))
+    for name in ("ann", "ben"):
+        desk.say(name, task, win(0))  # 0.83
+    assert overlap(desk, task) == (3, 1)
+    with desk.store.read() as connection:
+        assert adapt.posteriors(votes_of(connection, desk.project.id)) == {task: pytest.approx(2.5 / 3)}
+
+
+def test_a_settled_task_is_left_alone(store):
+    desk = Desk(store, overlap=2, max_overlap=4)
+    task = desk.task("pair", "q", ("a", "b"))
+    desk.say("ann", task, win(0))
+    desk.say("ben", task, win(1))
+    desk.say("boss", task, win(1), purpose="adjudicate")
+    desk.say("cat", task, win(0))  # the place that the disagreement had opened
+    assert overlap(desk, task) == (3, 0)
+    assert not desk.do(adapt.reconsider, desk.project, task)

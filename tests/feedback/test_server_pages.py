@@ -1,0 +1,103 @@
+"""The pages: who is sent where, in which language, and how static files are kept."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from feedback.serving import Site, error_of, serving
+
+from baro.feedback import people
+from baro.feedback.database import FILE, Store
+from baro.feedback.server import pages, texts
+
+
+@pytest.fixture(scope="module")
+def site(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / FILE).write_bytes(sqlite_template.read_bytes())
+    with serving(Store.open(folder), folder) as made:
+        yield made
+
+
+def test_everybody_is_sent_where_they_belong(site: Site):
+    def led(who: str | None, path: str = "/") -> tuple[int, str | None]:
+        response = site.ask(who, "GET", path)
+        return response.status_code, response.headers.get("location")
+
+    assert led(None) == (303, "/join")
+    assert led("rater") == (303, "/work/colours")
+    assert led("manager") == (303, "/manage")
+    assert led(None, "/work/colours") == (303, "/join")
+    assert led(None, "/manage/colours/tasks") == (303, "/join")
+    assert led("rater", "/work/colours") == (200, None)
+    assert led("rater", "/work/elsewhere") == (404, None)
+    assert led("rater", "/manage") == (403, None)
+    assert led("manager", "/manage/colours/nothing") == (404, None)
+
+
+def test_who_has_several_projects_chooses(site: Site):
+    def join_both(connection):
+        rater = people.add_rater(connection, None, pseudonym="both")
+        from sqlalchemy import insert, select
+
+        from baro.feedback import schema
+
+        for project_id in connection.execute(select(schema.project.c.id)).scalars().all():
+            connection.execute(insert(schema.member).values(project_id=project_id, rater_id=rater))
+        return people.open_session(connection, rater)
+
+    site.tokens["both"] = site.store.write(join_both)
+    html = site.ask("both", "GET", "/").text
+    assert 'href="/work/colours"' in html
+    assert 'href="/work/elsewhere"' in html
+
+
+def test_pages_keep_to_their_own_policy(site: Site):
+    """No inline script or style, nothing from elsewhere, and the version of the static files everywhere."""
+    shown = ((None, "/join"), ("rater", "/work/colours"), ("rater", "/work/elsewhere"), ("manager", "/manage"),
+             ("manager", "/manage/colours/tasks"), ("settler", "/manage/colours/adjudicate"))  # fmt: skip
+    for who, path in shown:
+        page = site.ask(who, "GET", path)
+        assert page.status_code == (404 if path == "/work/elsewhere" else 200)
+        html = page.text
+        assert not re.search(r"<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=|javascript:|https?://", html)
+        assert pages.load_assets().version in html
+        for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', html):
+            found = site.ask(None, "GET", address)
+            assert found.status_code == 200, address
+            assert found.headers["cache-control"] == pages.FOREVER
+
+
+def test_the_language_is_the_raters_else_the_browsers(site: Site):
+    assert '<html lang="ko">' in site.ask("rater", "GET", "/work/colours").text
+    for given, lang in (("ko-KR,ko;q=0.9,en;q=0.8", "ko"), ("de,en;q=0.5", "en"), ("", "en"), ("en;q=0.1,ko", "ko"),
+                        ("ko;q=0,en;q=nonsense", "ko"), ("x" * 10_000, "en")):  # fmt: skip
+        assert texts.preferred(given) == lang
+    html = site.http.get("/join", headers={"Accept-Language": "ko"}).text
+    assert '<html lang="ko">' in html
+
+
+def test_static_files_are_kept_by_version(site: Site):
+    version = pages.load_assets().version
+    fresh = site.http.get(f"/static/dom.js?v={version}")
+    assert fresh.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert fresh.headers["cache-control"] == pages.FOREVER
+    assert fresh.headers["x-content-type-options"] == "nosniff"
+    older = site.http.get("/static/dom.js?v=older")
+    assert older.headers["cache-control"] == pages.ASK_FIRST
+    etag = {"If-None-Match": older.headers["etag"]}
+    assert site.http.get("/static/dom.js", headers=etag).status_code == 304
+    assert error_of(site.http.get("/static/nothing.js")) == (404, "not_found")
+    for path in pages.load_assets().files:
+        found = site.http.get(f"/static/{path}")
+        assert found.headers["content-type"] == pages.MEDIA[Path(path).suffix]
+
+
+def test_the_version_changes_with_a_file(tmp_path: Path):
+    (tmp_path / "a.js").write_text("1")
+    before = pages.load_assets(tmp_path).version
+    pages.load_assets.cache_clear()
+    (tmp_path / "a.js").write_text("2")
+    assert pages.load_assets(tmp_path).version != before
+    pages.load_assets.cache_clear()
