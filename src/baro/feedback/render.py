@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from difflib import Match, SequenceMatcher
-from functools import cache
+from functools import cache, lru_cache
 from html import escape, unescape
 from itertools import groupby
 from threading import Lock
@@ -68,6 +68,7 @@ class _Refused(Exception):
     """A text is not rendered; the message is the class that says why."""
 
 
+@lru_cache(maxsize=512)  # answers never change, and every rater of a task asks for the same ones
 def to_html(text: str) -> str:
     """A text by a model or a person as safe HTML. Never raises, never cuts.
 
