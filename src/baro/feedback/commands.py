@@ -122,6 +122,45 @@ def tasks(
 
 
 @app.command()
+def ask(
+    name: ProjectName,
+    count: Annotated[int, typer.Option(min=1, help="Tasks to add.")],
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Reward models; several see where they differ.")
+    ] = None,
+    kind: Annotated[str, typer.Option(metavar="KIND", help="pair, rank or safety.")] = "pair",
+    random_fraction: Annotated[float, typer.Option(help="Share that is drawn at random, at least 0.2.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    store: StoreOption = "feedback",
+) -> None:
+    """What to ask next: random pairs, those that a reward model is unsure of, or those on which several differ."""
+    from baro.feedback.ask import select
+    from baro.feedback.project import get_project
+
+    opened, scores = _open(store), None
+    with opened.read() as connection:
+        project = get_project(connection, name)
+        if by:
+            from baro.feedback.scored import scores_of
+            from baro.inputs import load_reward
+
+            scores = scores_of(connection, project, [load_reward(one) for one in by])
+    policy: Any = "random" if not by else "margin" if len(by) == 1 else "disagreement"
+    found = opened.write(
+        lambda connection: select(
+            connection, project, kind, count, policy=policy, scores=scores, seed=seed, random_fraction=random_fraction
+        )
+    )
+    typer.echo(f"{found['added']} tasks added, {found['random']} of them at random; {found['known']} known")
+
+
+@app.command()
+def adjudicate(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
+    """The tasks on which raters disagree, the least sure first; they are settled on the manager's page."""
+    _panel(store, name, "disagreements", json_)
+
+
+@app.command()
 def guideline(
     name: ProjectName,
     file: Annotated[Path, typer.Argument(metavar="FILE.md", help="The guideline, in Markdown.")],

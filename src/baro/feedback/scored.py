@@ -1,0 +1,36 @@
+"""Scores of a project's answers by reward models: what ``ask`` chooses by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from sqlalchemy import Connection, select
+
+from baro.feedback import schema
+from baro.feedback.project import Project
+from baro.records import Message, Rollout
+
+AT_ONCE = 64
+
+
+def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) -> dict[str, list[float]]:
+    """By response one number for each reward source; an answer that one of them could not score has no entry."""
+    response, prompt = schema.response, schema.prompt
+    query = select(response.c.id, response.c.text, response.c.finished, prompt.c.messages).join(prompt)
+    rows = connection.execute(query.where(prompt.c.project_id == project.id).order_by(response.c.id)).all()
+    scores: dict[str, list[float]] = {row.id: [] for row in rows}
+    for reward in rewards:
+        starts = range(0, len(rows), AT_ONCE)
+        for start in track(starts, reward.name, console=Console(stderr=True)):
+            part = rows[start : start + AT_ONCE]
+            for row, score in zip(part, reward.score([_rollout(row) for row in part]), strict=True):
+                scores[row.id] += [] if score.value is None else [score.value]
+    return {one: values for one, values in scores.items() if len(values) == len(rewards)}
+
+
+def _rollout(row: Any) -> Rollout:
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in row.messages)
+    return Rollout(turns, row.text, finished=row.finished)

@@ -1,0 +1,131 @@
+"""The command line of feedback, as a user types it: from nothing to a data set, and what goes wrong."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from baro import cli
+from baro.data.formats import read_records
+from baro.errors import BaroError
+from baro.feedback import people
+from baro.feedback.client import Client
+from baro.feedback.database import Store
+from baro.feedback.server.app import create_app
+from baro.records import Preference, Score
+
+ANSWERS = [{"prompt": f"{word} Mina.", "responses": [f"{word}, Mina!", "Mina.", "No."]} for word in ("Greet", "Thank")]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BARO_FEEDBACK", raising=False)
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ANSWERS))
+    (tmp_path / "guideline.md").write_text("# Kind answers are better")
+
+
+def says(*words: str) -> str:
+    done = CliRunner().invoke(cli.app, ["feedback", *words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout.strip()
+
+
+class Length:
+    """A reward source that likes long answers."""
+
+    name = "length"
+
+    def score(self, rollouts):
+        return [Score(float(len(one.completion))) for one in rollouts]
+
+
+length = Length()
+
+
+def set_up() -> str:
+    says("create", "greetings", "--set", "overlap=1", "--set", "repeat_fraction=0", "--set", "gold_fraction=0")
+    assert says("import", "greetings", "answers.jsonl", "--model", "mine") == "6 added, 0 known"
+    assert says("import", "greetings", "answers.jsonl", "--model", "mine") == "0 added, 6 known"
+    return says("tasks", "greetings", "--per-prompt", "3")
+
+
+def judge_all(store: Store) -> int:
+    """One rater through the whole application, without a network."""
+    from starlette.testclient import TestClient
+
+    with store.read() as connection:
+        rater = connection.exec_driver_sql("SELECT id FROM rater ORDER BY id").scalars().first()
+    token = store.write(lambda connection: people.open_session(connection, rater, kind="api"))
+    done = 0
+    with TestClient(create_app(store, files=store.file.parent), base_url="http://localhost") as http:
+        client = Client("http://localhost", token, transport=http._transport)
+        while (task := client.next("greetings")) is not None:
+            texts = [one["text"] for one in task["responses"]]
+            better = texts.index(max(texts, key=lambda text: ("!" in text, text)))
+            client.submit(task, {"kind": "pair", "choice": {"outcome": "win", "position": better, "strength": 2}})
+            done += 1
+    return done
+
+
+def test_from_answers_to_a_data_set(tmp_path):
+    assert set_up() == "6 tasks added, 0 known"
+    says("guideline", "greetings", "guideline.md", "--lang", "en")
+    assert says("criteria", "greetings", "correctness", "overall") == "correctness, overall"
+    links = says("invite", "greetings", "--count", "2", "--lang", "en").splitlines()
+    assert all(link.startswith("http://127.0.0.1:8765/join#") for link in links)
+    assert judge_all(Store.open("feedback")) == 6
+    assert json.loads(says("progress", "greetings", "--json"))["judgments"] == 6
+    assert "scales" in says("agreement", "greetings")
+    assert "rater-1" in says("raters", "greetings")
+    assert says("adjudicate", "greetings", "--json") == "[]"
+    folder = says("export", "greetings", "--layout", "pairs", "--out", "exports").splitlines()[-1]
+    assert len(read_records(folder, Preference).records) == 6
+    chosen = read_records(says("records", "greetings"), Preference).records
+    assert {one.chosen[0].content for one in chosen} >= {"Greet, Mina!", "Thank, Mina!"}
+    assert says("backup", "copy.db") == "copy.db"
+
+
+def test_what_to_ask_next():
+    says("create", "greetings")
+    says("import", "greetings", "answers.jsonl", "--model", "mine")
+    assert says("ask", "greetings", "--count", "2").startswith("2 tasks added, 2 of them at random")
+    asked = says("ask", "greetings", "--count", "2", "--by", f"{__name__}:length", "--seed", "1")
+    assert asked.startswith("2 tasks added, 1 of them at random; 2 known")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("progress", "greetings"), "holds no feedback yet; `baro feedback create NAME` starts a project there"),
+        (("create", "a/b"), "a project's name is made of at most"),
+        (("create", "x", "--set", "overlaps=2"), "did you mean"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(words, sentence):
+    with pytest.raises(BaroError, match=sentence) as error:
+        says(*words)
+    assert error.value.exit_code == 2
+
+
+def test_an_unknown_project_and_form():
+    set_up()
+    with pytest.raises(BaroError, match="there is no project 'thanks'"):
+        says("tasks", "thanks")
+    with pytest.raises(BaroError, match="--format xml: there is no such thing; give one of argilla"):
+        says("import", "greetings", "answers.jsonl", "--format", "xml")
+
+
+def test_a_stage_takes_what_people_judged(tmp_path):
+    from baro.inputs import hash_input, resolve
+
+    set_up()
+    says("invite", "greetings")
+    judge_all(Store.open("feedback"))
+    path = resolve("feedback:greetings", "records")
+    assert read_records(path, Preference).kind is Preference
+    assert hash_input("feedback:greetings", "records") == hash_input(str(path), "records")
+    with pytest.raises(BaroError, match="holds no ranks yet"):
+        resolve("feedback:greetings/ranks", "records")
