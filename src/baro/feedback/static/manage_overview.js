@@ -42,18 +42,17 @@ function next(project, steps) {
 }
 
 /** Judgments a day over the last week, and how many days are left at that rate. */
-function pace({ per_day: days, tasks }, settings) {
+function pace({ per_day: days, wanted }) {
   const from = Math.max(Date.parse(days[0]?.day), Math.floor(Date.now() / DAY_MS) * DAY_MS - (RATE_DAYS - 1) * DAY_MS);
   const recent = days.filter(({ day }) => Date.parse(day) >= from).reduce((sum, { judgments }) => sum + judgments, 0);
   const rate = recent / Math.max(1, Math.ceil((Date.now() - from) / DAY_MS));
-  const wanted = (tasks.waiting + tasks.begun) * settings.overlap;
-  return { rate, left: tasks.waiting + tasks.begun === 0 ? 0 : rate > 0 ? wanted / rate : null };
+  return { rate, left: wanted === 0 ? 0 : rate > 0 ? wanted / rate : null };
 }
 
 function figures(progress, settings) {
   const { tasks, judgments, hours, cost, currency } = progress;
   const counted = tasks.done + tasks.begun + tasks.waiting;
-  const { rate, left } = pace(progress, settings);
+  const { rate, left } = pace(progress);
   const time = left === null ? t("manage.left.unknown") : left === 0 ? t("manage.left.none") : t("manage.left.days", { n: amount(left, left < 3 ? 1 : 0) });
   return h("section", { class: "card panel", "aria-label": t("manage.figures") }, facts([
     [t("manage.figure.done"), counted ? percent(tasks.done / counted) : "–", t("manage.figure.done.note", { done: amount(tasks.done), all: amount(counted) })],

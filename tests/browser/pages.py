@@ -1,0 +1,60 @@
+"""What tests do on the rater's page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Page
+
+LOAD_FAILED = "Failed to load resource"  # Chromium's own line for a 4xx, a 5xx or a dead network
+SETTLED_MS = 170  # keys.js takes no key in a task's first 150
+
+
+def settle(page: Page) -> None:
+    """Until the page takes keys."""
+    page.wait_for_function(f"(from) => performance.now() - from > {SETTLED_MS}", arg=page.evaluate("performance.now()"))
+
+
+@contextmanager
+def turning(page: Page) -> Iterator[None]:
+    """What is done inside leads to another task, or to the same one opened anew; returns when it can be answered."""
+    page.evaluate("document.querySelectorAll('#main > *').forEach((node) => node.setAttribute('data-old', ''))")
+    yield
+    page.wait_for_function("() => !document.querySelector('#main[aria-busy], #main [data-old]')")
+    settle(page)
+
+
+@contextmanager
+def saving(page: Page) -> Iterator[None]:
+    """What is done inside submits an answer, which is stored when this returns."""
+    with turning(page):
+        yield
+        page.wait_for_selector("#status[data-state='status.saved']")
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def counted(page: Page, done: int) -> None:
+    """Until the page knows how many answers there are, and so what "back" leads to."""
+    page.wait_for_function("(n) => document.querySelector('#progress').textContent.startsWith(`${n} `)", arg=done)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15) -> None:
+    """Until something is so on the server's side, which no event tells."""
+    waiting = threading.Event()
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        waiting.wait(0.02)
+
+
+def outbox(page: Page) -> Sequence[str]:
+    """The answers that wait in the browser."""
+    return page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('baro.outbox.'))")

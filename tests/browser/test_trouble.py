@@ -1,0 +1,350 @@
+"""5, 6: two at once, too quick, and everything that can fail on the way: no answer is lost, none counts twice."""
+
+import random
+import re
+import signal
+
+import pytest
+from browser.pages import LOAD_FAILED, counted, outbox, press, saving, settle, turning, wait_for
+from playwright.sync_api import expect
+from sqlalchemy import update
+
+from baro.feedback import schema
+
+CHOICE = (schema.judged_pair.c.outcome, schema.judged_pair.c.position, schema.judged_pair.c.strength)
+
+
+# ---------------------------------------------------------------------------------------------------------- two at once
+
+
+def test_two_raters_race_for_the_last_place(website, visits, at_work):
+    work = website.work()
+    pages = [at_work(website, work) for _ in range(2)]
+    work.add("pair")
+    for page in pages:  # both ask before either is answered
+        page.get_by_role("button", name="Look again").click()
+    for page in pages:
+        page.wait_for_function("() => !document.querySelector('#main[aria-busy]')")
+    wait_for(lambda: sum(page.locator(".cards").count() for page in pages) == 1)
+    first, second = sorted(pages, key=lambda page: -page.locator(".cards").count())
+    settle(first)
+
+    # the first one stays away for too long, and the second gets the place
+    mine = schema.assignment.c.task_id == work.tasks[0]
+    work.store.write(lambda c: c.execute(update(schema.assignment).where(mine).values(expires_ms=1)))
+    with turning(second):
+        second.get_by_role("button", name="Look again").click()
+    expect(second.locator(".cards")).to_be_visible()
+    with saving(second):
+        press(second, "t")
+    with saving(first):  # late, but work all the same
+        press(first, "b")
+    states = sorted(row.state for row in work.judgments(schema.assignment.c.state))
+    assert states == ["extra", "submitted"]
+    assert sorted(work.said(schema.judged_pair, schema.judged_pair.c.outcome)) == [("both_bad",), ("tie",)]
+
+
+def test_one_person_in_two_windows(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    one = at_work(website, work)
+    with one.expect_response(re.compile("/draft$")):
+        press(one, "c")
+        one.keyboard.type("from the first")
+    two = at_work(website, work, context=one.context)
+    expect(two.locator("#comment")).to_have_value("from the first")
+
+    one.bring_to_front()
+    one.locator("#comment").fill("changed in the first")
+    expect(one.locator("#notice")).to_contain_text("opened in another window")
+    with one.expect_response(re.compile("/draft$")):
+        one.get_by_role("button", name="Take it back here").click()
+    expect(one.locator("#comment")).to_have_value("changed in the first")
+    expect(one.locator("#status")).to_contain_text("Draft saved")
+
+    two.bring_to_front()
+    press(two, "Escape", "2", "2")  # this window's lease is worth nothing now
+    expect(two.locator("#notice")).to_contain_text("opened in another window")
+    one.bring_to_front()
+    press(one, "Escape")
+    with saving(one):
+        press(one, "1", "1")
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 1)]
+    assert [row.comment for row in work.judgments()] == ["changed in the first"]
+    assert outbox(two) == outbox(one)
+
+
+def test_two_versions_of_a_draft_are_both_shown(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    with page.expect_response(re.compile("/draft$")):
+        press(page, "c")
+        page.keyboard.type("mine")
+    theirs = {"answer": {"kind": "pair", "choice": {"outcome": None, "position": None, "strength": 0}},
+              "comment": "theirs", "confidence": None, "flags": []}  # fmt: skip
+    work.store.write(lambda c: c.execute(update(schema.draft).values(version=7, answer=theirs)))
+    page.keyboard.type("!")
+    expect(page.locator("dialog")).to_contain_text("theirs")
+    expect(page.locator("dialog")).to_contain_text("mine!")
+    page.get_by_role("button", name="Use the other").click()
+    expect(page.locator("#comment")).to_have_value("theirs")
+
+
+# ------------------------------------------------------------------------------------------------------------ too quick
+
+
+def test_a_double_click_is_one_answer(website, at_work):
+    work = website.work()
+    for _ in range(3):
+        work.add("pair")
+    page = at_work(website, work)
+    with saving(page):
+        page.get_by_role("button", name="Tie").dblclick()
+    page.get_by_role("button", name="A is better").click()
+    with saving(page):
+        page.get_by_role("button", name="Clearly").dblclick()
+    assert work.said(schema.judged_pair, *CHOICE) == [("tie", None, 0), ("win", 0, 2)]
+
+
+def test_keys_that_are_held_or_repeated(website, at_work):
+    work = website.work()
+    for _ in range(6):
+        work.add("pair")
+    page = at_work(website, work)
+    for key in ("t", "b"):
+        with saving(page):
+            for _ in range(30):  # the first is a key press, what follows are repetitions
+                page.keyboard.down(key)
+        page.keyboard.down(key)
+        page.keyboard.up(key)
+    press(page, "2")
+    with saving(page):
+        for _ in range(30):
+            page.keyboard.down("Enter")
+    page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    settle(page)
+    assert work.said(schema.judged_pair, *CHOICE) == [("tie", None, 0), ("both_bad", None, 0), ("win", 1, 0)]
+    assert page.locator(".asked").inner_text() == ""
+
+
+def test_a_key_before_anybody_can_have_read_the_task(website, at_work):
+    """Pressed the moment that a task comes up, whether drawn anew or with a focused button."""
+    work = website.work()
+    for _ in range(3):
+        work.add("pair")
+    page = at_work(website, work)
+    page.evaluate(
+        """() => { window.fired = 0;
+        const go = () => ['KeyT', 'Enter'].forEach((code) => { window.fired += 1;
+          document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, code, key: code})); });
+        new MutationObserver(() => document.querySelector('.cards') && go()).observe(
+          document.querySelector('#main'), {childList: true}); }"""
+    )
+    with saving(page):
+        press(page, "t")
+    assert page.evaluate("fired") >= 2
+    assert work.actions() == ["submit"]
+
+
+# -------------------------------------------------------------------------------------------------------------- failing
+
+
+def test_offline_while_saving(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    page.context.set_offline(True)
+    press(page, "1", "3")
+    expect(page.locator("#status")).to_have_text("Offline: kept in this browser")
+    assert len(outbox(page)) == 1
+    press(page, "t", "z", "s")  # nothing changes what is on its way
+    assert not work.judgments()
+    with saving(page):
+        page.context.set_offline(False)
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 3)]
+    assert outbox(page) == []
+
+
+def test_a_draft_written_offline(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    page.context.set_offline(True)
+    press(page, "c")
+    page.keyboard.type("on the train")
+    expect(page.locator("#status")).to_have_text("Offline: kept in this browser")
+    page.context.set_offline(False)
+    expect(page.locator("#status")).to_contain_text("Draft saved")
+    page.evaluate("localStorage.clear()")  # as on another computer
+    page.reload()
+    expect(page.locator("#comment")).to_have_value("on the train")
+
+
+def test_a_reload_loses_nothing_that_was_typed(website, at_work):
+    work = website.work()
+    work.add("edit", ["the text"])
+    page = at_work(website, work)
+    page.locator(".editor").fill("the text, better")
+    page.reload()
+    expect(page.locator(".editor")).to_have_value("the text, better")
+
+
+def test_errors_and_silence_of_the_server(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    person = work.rater()
+    context = visits.context(website, person)
+    context.add_init_script(
+        "{ const of = AbortSignal.timeout; AbortSignal.timeout = () => of.call(AbortSignal, 400); }"
+    )
+    page = at_work(website, work, context=context)
+    answers = [500, 429, 503, "silence", "cut", "stored, then cut"]
+    asked = []
+
+    def answer(route):
+        asked.append(route.request.post_data_json["key"])
+        match answers.pop(0) if answers else "through":
+            case int(status):
+                route.fulfill(status=status, headers={"Retry-After": "1"}, body='{"error": "busy"}')
+            case "silence":
+                pass  # the page gives up by itself
+            case "cut":
+                route.abort()
+            case "stored, then cut":
+                route.fetch()
+                route.abort()
+            case _:
+                route.continue_()
+
+    page.route("**/judgment", answer)
+    with saving(page):
+        press(page, "2", "1")
+        for turn in range(6):
+            wait_for(lambda turn=turn: page.evaluate("1") and len(asked) > turn)
+            expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
+            page.get_by_role("button", name="Try now").click()
+    assert len(asked) >= 7
+    assert len(set(asked)) == 1
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 1)]
+
+
+def test_stored_but_nobody_heard(website, visits, at_work):
+    """The connection dies after the server stored the answer, and then the window is closed."""
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    person = work.rater()
+    page = at_work(website, work, person)
+    page.route("**/judgment", lambda route: (route.fetch(), route.abort()))
+    press(page, "1", "3")
+    expect(page.locator("#notice")).to_be_visible()
+    assert len(outbox(page)) == 1
+    context = page.context
+    page.close()
+    page = at_work(website, work, context=context)
+    counted(page, 1)
+    assert outbox(page) == []
+    assert work.actions() == ["submit"]
+
+
+def test_what_was_not_sent_waits_for_the_next_visit(website, visits, at_work):
+    """An answer that never arrived, and the task answered otherwise elsewhere since: the rater decides."""
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    person = work.rater()
+    page = at_work(website, work, person)
+    page.route("**/judgment", lambda route: route.abort())
+    press(page, "1", "3")
+    expect(page.locator("#notice")).to_be_visible()
+    elsewhere = at_work(website, work, person)  # another profile: it knows nothing of the first
+    with saving(elsewhere):
+        press(elsewhere, "2", "1")
+    context = page.context
+    page.close()
+    page = context.new_page()
+    page.goto(f"{website.url}/work/{work.name}")
+    expect(page.locator("dialog")).to_contain_text("could not be sent")
+    page.get_by_role("button", name="Send it").click()
+    page.wait_for_selector("#main:not([aria-busy])")
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 1), ("win", 0, 3)]
+    assert work.actions() == ["submit", "revise"]
+
+
+# ---------------------------------------------------------------------------------------------------- the server killed
+
+
+@pytest.mark.parametrize("arrived", [True, False], ids=["stored", "not stored"])
+def test_server_killed_between_the_answer_and_its_reply(process, visits, at_work, arrived):
+    visits.expect(LOAD_FAILED)
+    work = process.work()
+    for _ in range(2):
+        work.add("pair")
+    page = at_work(process, work)
+
+    def die(route):
+        if arrived:
+            route.fetch()
+        process.kill()
+        route.abort()
+
+    page.route("**/judgment", die, times=1)
+    press(page, "1", "3")
+    expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
+    assert len(work.judgments()) == arrived
+    process.start()
+    with saving(page):
+        page.get_by_role("button", name="Try now").click()
+    with saving(page):
+        press(page, "t")
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 3), ("tie", None, 0)]
+    assert work.actions() == ["submit", "submit"]
+
+
+def test_server_killed_with_the_request_in_its_hands_and_the_browser_closed(process, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = process.work()
+    work.add("pair")
+    page = at_work(process, work)
+    process.signal(signal.SIGSTOP)  # it accepts what it will never answer
+    with page.expect_request("**/judgment"):
+        press(page, "2", "2")
+    process.kill()
+    context = page.context
+    page.close()
+    process.start()
+    page = at_work(process, work, context=context)
+    counted(page, 1)
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 2)]
+    assert outbox(page) == []
+
+
+@pytest.mark.slow
+def test_server_killed_at_random_moments(process, visits, at_work):
+    """Thirty answers, the server killed after most of them at some moment within a fifth of a second."""
+    visits.expect(LOAD_FAILED)
+    work = process.work()
+    for _ in range(30):
+        work.add("pair")
+    page = at_work(process, work)
+    draw, wanted = random.Random(7), []
+    for _ in range(30):
+        side, strength = draw.randint(1, 2), draw.randint(1, 3)
+        wanted.append(("win", side - 1, strength))
+        with turning(page):  # the next task comes when this one is saved
+            press(page, str(side), str(strength))
+            if draw.random() < 0.7:
+                page.wait_for_timeout(draw.uniform(0, 200))
+                process.kill()
+                process.start()
+                if page.get_by_role("button", name="Try now").is_visible():
+                    page.get_by_role("button", name="Try now").click()
+    assert work.said(schema.judged_pair, *CHOICE) == wanted
+    assert work.actions() == ["submit"] * 30
