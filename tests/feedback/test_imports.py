@@ -258,3 +258,23 @@ def test_scores_off_a_known_scale(desk, tmp_path):
 def test_a_file_that_nobody_judged(desk, tmp_path):
     with pytest.raises(ConfigError, match=r"prompts.jsonl: holds prompts, which nobody has judged"):
         bring(desk, saved(tmp_path, "prompts.jsonl", [{"prompt": "q"}]))
+
+
+def test_judgments_about_an_empty_prompt_are_dropped(desk, tmp_path):
+    """Whatever tool they come from; what else is in the file is kept, and no criteria are made for what is dropped."""
+    pairs = [{"prompt": text, "chosen": "a", "rejected": "b"} for text in ("", "which?", " \n")]
+    done = bring(desk, saved(tmp_path, "pairs.jsonl", pairs))
+    assert [one.key for one in done.ledger.dropped] == ["pairs.jsonl:1", "pairs.jsonl:3"]
+    assert {one.reason for one in done.ledger.dropped} == {"empty prompt"}
+    assert (done.judgments, done.ledger.kept, done.ledger.rows) == (1, 1, 3)
+    record = {"id": "1", "fields": {"instruction": "", "response": "x"}}
+    record |= {"responses": {"depth": [{"value": 4, "user_id": "a"}]}}
+    done = bring(desk, saved(tmp_path, "argilla.json", [record]), "argilla")
+    assert (done.judgments, done.raters, [one.reason for one in done.ledger.dropped]) == (0, 0, ["empty prompt"])
+    task = {"data": {"prompt": " ", "answer1": "x", "answer2": "y"}}
+    said = [{"type": "pairwise", "from_name": "pw", "value": {"selected": "left"}}]
+    task |= {"annotations": [{"completed_by": 1, "lead_time": 1, "result": said}]}
+    done = bring(desk, saved(tmp_path, "studio.json", [task]), "label-studio")
+    assert (done.judgments, [one.reason for one in done.ledger.dropped]) == (0, ["empty prompt"])
+    assert desk.do(lambda c: c.execute(select(schema.criterion)).all()) == []
+    assert len(desk.do(lambda c: c.execute(select(schema.prompt)).all())) == 1

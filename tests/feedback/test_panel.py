@@ -6,9 +6,9 @@ import json
 
 import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from baro.feedback import adapt, coefficients, panel, schema
+from baro.feedback import adapt, coefficients, habits, panel, schema
 from baro.feedback.assign import claim
 from baro.feedback.derive import votes_of
 from baro.feedback.project import publish_guideline
@@ -129,6 +129,33 @@ def test_bias(store):
     assert next(one for one in flags["lefty"] if one["flag"] == "sides")["words"].startswith("24 of 24 (86% to 100%)")
 
 
+def test_the_judgments_behind_a_habit(store):
+    """The share is counted from what is shown, and the newest come first."""
+    desk = Desk(store, overlap=2)
+    tasks = [desk.task("pair", f"which\n{i}?", ("short", "much longer")) for i in range(3)]
+    left_clicker(desk, "lefty", tasks[:2])
+    desk.say("fair", tasks[0], win(1), active_ms=3)
+    desk.say("fair", tasks[2], neither())
+    desk.say("boss", tasks[1], win(0), purpose="adjudicate")
+    found = {habit: look(desk, habits.judgments, habit, 10) for habit in ("left", "longer", "repeats", "quick")}
+    bias = look(desk, panel.bias)
+    for habit, told in found.items():
+        assert told["total"] == len(told["items"]) == bias[habit]["n"]
+        assert sum(one["counted"] for one in told["items"]) == bias[habit]["count"]
+    assert [(one["task"], one["pseudonym"]) for one in found["left"]["items"]] == [
+        (tasks[0], "fair"), (tasks[1], "lefty"), (tasks[0], "lefty")
+    ]  # fmt: skip
+    assert found["left"]["items"][1] == {
+        "task": tasks[1], "prompt_start": "which 1?", "pseudonym": "lefty", "counted": True
+    }  # fmt: skip
+    assert found["longer"]["items"][0]["counted"] is True
+    quick = [(one["pseudonym"], one["task"], one["counted"]) for one in found["quick"]["items"]]
+    assert ("fair", tasks[0], True) in quick
+    assert ("boss", tasks[1], False) in quick
+    assert len([one for one in quick if one[0] == "lefty"]) == 0  # revised: how long the first took is not known
+    assert look(desk, habits.judgments, "left", 1) == {"total": 3, "items": found["left"]["items"][:1]}
+
+
 def test_hidden_repeats(desk):
     for i in range(2):
         task = desk.task("pair", f"q{i}", ("one", "two"))
@@ -146,6 +173,10 @@ def test_hidden_repeats(desk):
         desk.say("ann", f"again{i}", win(i))
     found = look(desk, panel.bias)["repeats"]
     assert (found["count"], found["n"]) == (1, 2)
+    behind = look(desk, habits.judgments, "repeats", 10)["items"]
+    assert [(one["task"], one["pseudonym"], one["counted"]) for one in behind] == [
+        ("again1", "ann", False), ("again0", "ann", True)
+    ]  # fmt: skip
     (row,) = look(desk, panel.raters)
     assert row["repeats"]["count"] == 1
     assert look(desk, panel.progress)["tasks"]["repeats"] == 2
@@ -188,6 +219,23 @@ def test_progress(store):
     assert (found["judgments"], found["hours"]) == (3, 0.05)  # a minute each
     assert (found["cost"], found["cost_per_judgment"], found["currency"]) == (600.0, 200.0, "KRW")
     assert [one["judgments"] for one in found["per_day"]] in ([3], [1, 2], [2, 1])
+    assert found["wanted"] == 3  # one of the second task, two of the third
+
+
+def test_only_open_ordinary_tasks_want_judgments(store):
+    desk = Desk(store, overlap=3)
+    gold, shut, held, full = (desk.task("pair", f"q{i}", ("one", "two")) for i in range(4))
+    assert look(desk, panel.progress)["wanted"] == 12
+    make_gold(desk, gold, win(0))
+    desk.do(lambda c: c.execute(update(schema.task).where(schema.task.c.id == shut).values(open=False)))
+    assert look(desk, panel.progress)["wanted"] == 6
+    done = desk.say("ann", held, win(0))
+    assert look(desk, panel.progress)["wanted"] == 5
+    desk.take_back("ann", done)
+    assert look(desk, panel.progress)["wanted"] == 6
+    for name in ("ann", "ben", "cat"):
+        desk.say(name, full, win(0))
+    assert look(desk, panel.progress)["wanted"] == 3
 
 
 def test_the_queue_of_disagreements(store):

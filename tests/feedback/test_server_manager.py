@@ -76,7 +76,7 @@ def test_files_as_text_with_a_ledger(site: Site):
     assert "prompts" in done["ledger"]["description"]
     one, two = (manage(site, "GET", f"projects/elsewhere/prompts?offset={i}&limit=1").json() for i in (0, 1))
     assert (one["total"], one["items"][0]["source"], len(one["items"])) == (2, "my.csv", 1)
-    assert {page["items"][0]["extra"]["topic"] for page in (one, two)} == {"sky", "sea"}
+    assert [page["items"][0]["extra"]["topic"] for page in (one, two)] == ["sky", "sea"]  # in their order
     lines = '{"text": "raw"}\n{"text": "rawer"}'
     dropped = manage(site, "POST", "projects/elsewhere/prompts", {"text": lines}).json()
     assert dropped["ledger"]["dropped_by_reason"] == {"no prompt": 2}
@@ -208,6 +208,45 @@ def test_figures_of_an_empty_and_of_a_judged_project(site: Site, which: str):
     told = manage(site, "GET", f"projects/colours/{which}")
     assert told.status_code == 200
     assert "NaN" not in told.text
+
+
+def test_the_judgments_behind_a_habit(site: Site):
+    assert manage(site, "GET", "projects/elsewhere/bias/left").json() == {"total": 0, "items": []}
+    site.submit(site.next("rater"), active_ms=1)
+    site.submit(site.next("second"), who="second", key="key-00000002", active_ms=600_000)
+    left = manage(site, "GET", "projects/colours/bias/left").json()
+    assert (left["total"], [one["pseudonym"] for one in left["items"]]) == (2, ["second", "rater"])
+    assert [one["counted"] for one in left["items"]] == [True, True]
+    assert left["items"][0]["prompt_start"].startswith("question **")
+    assert manage(site, "GET", f"tasks/{left['items'][0]['task']}").json()["judgments"]
+    quick = manage(site, "GET", "projects/colours/bias/quick?limit=1").json()
+    assert (quick["total"], [one["counted"] for one in quick["items"]]) == (2, [False])
+    assert manage(site, "GET", "projects/elsewhere/bias/left").json()["total"] == 0
+    assert error_of(manage(site, "GET", "projects/nowhere/bias/left")) == (404, "not_found")
+    for path in ("left?limit=0", "left?limit=201", "right", "left?limit=x"):
+        assert error_of(manage(site, "GET", f"projects/colours/bias/{path}")) == (422, "invalid")
+
+
+def test_rows_without_a_question_are_dropped(site: Site):
+    messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": " \n"}]
+    rows = [{"prompt": ""}, {"prompt": "a"}, {"prompt": " \t"}]
+    told = manage(site, "POST", "projects/elsewhere/prompts", {"rows": rows}).json()
+    assert (told["added"], told["ledger"]["kept"], told["ledger"]["dropped_by_reason"]) == (1, 1, {"empty prompt": 2})
+    assert told["ledger"]["dropped"][0]["row"] == "upload.jsonl:1"
+    assert "has an empty prompt" in told["ledger"]["dropped"][0]["sentence"]
+    told = manage(site, "POST", "projects/elsewhere/prompts", {"rows": [{"prompt": messages}]}).json()
+    assert told["ledger"]["dropped_by_reason"] == {"empty prompt": 1}
+    rows = [{"prompt": "", "completion": "b"}, {"prompt": "a", "completion": ""}]  # an answer may be empty
+    told = manage(site, "POST", "projects/elsewhere/responses", {"model": "m", "rows": rows}).json()
+    assert (told["added"], told["ledger"]["dropped_by_reason"]) == (1, {"empty prompt": 1})
+    assert manage(site, "GET", "projects/elsewhere/prompts").json()["total"] == 1
+
+
+def test_rows_are_listed_in_their_order(site: Site):
+    rows = [{"prompt": f"question {i}"} for i in range(150)]
+    manage(site, "POST", "projects/elsewhere/prompts", {"rows": rows})
+    listed = manage(site, "GET", "projects/elsewhere/prompts?limit=200").json()["items"]
+    assert [one["messages"][0]["content"] for one in listed] == [row["prompt"] for row in rows]
 
 
 def test_exports(site: Site, tmp_path: Path):

@@ -70,6 +70,7 @@ ROUTES: dict[str, str] = {
     "GET /api/manage/projects/{project}/progress": MANAGER,
     "GET /api/manage/projects/{project}/agreement": MANAGER,
     "GET /api/manage/projects/{project}/bias": MANAGER,
+    "GET /api/manage/projects/{project}/bias/{habit}": MANAGER,
     "GET /api/manage/projects/{project}/adjudication": SETTLER,
     "POST /api/manage/tasks/{task}/adjudicate": SETTLER,
     "POST /api/manage/projects/{project}/exports/preview": MANAGER,
@@ -148,7 +149,7 @@ def test_every_route_says_whom_it_is_for(one_site: Site):
 def ask(site: Site, who: str | None, route: str, **names: str) -> Any:
     """A request to a route, with a body that it takes."""
     method, path = route.split(" ")
-    given = {"project": "colours", "tab": "tasks", "lang": "en", "path:path": "x.js"} | names
+    given = {"project": "colours", "tab": "tasks", "lang": "en", "habit": "left", "path:path": "x.js"} | names
     body = None if method in ("GET", "DELETE") else BODIES.get(path.rpartition("/")[2], {})
     for name, value in given.items():
         path = path.replace("{" + name + "}", value)

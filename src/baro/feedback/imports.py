@@ -77,7 +77,7 @@ def enter(
 ) -> Imported:  # fmt: skip
     """Enter judgments with the prompts, answers, tasks and raters they need; ``ui_version`` says where from."""
     done = Imported(form, ledger)
-    judged = _with_criteria(connection, project, judged, ledger)
+    judged = _with_criteria(connection, project, _asked(judged, ledger), ledger)
     overlap = Counter((one.kind, one.prompt, frozenset(one.responses)) for one in judged)
     tasks = {kind: task_sets(connection, project.id, kind) for kind in {one.kind for one in judged}}
     raters: dict[str, str] = {}
@@ -106,6 +106,17 @@ def enter(
     counts = {"judgments": done.judgments, "known": done.known, "tasks": done.tasks}
     log_event(connection, "command line", "import", "project", project.id, {"form": form, **counts})
     return done
+
+
+def _asked(judged: Sequence[Judged], ledger: Ledger) -> list[Judged]:
+    """Those of a prompt that says something."""
+    kept = []
+    for one in judged:
+        if one.prompt and one.prompt[-1].content.strip():
+            kept.append(one)
+        else:
+            ledger.drop(one.key, "empty prompt", "has an empty prompt; nobody can judge an answer to it")
+    return kept
 
 
 def _responses(connection: Connection, project: Project, form: str, one: Judged, models: dict[str, str]) -> list[str]:

@@ -91,6 +91,8 @@ def _read(path: Path, source: Source, ledger: Ledger) -> tuple[list[Row], str]:
 def _row(key: str, record: Record, source: Source) -> Row:
     if not record.prompt:
         raise _unusable("no prompt", "is raw text; a rater needs a prompt to judge an answer by")
+    if not record.prompt[-1].content.strip():
+        raise _unusable("empty prompt", "has an empty prompt; a rater needs a question to judge an answer by")
     answers = tuple(_text_of(one, done) for one, done in _answers(record)) if source.model else ()
     row = Row(key, record.prompt, answers, record.extra)
     try:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, not_, select
 
 from baro.feedback import schema
 from baro.feedback.adapt import first_places, posteriors
 from baro.feedback.coefficients import outline, scales_agreement, share
 from baro.feedback.derive import Judgment, Votes, scales_of, votes_of
+from baro.feedback.habits import Case, by_rater, cases_of, counts, prompt_start
 from baro.feedback.project import Project
 from baro.feedback.reliability import agreement_with_others, gold_answers
 from baro.functional.votes import binomial_test
@@ -75,85 +75,22 @@ def _only(votes: Votes, wanted: Callable[[Judgment], bool]) -> Votes:
 def bias(connection: Connection, project: Project) -> dict[str, Any]:
     """Habits that have nothing to do with the answers: sides, length, haste, and other answers to the same question."""
     votes = votes_of(connection, project.id)
-    names = _pseudonyms(connection)
-    sides, repeats, quick = _sides(votes), _repeats(votes), _quick(connection, project, votes)
-    longer = _longer(connection, votes)
+    names, cases = _pseudonyms(connection), cases_of(connection, project, votes)
+    shares = {habit: share(*counts(found)) for habit, found in cases.items()}
     return {
         "watermark": votes.watermark,
-        "left": _left(list(chain(*sides.values()))),
-        "raters": [{"rater": one, "pseudonym": names[one], **_left(given)} for one, given in sides.items()],
-        "repeats": share(*_counted(list(chain(*repeats.values())))),
-        "longer": share(*_counted(longer)),
-        "quick": {"ms_per_character": project.settings.min_read_ms_per_character}
-        | share(*_counted(list(chain(*quick.values())))),
+        **shares,
+        "left": _left(cases["left"]),
+        "raters": [
+            {"rater": one, "pseudonym": names[one], **_left(mine)} for one, mine in by_rater(cases["left"]).items()
+        ],
+        "quick": {"ms_per_character": project.settings.min_read_ms_per_character} | shares["quick"],
     }
 
 
-def _counted(found: Sequence[bool]) -> tuple[int, int]:
-    return sum(found), len(found)
-
-
-def _left(chose_left: Sequence[bool]) -> dict[str, Any]:
-    left, n = _counted(chose_left)
+def _left(cases: Sequence[Case]) -> dict[str, Any]:
+    left, n = counts(cases)
     return share(left, n) | ({"p": round(binomial_test(left, n), 6)} if n else {})
-
-
-def _sides(votes: Votes) -> dict[str, list[bool]]:
-    """For each rater whether each winner stood on the left; of a safety task the more helpful one counts."""
-    found: dict[str, list[bool]] = {}
-    for pair in votes.pairs:
-        if pair.position is not None and pair.dimension != "safer" and pair.judgment.role != "adjudication":
-            found.setdefault(pair.judgment.rater_id, []).append(pair.position == 0)
-    return dict(sorted(found.items()))
-
-
-def _repeats(votes: Votes) -> dict[str, list[bool]]:
-    """For each rater whether a task shown again, sides swapped, was answered as before."""
-    first: dict[tuple[str, str], dict[str, Any]] = {}
-    again: dict[tuple[str, str], dict[str, Any]] = {}
-    for pair in votes.pairs:
-        task, rater = pair.judgment.task, pair.judgment.rater_id
-        found = again if pair.judgment.role == "repeat" else first
-        found.setdefault((rater, task.repeat_of or task.id), {})[pair.dimension] = pair.winner
-    same: dict[str, list[bool]] = {}
-    for key, answer in again.items():
-        if key in first:
-            same.setdefault(key[0], []).append(first[key] == answer)
-    return same
-
-
-def _longer(connection: Connection, votes: Votes) -> list[bool]:
-    """Whether the better one was the longer one, wherever the lengths differ."""
-    length = _lengths(connection, votes.project_id)
-    found = []
-    for pair in votes.pairs:
-        if pair.winner is not None and pair.dimension != "safer" and pair.judgment.role == "vote":
-            (loser,) = set(pair.judgment.task.responses) - {pair.winner}
-            found += [length[pair.winner] > length[loser]] if length[pair.winner] != length[loser] else []
-    return found
-
-
-def _lengths(connection: Connection, project_id: str) -> dict[str, int]:
-    """Characters of each response and each prompt."""
-    response, prompt = schema.response, schema.prompt
-    here = prompt.c.project_id == project_id
-    query = select(response.c.id, func.length(response.c.text)).join(prompt).where(here)
-    found = {row[0]: int(row[1]) for row in connection.execute(query)}
-    for row in connection.execute(select(prompt.c.id, prompt.c.messages).where(here)):
-        found[row.id] = sum(len(turn["content"]) for turn in row.messages)
-    return found
-
-
-def _quick(connection: Connection, project: Project, votes: Votes) -> dict[str, list[bool]]:
-    """For each rater whether each first answer came quicker than anybody reads what was shown."""
-    length = _lengths(connection, votes.project_id)
-    found: dict[str, list[bool]] = {}
-    for one in votes.judgments:
-        if one.active_ms is not None and one.revision == 1:
-            characters = length[one.task.prompt_id] + sum(length[response] for response in one.task.responses)
-            floor = characters * project.settings.min_read_ms_per_character
-            found.setdefault(one.rater_id, []).append(one.active_ms < floor)
-    return found
 
 
 # -------------------------------------------------------------------------------------------------------------- raters
@@ -166,7 +103,7 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
     scales = [scale for name, scale in scales_of(votes).items() if not name.startswith(DETAILS)]
     others, gold = agreement_with_others(scales), gold_answers(votes)
     everyone = _counted_all(others.values())
-    sides, repeats, quick = _sides(votes), _repeats(votes), _quick(connection, project, votes)
+    cases = {habit: by_rater(given) for habit, given in cases_of(connection, project, votes).items()}
     found = []
     for rater in sorted({one.rater_id for one in votes.judgments}):
         mine = [one for one in votes.judgments if one.rater_id == rater]
@@ -174,9 +111,9 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"rater": rater, "pseudonym": people[rater].pseudonym, "role": people[rater].role}
         row |= {"active": people[rater].active, "done": len(mine)}
         row |= {"median_seconds": round(median(seconds), 3) if seconds else None}
-        row |= {"gold": share(*gold.get(rater, (0, 0))), "left": _left(sides.get(rater, []))}
-        row |= {"repeats": share(*_counted(repeats.get(rater, []))), "others": share(*others.get(rater, (0, 0)))}
-        row |= {"quick": share(*_counted(quick.get(rater, [])))}
+        row |= {"gold": share(*gold.get(rater, (0, 0))), "left": _left(cases["left"].get(rater, []))}
+        row |= {habit: share(*counts(cases[habit].get(rater, []))) for habit in ("repeats", "quick")}
+        row |= {"others": share(*others.get(rater, (0, 0)))}
         found.append(row | {"flags": _flags(row, everyone)})
     return found
 
@@ -233,6 +170,7 @@ def progress(connection: Connection, project: Project) -> dict[str, Any]:
         "watermark": votes.watermark,
         "tasks": _states(connection, project.id),
         "judgments": done,
+        "wanted": _wanted(connection, project.id),
         "per_day": [{"day": day, "judgments": count} for day, count in sorted(days.items())],
         "hours": round(hours, 4),
         "without_time": rows - timed,
@@ -240,6 +178,14 @@ def progress(connection: Connection, project: Project) -> dict[str, Any]:
         "cost": round(cost, 2),
         "cost_per_judgment": round(cost / done, 4) if done else None,
     }
+
+
+def _wanted(connection: Connection, project_id: str) -> int:
+    """The judgments that are still wanted: the free places of open tasks that are neither repeats nor known answers."""
+    task = schema.task
+    ordinary = task.c.open & not_(task.c.is_gold) & task.c.repeat_of.is_(None)
+    query = select(func.sum(task.c.places)).where(task.c.project_id == project_id, ordinary)
+    return int(connection.execute(query).scalar_one() or 0)
 
 
 def _states(connection: Connection, project_id: str) -> dict[str, int]:
@@ -289,7 +235,7 @@ def disagreements(connection: Connection, project: Project, limit: int = 100) ->
             "task": row.id,
             "kind": row.kind,
             "prompt": row.prompt_id,
-            "prompt_start": " ".join(row.messages[-1]["content"].split())[:80] if row.messages else "",
+            "prompt_start": prompt_start(row.messages),
             "posterior": None if row.id not in sure else round(sure[row.id], 6),
             "questions": divided[row.id],
         }

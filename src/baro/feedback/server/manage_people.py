@@ -13,7 +13,7 @@ from pydantic import Field
 from sqlalchemy import Connection, func, select
 from starlette.background import BackgroundTask
 
-from baro.feedback import assign, ids, people, schema
+from baro.feedback import assign, habits, ids, people, schema
 from baro.feedback.database import log_event
 from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
 from baro.feedback.project import Project
@@ -140,6 +140,13 @@ def agreement(store: Stored, manager: Manager, project: Name) -> Response:
 def bias(store: Stored, manager: Manager, project: Name) -> Response:
     """Habits that have nothing to do with the answers."""
     return _panel(store, manager, project, "bias")
+
+
+@router.get("/projects/{project}/bias/{habit}")
+def bias_judgments(store: Stored, manager: Manager, project: Name, habit: habits.Habit, limit: Limit = 50) -> Response:
+    """The judgments behind one habit's share, the newest first."""
+    with store.read() as connection:
+        return JSONResponse(habits.judgments(connection, project_of(connection, manager, project), habit, limit))
 
 
 def _panel(store: Stored, manager: Rater, project: str, which: str) -> Response:
