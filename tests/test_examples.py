@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from baro.data.template import Template, train_tokenizer
+from baro.demo import world
 from baro.models.load import Architecture, new_policy, save_policy
 from baro.pipeline import run_pipeline
 
@@ -45,7 +47,14 @@ def inputs(tmp_path):
     dialogues = tmp_path / "chatbot.csv.gz"
     with gzip.open(dialogues, "wt", encoding="utf-8") as file:
         file.write("Q,A,label\n" + "".join(f"{n}번째 질문이에요,{n}번째 대답이에요.,{n % 3}\n" for n in range(240)))
+    demo = tmp_path / "demo"
+    for name in ("feedback", "held_out"):
+        (demo / "data").mkdir(parents=True, exist_ok=True)
+        rows = "".join(json.dumps(row) + "\n" for row in world.prompts(0, 16, name))
+        (demo / "data" / f"{name}.jsonl").write_text(rows)
+    shutil.copytree(model, demo / "sft")
     return {
+        "runs/demo-0": str(demo),
         "../shared/models/stories260k": str(model),
         "../shared/data/hh_harmless_test.jsonl.gz": str(pairs),
         "../shared/data/chatbot_ko.csv.gz": str(dialogues),
@@ -74,7 +83,8 @@ def shrunk(value: Any, inputs: dict[str, str]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "names", [["stories/pipeline"], ["instruct_ko/pipeline"], ["hh_rlhf/pipeline", "hh_rlhf/ablation"]]
+    "names",
+    [["stories/pipeline"], ["instruct_ko/pipeline"], ["hh_rlhf/pipeline", "hh_rlhf/ablation"], ["next_round/pipeline"]],
 )
 def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(EXAMPLES.parent)
