@@ -17,7 +17,7 @@ export async function api(method, path, body) {
   let response, text;
   try {
     response = await fetch(path, {
-      method, headers, body: JSON.stringify(body), cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS),
+      method, headers, body: JSON.stringify(body), cache: "no-store", keepalive: method === "PATCH", signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     text = await response.text();
   } catch {

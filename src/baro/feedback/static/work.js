@@ -43,9 +43,11 @@ function tally() {
   $("#progress").textContent = t("progress.line", { done, time: duration(today_ms), left: left >= 1000 ? "1000+" : left });
 }
 
-async function recount() {
-  now.history = await api("GET", of("history?limit=20")).catch(() => now.history);
-  tally();
+let counted = Promise.resolve();
+
+function recount() {
+  counted = api("GET", of("history?limit=20")).then((history) => (now.history = history), () => {}).then(tally);
+  return counted;
 }
 
 // ------------------------------------------------------------------------------------------------------ getting a task
@@ -346,7 +348,8 @@ async function skip() {
 }
 
 /** To the judgment before the one on the screen. */
-function back() {
+async function back() {
+  await counted; // the newest may still be on its way
   if (now.busy) return undefined;
   const { items } = now.history;
   const here = items.findIndex(({ assignment }) => now.revising && assignment === now.task.assignment);
