@@ -118,7 +118,7 @@ def at_work(visits: Visits) -> Open:
         site: Any, work: Work, person: Person | None = None, context: BrowserContext | None = None, **options: Any
     ) -> Page:
         page = (context or visits.context(site, person or work.rater(), **options)).new_page()
-        page.goto(f"{site.url}/work/{work.name}")
+        page.goto(f"{site.url}/judge/{work.name}")
         page.wait_for_selector("#main:not([aria-busy])")
         settle(page)
         return page

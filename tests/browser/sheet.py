@@ -51,7 +51,7 @@ def rater_screens(page: Page, site: Website, work: Work) -> Iterator[str]:
     page.goto(f"{site.url}/")
     page.wait_for_load_state("networkidle")
     yield "home"
-    page.goto(f"{site.url}/work/{work.name}")
+    page.goto(f"{site.url}/judge/{work.name}")
     page.locator("dialog").wait_for()
     yield "guideline"
     press(page, "Enter")

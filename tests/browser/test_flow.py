@@ -18,7 +18,7 @@ def test_from_the_link_to_a_revised_answer_without_a_mouse(website, visits):
     rater, token = work.invite()
     page = visits.context(website).new_page()
     page.goto(f"{website.url}/join#{token}")
-    page.wait_for_url(f"**/work/{work.name}")
+    page.wait_for_url(f"**/judge/{work.name}")
     expect(page.locator("dialog")).to_contain_text("Be fair.")
     assert token not in page.url + page.evaluate("JSON.stringify([...Object.entries(localStorage), document.cookie])")
     settle(page)

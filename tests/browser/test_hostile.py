@@ -157,11 +157,11 @@ def test_invitations_that_are_tampered_with_used_or_expired(website, visits):
         assert "#" not in page.url
     page.goto(f"{website.url}/join")
     expect(page.locator("#state")).to_contain_text("open the link from your invitation")
-    page.goto(f"{website.url}/work/{work.name}")
+    page.goto(f"{website.url}/judge/{work.name}")
     page.wait_for_url("**/join")
     page = visits.context(website).new_page()
     page.goto(f"{website.url}/join#{good}")
-    page.wait_for_url(f"**/work/{work.name}")  # what failed before did not use it up
+    page.wait_for_url(f"**/judge/{work.name}")  # what failed before did not use it up
 
 
 def test_a_session_that_ends_while_somebody_works(website, visits, at_work):
@@ -176,12 +176,12 @@ def test_a_session_that_ends_while_somebody_works(website, visits, at_work):
     assert len(outbox(page)) == 1
     link = website.store.write(lambda c: people.invite(c, person.id))
     page.goto(f"{website.url}/join#{link}")
-    page.wait_for_url(f"**/work/{work.name}")
+    page.wait_for_url(f"**/judge/{work.name}")
     counted(page, 1)
     assert work.actions() == ["submit"]
     assert outbox(page) == []
     visits.sign_in(page.context, website, type(person)(person.id, person.token[:-2] + "xx"))
-    page.goto(f"{website.url}/work/{work.name}")
+    page.goto(f"{website.url}/judge/{work.name}")
     page.wait_for_url("**/join")
 
 
@@ -212,7 +212,7 @@ def test_anothers_assignment_and_a_managers_pages(website, visits, at_work):
     elsewhere = website.work()
     assert page.evaluate(CALL, ("POST", f"/api/projects/{elsewhere.name}/next", {})) == 404
     assert page.goto(f"{website.url}/manage/{work.name}/raters").status == 403
-    assert page.goto(f"{website.url}/work/{elsewhere.name}").status == 404
+    assert page.goto(f"{website.url}/judge/{elsewhere.name}").status == 404
     assert not work.judgments()
 
 
@@ -260,7 +260,7 @@ def test_another_site_can_do_nothing_in_a_raters_name(website, visits, at_work):
         f'<input name="{field[:-1]}, &quot;x&quot;:&quot;" value="&quot;}}"></form>'
         for at, kind in enumerate(["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
     )
-    html = f"<!doctype html><title>x</title>{forms}<iframe src='{website.url}/work/{work.name}'></iframe>"
+    html = f"<!doctype html><title>x</title>{forms}<iframe src='{website.url}/judge/{work.name}'></iframe>"
     with second_origin(html) as address:
         for at in range(3):
             evil = page.context.new_page()

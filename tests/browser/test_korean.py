@@ -20,7 +20,7 @@ def test_everything_speaks_korean(website, visits):
     assert page.evaluate("document.documentElement.lang") == "ko"
     page.goto(f"{website.url}/join#{token}")
     page.reload()  # the same address but for the fragment
-    page.wait_for_url("**/work/**")
+    page.wait_for_url("**/judge/**")
     expect(page.locator("dialog")).to_contain_text("잘 읽어 주세요.")
     settle(page)
     press(page, "Enter")

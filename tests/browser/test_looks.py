@@ -63,7 +63,7 @@ def test_axe_finds_nothing_serious_elsewhere(website, visits):
     website.store.write(lambda c: c.execute(schema.member.insert().values(**row)))
     for options in ({}, {"color_scheme": "dark", "viewport": SIZES[3]}):
         page = visits.context(website, person, **options).new_page()
-        for path in ("/join", "/", f"/work/{work.name}"):
+        for path in ("/join", "/", f"/judge/{work.name}"):
             page.goto(website.url + path)
             page.wait_for_load_state("networkidle")
             assert violations(page) == [], path

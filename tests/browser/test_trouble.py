@@ -270,7 +270,7 @@ def test_what_was_not_sent_waits_for_the_next_visit(website, visits, at_work):
     context = page.context
     page.close()
     page = context.new_page()
-    page.goto(f"{website.url}/work/{work.name}")
+    page.goto(f"{website.url}/judge/{work.name}")
     expect(page.locator("dialog")).to_contain_text("could not be sent")
     page.get_by_role("button", name="Send it").click()
     page.wait_for_selector("#main:not([aria-busy])")

@@ -226,7 +226,7 @@ def test_with_fastapi():
 
 
 def test_headers():
-    answer = ask(SecurityHeaders(yes), "GET", "/work/x")
+    answer = ask(SecurityHeaders(yes), "GET", "/judge/x")
     assert answer.headers["content-security-policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "

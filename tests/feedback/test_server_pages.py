@@ -26,12 +26,12 @@ def test_everybody_is_sent_where_they_belong(site: Site):
         return response.status_code, response.headers.get("location")
 
     assert led(None) == (303, "/join")
-    assert led("rater") == (303, "/work/colours")
+    assert led("rater") == (303, "/judge/colours")
     assert led("manager") == (303, "/manage")
-    assert led(None, "/work/colours") == (303, "/join")
+    assert led(None, "/judge/colours") == (303, "/join")
     assert led(None, "/manage/colours/tasks") == (303, "/join")
-    assert led("rater", "/work/colours") == (200, None)
-    assert led("rater", "/work/elsewhere") == (404, None)
+    assert led("rater", "/judge/colours") == (200, None)
+    assert led("rater", "/judge/elsewhere") == (404, None)
     assert led("rater", "/manage") == (403, None)
     assert led("manager", "/manage/colours/nothing") == (404, None)
 
@@ -49,17 +49,17 @@ def test_who_has_several_projects_chooses(site: Site):
 
     site.tokens["both"] = site.store.write(join_both)
     html = site.ask("both", "GET", "/").text
-    assert 'href="/work/colours"' in html
-    assert 'href="/work/elsewhere"' in html
+    assert 'href="/judge/colours"' in html
+    assert 'href="/judge/elsewhere"' in html
 
 
 def test_pages_keep_to_their_own_policy(site: Site):
     """No inline script or style, nothing from elsewhere, and the version of the static files everywhere."""
-    shown = ((None, "/join"), ("rater", "/work/colours"), ("rater", "/work/elsewhere"), ("manager", "/manage"),
+    shown = ((None, "/join"), ("rater", "/judge/colours"), ("rater", "/judge/elsewhere"), ("manager", "/manage"),
              ("manager", "/manage/colours/tasks"), ("settler", "/manage/colours/adjudicate"))  # fmt: skip
     for who, path in shown:
         page = site.ask(who, "GET", path)
-        assert page.status_code == (404 if path == "/work/elsewhere" else 200)
+        assert page.status_code == (404 if path == "/judge/elsewhere" else 200)
         html = page.text
         assert not re.search(r"<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=|javascript:|https?://", html)
         assert pages.load_assets().version in html
@@ -70,7 +70,7 @@ def test_pages_keep_to_their_own_policy(site: Site):
 
 
 def test_the_language_is_the_raters_else_the_browsers(site: Site):
-    assert '<html lang="ko">' in site.ask("rater", "GET", "/work/colours").text
+    assert '<html lang="ko">' in site.ask("rater", "GET", "/judge/colours").text
     for given, lang in (("ko-KR,ko;q=0.9,en;q=0.8", "ko"), ("de,en;q=0.5", "en"), ("", "en"), ("en;q=0.1,ko", "ko"),
                         ("ko;q=0,en;q=nonsense", "ko"), ("x" * 10_000, "en")):  # fmt: skip
         assert texts.preferred(given) == lang

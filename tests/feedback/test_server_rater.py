@@ -192,7 +192,7 @@ def test_nothing_that_a_rater_gets_tells_who_wrote_what(site: Site):
 
     keys = count()
     for who in ("rater", "second", "settler"):
-        for path in ("/api/me", "/api/projects/colours/guideline", "/", "/work/colours", "/api/manage/projects"):
+        for path in ("/api/me", "/api/projects/colours/guideline", "/", "/judge/colours", "/api/manage/projects"):
             ask(who, "GET", path)
         for turn in range(3):
             task = ask(who, "POST", "/api/projects/colours/next", {}).json()

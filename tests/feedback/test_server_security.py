@@ -79,7 +79,7 @@ ROUTES: dict[str, str] = {
     "GET /api/manage/exports/{export}/download": MANAGER,
     "GET /": PAGE,
     "GET /join": ANYBODY,
-    "GET /work/{project}": PAGE,
+    "GET /judge/{project}": PAGE,
     "GET /manage": PAGE,
     "GET /manage/{project}": PAGE,
     "GET /manage/{project}/{tab}": PAGE,
@@ -171,7 +171,7 @@ def test_nobody_does_what_is_not_theirs(one_site: Site, route: str):
         assert told[None].headers["location"] == "/join"
         if route.startswith("GET /manage"):
             assert set(status.values()) == {303, 403}
-        elif route == "GET /work/{project}":
+        elif route == "GET /judge/{project}":
             assert (status["stranger"], status["rater"]) == (404, 200)
         return
     for response in told.values():
@@ -435,7 +435,7 @@ def test_nul_and_half_characters_in_any_field(site: Site):
         guideline = {"lang": "en", "body": bad}
         given = site.ask("manager", "POST", "/api/manage/projects/colours/guidelines", guideline)
         assert error_of(given) == (422, "invalid")
-    for path in ("/api/projects/%00/history", "/api/projects/colours%00/history", "/work/%00"):
+    for path in ("/api/projects/%00/history", "/api/projects/colours%00/history", "/judge/%00"):
         assert error_of(site.ask("rater", "GET", path)) == (422, "invalid")
     # escaped once more, inside of a file's text
     lines = '{"prompt": "a\\u0000b"}\n{"prompt": "fine", "n": NaN}\n{"prompt": "fine"}'

@@ -87,7 +87,7 @@ def _to(path: str) -> RedirectResponse:
 
 
 def _work(name: str) -> str:
-    return f"/work/{quote(name, safe='')}"
+    return f"/judge/{quote(name, safe='')}"
 
 
 @router.get("/")
@@ -113,7 +113,7 @@ def join(request: Request, rater: Visitor) -> Response:
     return _page(request, rater, "join")
 
 
-@router.get("/work/{project}")
+@router.get("/judge/{project}")
 def work(request: Request, store: Stored, rater: Visitor, project: Name) -> Response:
     """The rater's page."""
     if rater is None:
