@@ -17,7 +17,8 @@ from baro.data.formats import read_records
 from baro.errors import ConfigError
 from baro.feedback import coefficients, exports
 from baro.feedback.card import REASONS
-from baro.feedback.project import get_project, publish_guideline, set_criteria
+from baro.feedback.derive import last_event
+from baro.feedback.project import publish_guideline, set_criteria
 from baro.feedback.refusals import Refused
 from baro.feedback.stage_input import records_file
 from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
@@ -229,7 +230,7 @@ def test_the_same_again_byte_for_byte(desk, tmp_path, layout):
     settings = {"held_out": 0.3, "csv": True, "models": True, "lang": "ko"}
     first = write(desk, layout, tmp_path / "one", **settings)
     with desk.store.read() as connection:
-        watermark = exports.newest_watermark(connection, desk.project)
+        watermark = last_event(connection, desk.project.id)
     desk.say("dora", desk.task("pair", "later", ("x", "y")), win(0))
     second = write(desk, layout, tmp_path / "two", **settings, watermark=watermark)
     assert first["sha256"] == second["sha256"] == hash_path(Path(first["folder"])) == hash_path(Path(second["folder"]))
@@ -439,7 +440,7 @@ def test_the_file_is_named_after_its_content(desk, tmp_path):
 
 def last_event_of(desk) -> int:
     with desk.store.read() as connection:
-        return exports.newest_watermark(connection, get_project(connection, "demo"))
+        return last_event(connection, desk.project.id)
 
 
 @pytest.mark.parametrize(

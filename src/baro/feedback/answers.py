@@ -18,7 +18,6 @@ CATEGORIES = (
     "disrupting_public_order", "environmental_damage", "psychological_harm", "white_collar_crime", "animal_abuse",
 )  # fmt: skip
 """The nineteen harms of PKU-SafeRLHF; a project may keep to some of them."""
-FLAGS = ("harmful", "personal", "broken")
 
 
 class Answer(BaseModel):

@@ -26,7 +26,7 @@ from baro.feedback import rows, schema
 from baro.feedback.card import card, iso, row_schema
 from baro.feedback.coefficients import scales_agreement
 from baro.feedback.database import Store, log_event
-from baro.feedback.derive import last_event, votes_of
+from baro.feedback.derive import votes_of
 from baro.feedback.facts import fact_rows, facts_of
 from baro.feedback.ids import new_id, now_ms, sha256
 from baro.feedback.pku import pku_rows
@@ -280,8 +280,3 @@ def listed(connection: Connection, project: Project) -> list[dict[str, Any]]:
     table = schema.export
     found = connection.execute(select(table).where(table.c.project_id == project.id).order_by(table.c.id.desc()))
     return [row._asdict() for row in found]
-
-
-def newest_watermark(connection: Connection, project: Project) -> int:
-    """The number of the last judgment: what to poll to know whether there is something new."""
-    return last_event(connection, project.id)

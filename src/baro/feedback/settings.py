@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from baro.config import Config
@@ -25,5 +23,4 @@ class ProjectSettings(Config):
     thumb_reasons: tuple[str, ...] = Field((), description="reasons offered beside a thumb")
     cost_per_hour: float = Field(0, ge=0, description="what an hour of a rater costs")
     currency: str = Field("KRW", description="of cost_per_hour")
-    guideline_lang: Literal["en", "ko"] = Field("ko", description="which guideline raters see who have none in theirs")
     min_read_ms_per_character: float = Field(5, ge=0, description="quicker than this for all that was shown is flagged")

@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { api, call, page } from "./manage_api.js";
-import { amount, field, form, grid, heading, input, nothing, number, panel, select, table, when } from "./manage_ui.js";
+import { amount, field, form, grid, heading, input, nothing, number, panel, table, when } from "./manage_ui.js";
 
 export async function show(view) {
   const { projects } = await call("GET", `${api}/projects`);
@@ -16,17 +16,16 @@ const list = (projects) => h("section", { class: "card panel flush" }, table(t("
 function creation() {
   const name = input("", { required: true, maxlength: 100, autocomplete: "off", spellcheck: "false" });
   const overlap = number(2, { min: 1, max: 50, step: 1, required: true });
-  const guideline = select([["ko", t("manage.lang.ko")], ["en", t("manage.lang.en")]], "ko");
   const cost = number(0, { min: 0 });
   const currency = input("KRW", { maxlength: 10 });
   const work = async () => {
-    const settings = { overlap: overlap.valueAsNumber, guideline_lang: guideline.value, cost_per_hour: cost.valueAsNumber || 0, currency: currency.value.trim() };
+    const settings = { overlap: overlap.valueAsNumber, cost_per_hour: cost.valueAsNumber || 0, currency: currency.value.trim() };
     const made = await call("POST", `${api}/projects`, { name: name.value.trim(), settings });
     location.assign(page(made.name, "overview"));
     return t("manage.projects.made", { name: made.name });
   };
   return panel(t("manage.projects.new"), form(t("manage.projects.create"), work, grid(
     field(t("manage.projects.name"), name, t("manage.projects.name.hint")), field(t("manage.set.overlap"), overlap, t("manage.set.overlap.hint")),
-    field(t("manage.set.guideline_lang"), guideline, t("manage.set.guideline_lang.hint")), field(t("manage.set.cost_per_hour"), cost, t("manage.set.cost_per_hour.hint")),
+    field(t("manage.set.cost_per_hour"), cost, t("manage.set.cost_per_hour.hint")),
     field(t("manage.set.currency"), currency, t("manage.set.currency.hint")))));
 }

@@ -3,7 +3,7 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { criteriaEditor } from "./manage_criteria.js";
 import { call, within } from "./manage_api.js";
-import { area, check, field, form, grid, heading, hint, input, number, panel, select } from "./manage_ui.js";
+import { area, check, field, form, grid, heading, hint, input, number, panel } from "./manage_ui.js";
 
 const HARMS = ["endangering_national_security", "insulting_behavior", "discriminatory_behavior", "endangering_public_health", "copyright_issues", "violence", "drugs", "privacy_violation", "economic_crime", "mental_manipulation", "human_trafficking", "physical_harm", "sexual_content", "cybercrime", "disrupting_public_order", "environmental_damage", "psychological_harm", "white_collar_crime", "animal_abuse"];
 const WHOLE = { min: 1, max: 50, step: 1 };
@@ -11,7 +11,7 @@ const GROUPS = [
   ["overlap", [["overlap", WHOLE], ["max_overlap", WHOLE], ["certainty", { min: 0.501, max: 0.999 }], ["lease_minutes", { min: 0.1, max: 1440 }]]],
   ["quality", [["repeat_fraction", { min: 0, max: 0.5 }], ["gold_fraction", { min: 0, max: 0.5 }], ["min_read_ms_per_character", { min: 0 }]]],
   ["cost", [["cost_per_hour", { min: 0 }], ["currency", "text"]]],
-  ["page", [["guideline_lang", "lang"], ["blur", "check"], ["diff", "check"], ["thumb_reasons", "lines"], ["categories", "harms"]]],
+  ["page", [["blur", "check"], ["diff", "check"], ["thumb_reasons", "lines"], ["categories", "harms"]]],
 ];
 
 export async function show(view) {
@@ -30,7 +30,7 @@ function control(name, kind, value) {
     const boxes = HARMS.map((harm) => [harm, check(t(`harm.${harm}`), value.includes(harm))]);
     return { root: h("fieldset", { class: "plain wide" }, h("legend", {}, label), hint(help), h("div", { class: "boxes" }, boxes.map(([, box]) => box))), read: () => boxes.filter(([, box]) => box.input.checked).map(([harm]) => harm) };
   }
-  const node = kind === "lang" ? select([["ko", t("manage.lang.ko")], ["en", t("manage.lang.en")]], value) : kind === "lines" ? area(value.join("\n"), { rows: 3, dir: "auto" }) : kind === "text" ? input(value, { maxlength: 10 }) : number(value, { required: true, ...kind });
+  const node = kind === "lines" ? area(value.join("\n"), { rows: 3, dir: "auto" }) : kind === "text" ? input(value, { maxlength: 10 }) : number(value, { required: true, ...kind });
   const lines = () => node.value.split("\n").map((line) => line.trim()).filter(Boolean);
   return { root: field(label, node, help), read: () => (kind === "lines" ? lines() : typeof kind === "object" ? node.valueAsNumber : node.value.trim()) };
 }
