@@ -198,7 +198,7 @@ def ours(job: Job, pace: Pace) -> None:
     from baro.batch import GroupBatch, Sample
     from baro.collate import collate
     from baro.config import TrainerConfig
-    from baro.data.encode import encode_demonstrations
+    from baro.data.encode import encode_comparisons, encode_demonstrations
     from baro.data.formats import read_records
     from baro.data.ledger import Ledger
     from baro.data.template import Template
@@ -216,9 +216,9 @@ def ours(job: Job, pace: Pace) -> None:
         "reward": lambda: (
             reward.Objective(policy, reward.Config(model="-", preferences="-")),
             Preference,
-            reward.encode_comparisons,
+            encode_comparisons,
         ),
-        "dpo": lambda: (dpo.Objective(policy, dpo.Config(policy="-", preferences="-")), Preference, dpo.encode_pairs),
+        "dpo": lambda: (dpo.Objective(policy, dpo.Config(policy="-", preferences="-")), Preference, dpo.encode),
     }[job.variant.method]()
     template = Template(PreTrainedTokenizerFast.from_pretrained(job.folder), "none")
     samples = list(encode(read_records(job.rows, want), template, MAX_LENGTH, Ledger("rows")))

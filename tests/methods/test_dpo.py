@@ -24,10 +24,10 @@ def config_of(**changes) -> dpo.Config:
 
 
 def pair(chosen: list[int], rejected: list[int], prompt: list[int], p_chosen: float = 1.0, ref=None) -> Sample:
-    """A pair as ``encode_pairs`` makes it; ``ref``: the reference's log-probs of both sides."""
-    units = {"pairs": 1.0, "chosen_tokens": float(len(chosen))}
-    better = branch(chosen).with_(fields={"chosen": 1.0, "p_chosen": p_chosen}, units=units)
-    worse = branch(rejected).with_(fields={"chosen": 0.0, "p_chosen": p_chosen})
+    """A pair as ``dpo.encode`` makes it; ``ref``: the reference's log-probs of both sides."""
+    units = {"prompts": 1.0, "chosen_tokens": float(len(chosen))}
+    better = branch(chosen).with_(fields={"rank": 1.0, "p_chosen": p_chosen}, units=units)
+    worse = branch(rejected).with_(fields={"rank": 2.0, "p_chosen": p_chosen})
     if ref is not None:
         tokens = [{"ref_logprobs": torch.tensor(one, dtype=torch.float64)} for one in ref]
         better, worse = better.with_(token_fields=tokens[0]), worse.with_(token_fields=tokens[1])
@@ -113,7 +113,7 @@ def test_no_layout_changes_the_gradient(name):
     def gradient(samples: list[Sample], budget: int, per_row: int) -> list[torch.Tensor]:
         objective = dpo.Objective(ScoredModel(tiny.llama()), config_of(loss=name, sft_coef=0.3))
         batches = collate(samples, micro_batch_tokens=budget, hidden_size=16, per_row=per_row)
-        totals = {unit: sum(batch.units[unit] for batch in batches) for unit in ("pairs", "chosen_tokens")}
+        totals = {unit: sum(batch.units[unit] for batch in batches) for unit in ("prompts", "chosen_tokens")}
         for batch in batches:
             for output in objective.losses(batch, totals):
                 output.loss.backward()
@@ -124,6 +124,57 @@ def test_no_layout_changes_the_gradient(name):
     for budget, per_row in ((1, 2), (20, 1), (20, 2), (10**6, 2)):
         for a, b in zip(gradient(PAIRS[::-1], budget, per_row), whole, strict=True):
             assert (a - b).norm() <= 1e-9 * max(float(b.norm()), 1e-6)
+
+
+@pytest.mark.parametrize("name", dpo.FORMS)
+def test_a_ranking_is_the_mean_over_the_pairs_that_it_implies(name):
+    """Ranks 1, 2, 2, 3: five pairs, each completion computed once."""
+    rng = torch.Generator().manual_seed(5)
+    ids, ranks = ([3, 4, 5], [6, 7], [8], [9, 10, 11, 12]), (2, 1, 3, 2)
+    refs = [-2 - torch.rand(len(one), generator=rng, dtype=torch.float64) for one in ids]
+
+    def gradient(samples: list[Sample]) -> tuple[float, list[torch.Tensor]]:
+        objective = dpo.Objective(ScoredModel(tiny.llama()), config_of(loss=name, sft_coef=0.0))
+        batches = collate(samples, micro_batch_tokens=10**6, hidden_size=16)
+        totals = {"prompts": sum(batch.units["prompts"] for batch in batches)}
+        losses = [output.loss for batch in batches for output in objective.losses(batch, totals)]
+        sum(losses).backward()
+        return float(sum(losses).detach()), [parameter.grad for parameter in objective.policy.parameters()]
+
+    completions = []
+    for position, (tokens, rank, ref) in enumerate(zip(ids, ranks, refs, strict=True)):
+        made = branch(tokens).with_(
+            fields={"rank": float(rank), "p_chosen": 1.0}, units={"prompts": float(position == 0)}
+        )
+        completions.append(made.with_(token_fields={"ref_logprobs": ref}))
+    ranking = Sample(torch.tensor([1, 2]), tuple(completions))
+    pairs = [
+        pair(ids[i], ids[j], [1, 2], ref=(refs[i].tolist(), refs[j].tolist()))
+        for i, j in ((0, 2), (1, 0), (1, 2), (1, 3), (3, 2))
+    ]
+    loss, slopes = gradient([ranking])
+    expected, expected_slopes = gradient(pairs)
+    assert loss == pytest.approx(expected, rel=1e-7)  # the weights are in fp32
+    for a, b in zip(slopes, expected_slopes, strict=True):
+        assert (a - b).norm() <= 1e-7 * max(float(b.norm()), 1e-6)
+
+
+def test_the_sft_term_of_a_ranking_is_that_of_its_best_completions():
+    found, grad, _ = loss_of(
+        Sample(
+            torch.tensor([1, 2]),
+            (
+                branch([3, 4]).with_(fields={"rank": 2.0, "p_chosen": 1.0}, units={"prompts": 1.0}),
+                branch([5]).with_(fields={"rank": 1.0, "p_chosen": 1.0}, units={"chosen_tokens": 1.0}),
+                branch([6]).with_(fields={"rank": 2.0, "p_chosen": 1.0}),
+            ),
+        ),
+        [-1.0, -1.0, -2.0, -2.0],
+        config_of(loss="simpo", gamma=0.0, sft_coef=0.5),
+    )
+    # averages −1, −2, −2: z = −1 and 0, so the mean of log(1 + e^2) and log 2; then half of the best one's 2 nats
+    assert found == pytest.approx((2.126928 + 0.693147) / 2 + 0.5 * 2.0, abs=1e-6)
+    assert grad[2] == pytest.approx(-(0.880797 * 2 + 0.5 * 2) / 2 - 0.5, abs=1e-6)
 
 
 @pytest.mark.parametrize(

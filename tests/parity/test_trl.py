@@ -7,7 +7,7 @@ with pytest.MonkeyPatch.context() as _patch:  # TRL and its imports warn; ours m
     _patch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     import peer
 
-from baro.data.encode import encode_demonstrations
+from baro.data.encode import encode_comparisons, encode_demonstrations
 from baro.methods import dpo, reward, sft
 from baro.models.forward import ScoredModel
 from baro.protocols import LocalWorld
@@ -61,7 +61,7 @@ def test_reward(tokens, tmp_path, margins, centering):
     )
     batch = trainer.data_collator(list(trainer.train_dataset))
     rows = peer.rows(**columns).to_list()
-    given = peer.samples(tmp_path, reward.encode_comparisons, tokens, Preference, rows)
+    given = peer.samples(tmp_path, encode_comparisons, tokens, Preference, rows)
     for row, sample in zip(trainer.train_dataset, given, strict=True):
         whole = [sample.prompt_ids.tolist() + one.ids.tolist() for one in sample.completions]
         assert [row["chosen_ids"], row["rejected_ids"]] == whole
@@ -84,7 +84,7 @@ FAMILY = {
 
 
 def pairs(tokens, folder):
-    return peer.samples(folder, dpo.encode_pairs, tokens, Preference)
+    return peer.samples(folder, dpo.encode, tokens, Preference)
 
 
 def config_of(**changes) -> dpo.Config:
@@ -117,7 +117,7 @@ def test_dpo(name, beta, tokens, tmp_path):
         assert len(metrics) == 6
         sums: dict[str, list[float]] = {}
         for one in peer.collate(prepared, micro_batch_tokens=200, hidden_size=32):
-            for output in objective.losses(one, {"pairs": 4.0, "chosen_tokens": 1.0}):
+            for output in objective.losses(one, {"prompts": 4.0, "chosen_tokens": 1.0}):
                 for key, (total, _) in output.metrics.items():
                     sums.setdefault(key, []).append(float(total))
         assert {k: sum(sums[k]) / 4 for k in metrics} == pytest.approx(metrics, rel=1e-4, abs=1e-4)

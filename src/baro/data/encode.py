@@ -87,6 +87,19 @@ def encode_rankings(loaded: Loaded, template: Template, max_length: int, ledger:
     return _encode(loaded, template, ledger, finish)
 
 
+def encode_comparisons(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
+    """Rankings, and pairs as rankings of two; every completion has rank, p_chosen and margin, the first a prompt."""
+    if loaded.kind is not Preference:
+        plain = {"p_chosen": 1.0, "margin": 0.0}
+        for s in encode_rankings(loaded, template, max_length, ledger):
+            yield s.with_completions([b.with_(fields=plain) for b in s.completions])
+        return
+    for s in encode_preferences(loaded, template, max_length, ledger):
+        yield s.with_completions(
+            [b.with_(fields={"rank": k + 1.0}, units={"prompts": 1.0 - k}) for k, b in enumerate(s.completions)]
+        )
+
+
 def encode_thumbs(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """One completion; field label (1 is a thumb up). Too long a one is dropped: nobody judged a part of it."""
 

@@ -1,8 +1,11 @@
 """Direct preference optimisation and its family: preferences without a reward model.
 
-    L = (1/P) Σ_pairs [ p ℓ(z) + (1 − p) ℓ(−z) ] − sft_coef · (1/N_w) Σ_n log π(y_w,n)
+    L = (1/P) Σ_prompts mean_pairs [ p ℓ(z) + (1 − p) ℓ(−z) ] − sft_coef · (1/N_w) Σ_n log π(y_w,n)
 
-p is the row's p_chosen (1 for a plain pair), N_w the chosen tokens of the step, z the policy's view of the pair:
+P is the number of prompts, a pair of the file counting as one; a ranking of K is all the pairs that it implies, and
+each of its completions is computed once (arXiv:2203.02155 §3.5, there for reward models). p is the row's p_chosen (1
+for a plain pair or a ranking), N_w the tokens of the chosen or top-ranked completions of the step, z the policy's view
+of the pair:
 
     loss          z from                      ℓ(z)                                         source
     sigmoid       Σ log π/π_ref               −log σ(βz)                                   arXiv:2305.18290 eq. 7
@@ -34,7 +37,7 @@ from baro import config as blocks
 from baro.batch import GroupBatch, Sample, pack_samples
 from baro.checkpoints import read_state, write_state
 from baro.compute import ComputeConfig, LoraConfig
-from baro.data.encode import encode_preferences
+from baro.data.encode import encode_comparisons
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.stored import cache_folder
@@ -45,6 +48,7 @@ from baro.functional.preference import (
     hinge_loss,
     ipo_loss,
     orpo_loss,
+    ranking_pairs,
     robust_dpo_loss,
     simpo_loss,
     smoothed_label,
@@ -56,7 +60,7 @@ from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy, save_policy
 from baro.models.lora import WithoutAdapters
 from baro.protocols import LocalWorld, LossOutput, State, World
-from baro.records import Preference, content_hash
+from baro.records import Preference, Ranking, content_hash
 from baro.runs import RunDir
 
 Metrics = dict[str, tuple[Tensor | float, Tensor | float]]
@@ -91,7 +95,7 @@ class Config(blocks.Config):
     """``baro dpo``."""
 
     policy: str = Field(description="the model to train: a run, a folder, or a hub id")
-    preferences: str = Field(description="pairs of completions, the better one chosen: a run or a file")
+    preferences: str = Field(description="pairs of completions, or rankings: a run or a file")
     ref_policy: str | None = Field(None, description="the model to stay close to; the starting policy unless given")
     loss: Loss = Field("sigmoid", description="the member of the family")
     beta: float = Field(
@@ -178,15 +182,17 @@ class Objective(stage.Trained):
         self.options = {"beta": config.beta, **own.get(config.loss, {})}
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
-        logprobs = self.policy(batch, ["logprobs"]).logprobs
-        is_chosen = batch.completion_fields["chosen"].bool()
+        logprobs, fields = self.policy(batch, ["logprobs"]).logprobs, batch.completion_fields
+        better, worse, weight = ranking_pairs(fields["rank"], batch.group_of)
         worth = self._worth(batch, logprobs)
-        chosen, rejected = worth[is_chosen], worth[~is_chosen]  # both ordered by group
-        loss = self.form.loss(chosen, rejected, p_chosen=self._labels(batch, is_chosen, worth), **self.options)
-        total = loss.sum() / totals["pairs"]
-        metrics = self._metrics(batch, logprobs.detach(), chosen.detach(), rejected.detach())
+        p_chosen = self._labels(fields["p_chosen"][better].to(worth.dtype))
+        loss = self.form.loss(worth[better], worth[worse], p_chosen=p_chosen, **self.options)
+        total = (weight * loss).sum() / totals["prompts"]
+        metrics = self._metrics(batch, logprobs.detach(), worth.detach(), (better, worse, weight))
         if self.config.sft_coef:
-            nll = -logprobs[is_chosen[batch.completion_of]]
+            best = torch.ones_like(worth, dtype=torch.bool)
+            best[worse] = False  # what no other completion of its prompt beats
+            nll = -logprobs[best[batch.completion_of]]
             total = total + self.config.sft_coef * nll.sum() / totals["chosen_tokens"]
             metrics["nll"] = (nll.detach().sum(), len(nll))
         yield LossOutput(total, metrics)
@@ -197,23 +203,25 @@ class Objective(stage.Trained):
         reduce = segment_mean if self.form.average else segment_sum
         return reduce(per_token, batch.completion_of, len(batch.group_of))
 
-    def _labels(self, batch: GroupBatch, is_chosen: Tensor, like: Tensor) -> Tensor:
-        p_chosen = batch.completion_fields["p_chosen"][is_chosen].to(like.dtype)
+    def _labels(self, p_chosen: Tensor) -> Tensor:
         if self.config.loss == "robust":  # which takes the smoothing itself
             return p_chosen
         return smoothed_label(p_chosen, label_smoothing=self.config.label_smoothing)
 
-    def _metrics(self, batch: GroupBatch, logprobs: Tensor, chosen: Tensor, rejected: Tensor) -> Metrics:
-        pairs, beta = len(chosen), self.config.beta
+    def _metrics(
+        self, batch: GroupBatch, logprobs: Tensor, worth: Tensor, pairs: tuple[Tensor, Tensor, Tensor]
+    ) -> Metrics:
+        """Means over prompts of the means over a prompt's pairs."""
+        (better, worse, weight), beta = pairs, self.config.beta
         sums = segment_sum(logprobs, batch.completion_of, len(batch.group_of))
-        is_chosen = batch.completion_fields["chosen"].bool()
+        gap, compared = worth[better] - worth[worse], weight.sum()
         return {
-            "rewards/chosen": (beta * chosen.sum(), pairs),
-            "rewards/rejected": (beta * rejected.sum(), pairs),
-            "rewards/margins": (beta * (chosen - rejected).sum(), pairs),
-            "rewards/accuracies": ((chosen > rejected).sum(), pairs),
-            "logps/chosen": (sums[is_chosen].sum(), pairs),
-            "logps/rejected": (sums[~is_chosen].sum(), pairs),
+            "rewards/chosen": (beta * (weight * worth[better]).sum(), compared),
+            "rewards/rejected": (beta * (weight * worth[worse]).sum(), compared),
+            "rewards/margins": (beta * (weight * gap).sum(), compared),
+            "rewards/accuracies": ((weight * (gap > 0)).sum(), compared),
+            "logps/chosen": ((weight * sums[better]).sum(), compared),
+            "logps/rejected": ((weight * sums[worse]).sum(), compared),
         }
 
 
@@ -226,7 +234,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     inputs |= {"ref_policy": (config.ref_policy, "model")} if config.ref_policy else {}
     job = stage.Offline("dpo", config, inputs, out)
     if not job.finished:
-        job.read(Preference, encode_pairs)
+        job.read((Preference, Ranking), encode)
         policy = load_policy(job.folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
         prepare = reference(config, policy, job.train) if FORMS[config.loss].reference else None
         job.fit(Objective(policy, config), prepare)
@@ -234,12 +242,16 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     return job.run
 
 
-def encode_pairs(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
-    """Pairs whose chosen completion also adds its tokens to what the SFT term is divided by."""
-    for sample in encode_preferences(loaded, template, max_length, ledger):
-        chosen, rejected = sample.completions
-        counted = chosen.with_(units={"chosen_tokens": float(chosen.scored_tokens)})
-        yield sample.with_completions([counted, rejected])
+def encode(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
+    """Comparisons whose best completions also add their tokens to what the SFT term is divided by."""
+    for sample in encode_comparisons(loaded, template, max_length, ledger):
+        best = min(b.fields["rank"] for b in sample.completions)
+        yield sample.with_completions(
+            [
+                b.with_(units={"chosen_tokens": float(b.scored_tokens)}) if b.fields["rank"] == best else b
+                for b in sample.completions
+            ]
+        )
 
 
 def reference(config: Config, policy: ScoredModel, train: Sequence[Sample]) -> Prepare:

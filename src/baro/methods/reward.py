@@ -34,7 +34,7 @@ from torch import Tensor
 from baro import config as blocks
 from baro.batch import GroupBatch, Sample
 from baro.compute import ComputeConfig, LoraConfig
-from baro.data.encode import encode_preferences, encode_rankings, encode_ratings
+from baro.data.encode import encode_comparisons, encode_ratings
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.rating import check_input_template, input_template, pair_template
@@ -240,19 +240,6 @@ def rated(sample: Sample, criteria: Mapping[str, float], *, squashed: bool) -> S
         fields = {f"score/{name}": score for name, score in wanted.items()} | {"rank": rank}
         done.append(replace(one, fields=fields))
     return sample.with_completions(done)
-
-
-def encode_comparisons(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
-    """Pairs as rankings of two; every completion has rank, p_chosen and margin, every prompt is one unit."""
-    if loaded.kind is not Preference:
-        plain = {"p_chosen": 1.0, "margin": 0.0}
-        for s in encode_rankings(loaded, template, max_length, ledger):
-            yield s.with_completions([b.with_(fields=plain) for b in s.completions])
-        return
-    for s in encode_preferences(loaded, template, max_length, ledger):
-        yield s.with_completions(
-            [b.with_(fields={"rank": k + 1.0}, units={"prompts": 1.0 - k}) for k, b in enumerate(s.completions)]
-        )
 
 
 def encode_order(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
