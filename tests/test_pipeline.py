@@ -12,6 +12,7 @@ from pydantic import Field
 from baro import config as blocks
 from baro import pipeline
 from baro.errors import ConfigError, GuardStop, RunError
+from baro.feedback.collect import Choose
 from baro.pipeline import VERBS, Verb, load_pipeline, run_pipeline
 from baro.runs import RunDir, hash_path
 
@@ -280,6 +281,12 @@ def test_split_is_a_stage(tmp_path):
     assert (figures["train"], figures["held_out"]) == (7, 3)
 
 
+def test_a_wrong_key_of_a_pipeline_without_a_file():
+    stages = {"judged": {"do": "label", "answers": "owner/rows", "by": "module:judge", "seeds": 1}}
+    with pytest.raises(ConfigError, match=r"^unknown key 'seeds'; did you mean 'seed'\? in stage 'judged'$"):
+        load_pipeline({"stages": stages})
+
+
 def test_every_verb_loads_and_its_inputs_are_keys_of_its_config():
     for name, verb in VERBS.items():
         config_class, run = verb.load()
@@ -288,7 +295,7 @@ def test_every_verb_loads_and_its_inputs_are_keys_of_its_config():
             owner = config_class
             for part in key.split("."):
                 assert part in owner.model_fields, f"{name}: {key}"
-                owner = blocks.TrainerConfig
+                owner = {"trainer": blocks.TrainerConfig, "choose": Choose}.get(part)
 
 
 def test_a_method_from_outside_is_a_stage(tmp_path, monkeypatch, fakes):

@@ -186,13 +186,17 @@ def _named(flag: str, values: list[str] | None) -> dict[str, str]:
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of the whole demonstration.")] = 0,
     all_: Annotated[bool, typer.Option("--all", help="Three seeds and every control; takes much longer.")] = False,
+    human: Annotated[
+        bool, typer.Option("--human", help="You judge on the web page, in place of simulated people.")
+    ] = False,
+    judgments: Annotated[int, typer.Option(min=1, help="Pairs that you judge with --human.")] = 40,
     out: Out = None,
     any_environment: AnyEnvironment = False,
 ) -> None:
     """The whole pipeline on the embedded task, from nothing to a report."""
     from baro.demo.run import run_demo
 
-    typer.echo(str(run_demo(seed, all_, out)))
+    typer.echo(str(run_demo(seed, all_, out, judgments if human else None)))
 
 
 @app.command()

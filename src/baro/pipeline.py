@@ -138,7 +138,7 @@ VERBS: dict[str, Verb] = {
     ),
     "generate": Verb(_method("baro.methods.generate"), ("policy", "prompts")),
     "label": Verb(_method("baro.methods.label"), ("answers", "by")),
-    "feedback collect": Verb(_method("baro.feedback.collect"), ("answers",), {"pairs": "pairs.jsonl"}),
+    "feedback collect": Verb(_method("baro.feedback.collect"), ("answers", "choose.rewards"), {"pairs": "pairs.jsonl"}),
     "data split": Verb(
         lambda: (SplitConfig, split), ("file",), {"train": "train.jsonl", "held_out": "held_out.jsonl"}, False
     ),
@@ -371,7 +371,7 @@ class _Reader:
             return config_class.model_validate(values)
         except ValidationError as error:
             here = {key[len(where) :]: place for key, place in self.origins.items() if key[: len(where)] == where}
-            sentences = problem_sentences(config_class, values, here, error)
+            sentences = problem_sentences(config_class, values, {(): (0, "")} | here, error)  # no file, no line
             stage = f" in stage {where[1]!r}" if len(where) > 1 and not self.path else ""
             raise ConfigError("\n".join(sentence + stage for sentence in sentences)) from None
 

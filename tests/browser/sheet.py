@@ -83,7 +83,7 @@ def rater_screens(page: Page, site: Website, work: Work) -> Iterator[str]:
 
 
 def judged_work(site: Website, name: str = "polite-answers", prompts: int = 14, raters: int = 4) -> Work:
-    """A project in which some people have judged, and do not always agree."""
+    """A project in which some people have judged, and do not always agree; some of it is asked again."""
     draw = random.Random(11)
     work = site.work(name=name, overlap=3, max_overlap=5, cost_per_hour=12000, gold_fraction=0)
     work.criteria(("correctness", "overall"))
@@ -100,6 +100,10 @@ def judged_work(site: Website, name: str = "polite-answers", prompts: int = 14, 
             while (task := client.next(work.name)) is not None and draw.random() < 0.95:
                 times = {"active_ms": draw.randint(8_000, 60_000), "visible_ms": 60_000}
                 client.submit(task, answer_to(task, draw), comment="Close." if draw.random() < 0.2 else "", **times)
+    work.guideline(GUIDELINE["en"] + "\n- Of two that are alike, the kinder one.")
+    with Client(site.url, site.manager("en").token) as manager:
+        manager.ask_again(work.name, kinds=["pair"])
+        manager.export(work.name, "pairs")
     return work
 
 

@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 from sqlalchemy import update
 
 from baro.feedback import schema
+from baro.feedback.ids import new_id
+from baro.feedback.server.jobs import Draw, Job
 
 CHOICE = (schema.judged_pair.c.outcome, schema.judged_pair.c.position, schema.judged_pair.c.strength)
 
@@ -276,6 +278,81 @@ def test_what_was_not_sent_waits_for_the_next_visit(website, visits, at_work):
     page.wait_for_selector("#main:not([aria-busy])")
     assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 1), ("win", 0, 3)]
     assert work.actions() == ["submit", "revise"]
+
+
+def test_the_reply_to_an_invitation_is_lost(website, visits):
+    """Asked for again by itself, and by opening the link again; in another browser the link is worth nothing."""
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    stored = lambda route: (route.fetch(), route.abort())  # noqa: E731
+    _, token = work.invite()
+    link = f"{website.url}/join#{token}"
+    context = visits.context(website)
+    page = context.new_page()
+    page.route("**/api/session", stored)
+    with page.expect_event("requestfailed"):
+        page.goto(link)
+    expect(page.locator("#state")).to_contain_text("Trying again")
+    page.close()
+
+    other = visits.context(website).new_page()
+    other.goto(link)
+    expect(other.locator("#state")).to_contain_text("has been used or has expired")
+
+    page = context.new_page()
+    page.route("**/api/session", stored, times=1)
+    page.goto(link)
+    page.wait_for_url(f"**/judge/{work.name}")
+    assert page.evaluate("localStorage.getItem('baro.join')") is None
+    page.context.clear_cookies()
+    page.goto(link)
+    expect(page.locator("#state")).to_contain_text("has been used or has expired")
+
+
+def test_a_reload_right_after_the_language_was_changed(website, visits, at_work):
+    """The server has not heard of it, once and again; then it has, and the choice is not kept here any longer."""
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    person = work.rater(lang="en")
+    page = at_work(website, work, person)
+    page.route("**/api/me", lambda route: route.abort() if route.request.method == "PATCH" else route.continue_())
+    page.locator("#language").click()
+    expect(page.locator("h1")).to_contain_text("어느")
+    page.reload()
+    expect(page.locator("h1")).to_contain_text("어느")
+    page.unroute("**/api/me")
+    with page.expect_response(lambda reply: reply.request.method == "PATCH"):
+        page.reload()
+    page.wait_for_function("() => localStorage.getItem('baro.lang') === null")
+    elsewhere = at_work(website, work, person)
+    expect(elsewhere.locator("h1")).to_contain_text("어느")
+
+
+def test_a_job_that_was_cut_short_is_shown_with_its_log(website, visits):
+    """A server that was started anew finds it in its folder; started again, it says why it cannot go on."""
+    work = website.work()
+    folder = website.folder / "jobs" / new_id()
+    folder.mkdir(parents=True)
+    (folder / "log-0.txt").write_text("loading the model\n")
+    draws = [Draw(policy="gone", n=2)]
+    job = Job(
+        folder, work.project.id, work.name, draws, 3, "test", 1_800_000_000_000, "interrupted", problem="cut short"
+    )
+    job.save()
+    page = visits.context(website, website.manager()).new_page()
+    page.goto(f"{website.url}/manage/{work.name}/prompts")
+    shown = page.locator(".job")
+    expect(shown).to_contain_text("Cut short")
+    expect(shown).to_contain_text("0 of 6 answers")
+    expect(shown.locator(".log")).to_have_text("loading the model")
+    shown.get_by_role("button", name="Start again").click()
+    expect(shown).to_contain_text("Stopped")
+    expect(shown).to_contain_text("'gone' is no policy of this server")
+    page.locator("#language").click()
+    expect(shown).to_contain_text("멈췄어요")
+    expect(shown.get_by_role("button", name="이어서 다시 시작")).to_be_visible()
 
 
 # ---------------------------------------------------------------------------------------------------- the server killed

@@ -142,7 +142,7 @@ class Website:
     """The application behind uvicorn, in a thread."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = Store.open(folder, create=True)
+        self.folder, self.store = folder, Store.open(folder, create=True)
         app = create_app(self.store, files=folder, hosts=("127.0.0.1",), per_second=1e6, burst=10**6)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from baro.demo import run as demo
-from baro.pipeline import run_pipeline
+from baro.errors import ConfigError
+from baro.pipeline import load_pipeline, run_pipeline
 
-TRAINING = ("base", "sft", "reward", "dpo", "ppo", "label", "generate")
+TRAINING = ("base", "sft", "reward", "dpo", "ppo", "feedback collect", "generate")
 
 
 def small(tmp_path, monkeypatch):
@@ -40,6 +41,29 @@ def test_no_training_stage_names_the_gold_judge(tmp_path, with_controls):
     assert named == {"labels_of_gold", "evaluation"}
     assert all(stages[name]["do"] == "evaluate" for name in named)
     assert {stage["do"] for stage in stages.values()} >= set(TRAINING)
+
+
+def test_with_a_person_the_pairs_of_one_stage_wait_for_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("LANG", "ko_KR.UTF-8")
+    monkeypatch.setattr(demo, "SIZES", dict.fromkeys(demo.SIZES, 20))
+    demo.write_data(tmp_path, 0)
+    simulated = demo.pipeline(tmp_path, 0, with_controls=False)
+    outline = demo.judged_by_a_person(simulated, 25)
+    pipeline = load_pipeline(outline, out=tmp_path / "out")
+    configs = {stage.name: stage.config for stage in pipeline.stages}
+    judged = configs["judged"]
+    assert (judged.kind, judged.choose.count, judged.by, judged.lang, judged.open_page) == (
+        "pair",
+        25,
+        None,
+        "ko",
+        True,
+    )
+    assert configs["judged_held_out"].by == "baro.demo.world:people"
+    assert configs["ppo"].accept_weak_reward_model
+    assert simulated["stages"]["judged"]["by"] == "baro.demo.world:people"
+    with pytest.raises(ConfigError, match="--all and --human exclude each other"):
+        demo.run_demo(all=True, human=25)
 
 
 def test_the_same_seed_writes_the_same_data(tmp_path, monkeypatch):

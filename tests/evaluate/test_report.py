@@ -668,8 +668,8 @@ def test_plot_texts_are_texts_of_any_script():
         assert f">{text(name)}</text>" in svg
     assert 'aria-label="a &quot;label&quot;"' in svg
     points = [Point(name, Estimate(float(i)), Estimate(float(i))) for i, name in enumerate(names)]
-    scatter = scatter_plot(points, label="l", x_label="KL(nats)", y_label="보상")
-    for name in [*names, "보상", "KL(nats)"]:
+    scatter = scatter_plot(points, label="l", x_label="KL(nats)", y_label="보상", x_ticks={1.0: "쉰", 4.0: "$"})
+    for name in [*names, "보상", "KL(nats)", "쉰", "$"]:
         assert f">{text(name)}</text>" in scatter
 
 

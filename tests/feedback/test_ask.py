@@ -9,9 +9,11 @@ import pytest
 from feedback.judging import Desk, new_store
 from sqlalchemy import select
 
-from baro.errors import ConfigError
+from baro.errors import BaroError, RewardError
 from baro.feedback import ask, schema
 from baro.feedback.database import FILE, Store
+from baro.feedback.scored import scores_of
+from baro.records import Score
 
 SENTENCES = (
     "Add the butter slowly and stir.", "No idea, look it up yourself!", "두 번째 방법은 조금 더 오래 걸립니다.",
@@ -68,6 +70,46 @@ def test_the_seed_decides(tmp_path):
         chosen.append({frozenset(pair) for _, pair in tasks(first)})
         store.close()
     assert chosen[0] == chosen[1] != chosen[2]
+
+
+@pytest.mark.parametrize(("policy", "kind"), [("random", "pair"), ("margin", "pair"), ("disagreement", "rank")])
+def test_contents_decide_and_not_their_ids(tmp_path, policy, kind):
+    """The same prompts and answers, entered in two orders: ids and places in the tables differ, the tasks do not."""
+    prompts, found = [f"prompt {i}" for i in range(12)], []
+    for name, order in (("forward", 1), ("backward", -1)):
+        desk, texts, scores = Desk(new_store(tmp_path / name)), {}, {}
+        for prompt in prompts[::order]:
+            for one, text in zip(desk.responses(prompt, SENTENCES[::order])[1], SENTENCES[::order], strict=True):
+                # many equal scores, so that ties are settled by the order in which candidates come
+                texts[one], scores[one] = (prompt, text), [float(len(text) // 10), float(len(prompt))]
+        asked(desk, 9, kind=kind, policy=policy, scores=scores, seed=3)
+        found.append({(row.policy, row.score, row.order_key, tuple(texts[one] for one in shown))
+                      for row, shown in tasks(desk)})  # fmt: skip
+        desk.store.close()
+    assert found[0] == found[1]
+    assert len(found[0]) == 9
+
+
+def test_scores_come_in_an_order_of_contents_and_failures_stop(tmp_path):
+    seen = []
+
+    class Counting:
+        name = "counting"
+
+        def score(self, rollouts):
+            seen.append([(one.prompt[-1].content, one.completion) for one in rollouts])
+            return [Score(None, "too long") if one.completion == SENTENCES[0] else Score(1.0) for one in rollouts]
+
+    for name, order in (("forward", 1), ("backward", -1)):
+        desk = Desk(new_store(tmp_path / name))
+        for prompt in ("a", "b")[::order]:
+            desk.responses(prompt, SENTENCES[1:4][::order])
+        assert set(map(tuple, desk.do(scores_of, desk.project, [Counting(), Counting()]).values())) == {(1.0, 1.0)}
+        desk.responses("c", SENTENCES[:1])
+        with pytest.raises(RewardError, match=r"counting: 1 of 7 answers .*, more than 5%.*: too long"):
+            desk.do(scores_of, desk.project, [Counting()])
+        desk.store.close()
+    assert seen[:3] == seen[3:]
 
 
 def test_the_smallest_margins_and_a_random_fifth(desk):
@@ -130,7 +172,7 @@ def test_near_duplicates_are_not_paired(desk):
 def test_other_kinds(desk, kind):
     ids = answers(desk, 2, count=6)
     scores = {one: [float(i)] for pair in ids for i, one in enumerate(pair)}
-    done = asked(desk, 2, kind=kind, policy="margin", scores=scores, size=3)
+    done = asked(desk, 2, kind=kind, policy="margin", scores=scores, size=3 if kind == "rank" else None)
     assert done["added"] == 2
     for row, shown in tasks(desk):
         assert (row.kind, len(shown)) == (kind, 3 if kind == "rank" else 2)
@@ -148,8 +190,10 @@ def test_other_kinds(desk, kind):
         ({"policy": "best"}, "give random, margin or disagreement"),
         ({"kind": "thumb"}, "only tasks that compare"),
         ({"count": 0}, "give at least 1"),
+        ({"size": 3}, "a task of kind pair shows 2 responses, not 3"),
     ],
 )
 def test_what_cannot_be_asked(desk, more, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(BaroError, match=sentence) as error:
         asked(desk, **{"count": 2, **more})
+    assert error.value.exit_code == 2

@@ -180,6 +180,7 @@ def test_a_manager_works(site: Site, wire: Wire):
     assert manager.publish_guideline("new", "en", "read")["version"] == 1
     assert manager.set_criteria("new", [{"key": "x", "labels": {"en": {"name": "X"}}, "low": 0, "high": 1}])
     link = manager.invite("new", lang="en")["link"]
+    wire.faults = [lost_after, lost_before, status(503)]
     rater = Client.join(link, transport=wire)
     with pytest.raises(Refused):
         Client.join(link, transport=wire)
@@ -190,6 +191,13 @@ def test_a_manager_works(site: Site, wire: Wire):
     assert manager.task(row["id"])["judgments"][0]["answer"] == ANSWERS["pair"]
     assert {one["name"]: one["tasks"] for one in manager.projects()}["new"] == 1
     assert manager.figures("new", "progress")["judgments"] == 1
+    assert manager.publish_guideline("new", "en", "read again")["version"] == 2
+    assert manager.preview_again("new", "all", kinds=["pair", "rank"], overlap=2)["judgments"] == 2
+    wire.faults = [lost_after]
+    assert manager.ask_again("new", "all", kinds=["pair"]) == {"tasks": 0, "judgments": 0}  # the first attempt did it
+    assert rater.submit(rater.next("new"), ANSWERS["pair"])["revision"] == 1
+    told = manager.figures("new", "agreement", guidelines="newest")["guidelines"]
+    assert [(one["version"], one["judgments"]) for one in told] == [(1, 1), (2, 1)]
     assert len(manager.preview("new", "pairs")["rows"]) == 1
     assert manager.download(manager.export("new", "pairs")["id"])[:2] == b"PK"
     manager.revoke(rater.me()["id"])

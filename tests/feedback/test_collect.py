@@ -3,19 +3,29 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from baro.data.formats import read_records
 from baro.demo import world
-from baro.errors import ConfigError
+from baro.errors import ConfigError, RunError
+from baro.feedback import collect, schema
+from baro.feedback.client import Client
 from baro.feedback.collect import Config, run
+from baro.feedback.database import Store
+from baro.feedback.refusals import Refused
+from baro.inputs import load_reward
+from baro.pipeline import load_pipeline
 from baro.records import Preference, Ranking, Thumb
+from baro.runs import hash_path
 
-PEOPLE = "baro.demo.world:people"
+PEOPLE, LENGTH = "baro.demo.world:people", "baro.demo.world:length_reward"
 
 
 def answers_file(path, prompts=5, answers=4):
@@ -31,6 +41,10 @@ def answers_file(path, prompts=5, answers=4):
     return str(path)
 
 
+def figures_of(done):
+    return {one["name"]: one["value"] for one in json.loads((done.path / "figures.json").read_text())}
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -43,7 +57,7 @@ def test_simulated_people_judge_over_http(tmp_path, kind, record):
     assert done.finished
     loaded = read_records(done.records, record)
     assert loaded.kind is record
-    figures = {one["name"]: one["value"] for one in json.loads((done.path / "figures.json").read_text())}
+    figures = figures_of(done)
     assert figures["judgments"] == 10
     assert len(loaded.records) == figures["rows"]
     assert figures["rows"] > 0
@@ -59,8 +73,175 @@ def test_rankings_leave_their_pairs_as_well(tmp_path):
     assert len(pairs) == 5 * 6
 
 
-def test_killed_it_goes_on_as_if_it_had_not_been(tmp_path):
+# ----------------------------------------------------------------------------------------------- what is asked
+
+
+def chosen(tmp_path, prompts=10, **choose):
+    """A config that chooses by the answers' length."""
+    margin = {"policy": "margin", "count": 10, "rewards": [LENGTH], **choose}
+    return {"answers": answers_file(tmp_path / "answers.jsonl", prompts), "overlap": 1, "by": PEOPLE, "choose": margin}
+
+
+def tasks_of(folder):
+    """Each task's policy, score, propensity and texts."""
+    store = Store.open(folder / "store")
+    with store.read() as connection:
+        texts = dict(connection.execute(select(schema.response.c.id, schema.response.c.text)).all())
+        shown = {}
+        for row in connection.execute(select(schema.task_item)):
+            shown.setdefault(row.task_id, set()).add(texts[row.response_id])
+        rows = connection.execute(select(schema.task)).all()
+    store.close()
+    return [(row.policy, row.score, row.propensity, frozenset(shown[row.id])) for row in rows]
+
+
+def test_so_many_tasks_where_a_reward_model_is_unsure(tmp_path):
+    done = run(Config(**chosen(tmp_path)), tmp_path / "out")
+    assert figures_of(done) | {"rows": 10, "pairs": 10} == {
+        "judgments": 10, "rows": 10, "pairs": 10, "random_tasks": 2, "chosen_tasks": 8,
+    }  # fmt: skip
+    tasks = tasks_of(tmp_path / "out")
+    drawn = {texts: propensity for policy, _, propensity, texts in tasks if policy == "random"}
+    unsure = {texts: score for policy, score, _, texts in tasks if policy == "margin"}
+    assert (len(drawn), len(unsure)) == (2, 8)
+    assert all(0 < propensity < 0.1 for propensity in drawn.values())  # 2 of the pairs of 10 prompts
+    for texts, score in unsure.items():  # the scores of the demo's reward: 1 for 50 characters
+        first, second = texts
+        assert score == pytest.approx(-abs(len(first) - len(second)) / 50)
+    assert statistics.fmean(unsure.values()) > -0.1
+    rows = [json.loads(line) for line in done.records.read_text().splitlines()]
+    for row in rows:
+        texts = frozenset((row["chosen"], row["rejected"]))
+        assert row["selection"] == ("random" if texts in drawn else "margin")
+        assert row["propensity"] == drawn.get(texts, 1.0)
+    assert read_records(done.records, Preference).kind is Preference
+    again = run(Config(**chosen(tmp_path)), tmp_path / "again")
+    assert again.records.read_bytes() == done.records.read_bytes()
+    other = run(Config(**chosen(tmp_path), seed=1), tmp_path / "other")
+    assert other.records.read_bytes() != done.records.read_bytes()
+
+
+def test_every_policy_and_a_larger_random_part(tmp_path):
+    for i, (choose, at_random) in enumerate([
+        ({"random_fraction": 0.5}, 5),
+        ({"policy": "random", "rewards": []}, 10),
+        ({"policy": "disagreement", "rewards": [LENGTH, "baro.demo.world:random_reward"]}, 2),
+    ]):  # fmt: skip
+        done = run(Config(**chosen(tmp_path, **choose)), tmp_path / str(i))
+        assert figures_of(done)["random_tasks"] == at_random
+        assert {policy for policy, *_ in tasks_of(done.path)} == {"random", choose.get("policy", "margin")}
+    config = chosen(tmp_path, count=3) | {"kind": "rank", "size": 3}
+    ranked = read_records(run(Config(**config), tmp_path / "ranked").records, Ranking).records
+    assert [len(one.completions) for one in ranked] == [3, 3, 3]
+
+
+def test_every_prompt_unless_told_otherwise(tmp_path):
+    config = chosen(tmp_path, prompts=5) | {"choose": None, "per_prompt": 2}
+    done = run(Config(**config), tmp_path / "out")
+    assert (figures_of(done)["random_tasks"], figures_of(done)["chosen_tasks"]) == (10, 0)
+    assert all("selection" not in json.loads(line) for line in done.records.read_text().splitlines())
+
+
+def test_a_reward_run_is_an_input_of_the_stage(tmp_path, monkeypatch):
+    stages = {
+        "reward": {"do": "reward", "model": "owner/model", "preferences": "owner/rows"},
+        "judged": {"do": "feedback collect", "answers": answers_file(tmp_path / "answers.jsonl"), "by": PEOPLE,
+                   "choose": {"policy": "margin", "rewards": ["reward"], "count": 5}},
+    }  # fmt: skip
+    stage = load_pipeline({"stages": dict(reversed(stages.items()))}, out=tmp_path / "out").stages[1]
+    assert (stage.name, stage.needs) == ("judged", ("reward",))
+    assert stage.config.choose.rewards == [str(tmp_path / "out" / "reward")]
+
+    model = tmp_path / "out" / "reward"
+    model.mkdir(parents=True)
+    (model / "weights").write_text("1")
+    monkeypatch.setattr("baro.inputs.load_reward", lambda by: load_reward(LENGTH))
+    done = run(stage.config, tmp_path / "judged")
+    assert done.manifest["inputs"]["choose.rewards.0"] == hash_path(model)
+    (model / "weights").write_text("2")
+    with pytest.raises(RunError, match=r"choose\.rewards\.0"):
+        run(stage.config, tmp_path / "judged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"choose": {"policy": "margin", "count": 5}}, "'choose': policy margin with 0 rewards: random looks at no"),
+        ({"choose": {"policy": "random", "count": 5, "rewards": [LENGTH]}}, "policy random with 1 rewards"),
+        ({"choose": {"policy": "disagreement", "count": 5, "rewards": [LENGTH]}}, "disagreement at two or more"),
+        ({"choose": {"policy": "best", "count": 5}}, "'choose.policy' must be 'random', 'margin' or 'disagreement'"),
+        ({"choose": {"policy": "random"}}, "'choose.count' is missing .tasks in all."),
+        ({"choose": {"policy": "random", "count": 5, "random_fraction": 0.1}}, "random_fraction' must be at least 0.2"),
+        ({"kind": "thumb"}, "choose goes with tasks that compare answers, and kind is thumb; leave choose out"),
+        ({"per_prompt": 2}, "leave per_prompt out"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_chosen_is_said_before_the_run(changes, sentence):
+    choose = {"policy": "random", "count": 5}
+    stages = {"judged": {"do": "feedback collect", "answers": "a/b", "choose": choose, **changes}}
+    with pytest.raises(ConfigError, match=sentence):
+        load_pipeline({"stages": stages})
+
+
+def test_after_an_error_a_mended_config_begins_anew(tmp_path, caplog):
+    config = chosen(tmp_path, prompts=2, count=50)
+    with pytest.raises(Refused, match="a task of kind pair shows 2 responses, not 3"):
+        run(Config(**config, size=3), tmp_path / "out")
+    done = run(Config(**config), tmp_path / "out")
+    assert figures_of(done)["judgments"] == 12
+    assert "choose.count is 50, and the answers make only 12 tasks" in caplog.text
+    (tmp_path / "same.jsonl").write_text(json.dumps({"prompt": "p", "responses": ["a", "a"]}) + "\n")
+    with pytest.raises(ConfigError, match=r"same.jsonl: no prompt has enough different answers"):
+        run(Config(**config | {"answers": "same.jsonl"}), tmp_path / "same")
+
+
+# ------------------------------------------------------------------------------------------------------------- killed
+
+
+def test_an_answer_that_no_page_can_show_is_left_out_and_counted(tmp_path, caplog):
+    path = tmp_path / "answers.jsonl"
+    answers_file(path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["responses"][2] = "half a\0nswer"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(Config(answers=str(path), kind="rank", overlap=1, by=PEOPLE), tmp_path / "out")
+    assert "answers left out, since no page can show them: 1; for example answers.jsonl:2: a text holds" in caplog.text
+    assert figures_of(done)["judgments"] == 4
+
+
+def test_a_person_at_the_page_is_waited_for(tmp_path, monkeypatch, caplog):
+    """The link is told and opened in a browser; the stage goes on when everything is judged."""
+    opened = []
+
+    def browser(link):
+        def judge():
+            with Client.join(link) as person:
+                while (task := person.next("collected")) is not None:
+                    person.submit(task, world.people.answer(0, task), active_ms=2000)
+
+        opened.append(link)
+        threading.Thread(target=judge).start()
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr(collect, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(collect, "UNDO_SECONDS", 0.2)
+    choose = {"policy": "random", "count": 3}
+    config = Config(
+        answers=answers_file(tmp_path / "answers.jsonl"), overlap=1, raters=1, port=0, open_page=True, choose=choose
+    )
+    with caplog.at_level("INFO", logger="baro"):
+        done = run(config, tmp_path / "out")
+    assert opened == [message.split()[-1] for message in caplog.messages if "/join#" in message]
+    assert figures_of(done)["judgments"] == 3 == len(list(read_records(done.records, Preference)))
+
+
+@pytest.mark.parametrize(
+    "choose", [None, {"policy": "margin", "count": 20, "rewards": [LENGTH]}], ids=["all", "chosen"]
+)
+def test_killed_it_goes_on_as_if_it_had_not_been(tmp_path, choose):
     config = {"answers": answers_file(tmp_path / "answers.jsonl", prompts=20), "overlap": 2, "by": PEOPLE}
+    config["choose"] = choose
     undisturbed = run(Config(**config), tmp_path / "undisturbed")
     code = (
         "import sys, json; from baro.feedback.collect import Config, run; run(Config(**json.loads(sys.argv[1])), 'out')"

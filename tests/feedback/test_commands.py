@@ -88,6 +88,27 @@ def test_from_answers_to_a_data_set(tmp_path):
     assert says("backup", "copy.db") == "copy.db"
 
 
+def test_asking_again_under_a_new_guideline(tmp_path):
+    set_up()
+    says("guideline", "greetings", "guideline.md", "--lang", "en")
+    says("invite", "greetings", "--lang", "en")
+    judge_all(Store.open("feedback"))
+    assert says("ask-again", "greetings", "--preview") == "0 tasks would be asked again, for 0 judgments"
+    (tmp_path / "guideline.md").write_text("# Kind answers are better, and short ones")
+    says("guideline", "greetings", "guideline.md", "--lang", "en")
+    wanted = "6 tasks would be asked again, for 12 judgments"
+    assert says("ask-again", "greetings", "--preview", "--overlap", "2").startswith(wanted)
+    assert says("ask-again", "greetings", "--kind", "rank") == "0 tasks asked again, for 0 judgments"
+    assert says("ask-again", "greetings", "--which", "divided") == "0 tasks asked again, for 0 judgments"
+    assert says("ask-again", "greetings") == "6 tasks asked again, for 6 judgments"
+    assert judge_all(Store.open("feedback")) == 6
+    told = json.loads(says("agreement", "greetings", "--guidelines", "newest", "--json"))
+    assert (told["scales"][0]["judgments"], [one["version"] for one in told["guidelines"]]) == (6, [1, 2])
+    assert json.loads(says("bias", "greetings", "--json"))["left"]["n"] == 12
+    with pytest.raises(BaroError, match="--which some: there is no such thing; give one of all, divided"):
+        says("ask-again", "greetings", "--which", "some")
+
+
 def test_what_to_ask_next():
     says("create", "greetings")
     says("import", "greetings", "answers.jsonl", "--model", "mine")

@@ -7,7 +7,8 @@ import time
 import pytest
 from feedback.judging import Desk, make_gold, many_pairs, neither, new_store, rank, safety, thumbs, win
 
-from baro.feedback.derive import last_event, scales_of, votes_of
+from baro.feedback.derive import last_event, votes_of
+from baro.feedback.scales import scales_of
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ ARGILLA = [
             "clarity": [{"value": 4, "user_id": "8c7e"}, {"value": 2, "user_id": "aa01"}],
             "tone": [{"value": 5, "user_id": "8c7e"}],
             "corrected": [{"value": "hello there", "user_id": "8c7e"}],
-            "safe": [{"value": "yes", "user_id": "aa01"}],
+            "helpful": [{"value": "yes", "user_id": "aa01"}],
+            "hallucination": [{"value": "no", "user_id": "aa01"}],
             "topic": [{"value": ["a", "b"], "user_id": "aa01"}],
         },
     },
@@ -95,7 +96,7 @@ def saved(tmp_path, name, content):
 
 
 def bring(desk, path, form="auto"):
-    return desk.do(import_file, desk.project, path, form)
+    return import_file(desk.store, desk.project, path, form)
 
 
 def votes(desk):
@@ -127,10 +128,11 @@ def test_argilla(desk, tmp_path, name):
 def test_what_argilla_says_that_is_not_understood(desk, tmp_path):
     ledger = bring(desk, saved(tmp_path, "argilla.json", ARGILLA)).ledger
     assert [str(one) for one in ledger.dropped] == [
+        "argilla.json:3: the answer 'no' to the question 'hallucination' fits no kind of judgment",
         "argilla.json:3: the answer ['a', 'b'] to the question 'topic' fits no kind of judgment",
         "argilla.json:4: holds no prompt with answers beside it",
     ]
-    assert [one.reason for one in ledger.repeated] == ["suggestion"]
+    assert [one.reason for one in ledger.repeated] == ["suggestion", "discarded"]
     assert ledger.kept == 8
 
 
@@ -252,6 +254,82 @@ def test_scores_off_a_known_scale(desk, tmp_path):
     ledger = bring(desk, saved(tmp_path, "more.jsonl", more)).ledger
     assert [str(one) for one in ledger.dropped] == [
         "more.jsonl:1: criterion 'helpfulness' goes from 1 to 5 in this project"
+    ]
+
+
+def test_a_second_judgment_is_a_revision_where_a_tool_tells_who_and_when(desk, tmp_path):
+    """One user with two annotations in one file, and an annotation that was changed before the next export."""
+
+    def task(*annotations):
+        made = {"data": {"prompt": "q", "answer1": "x", "answer2": "y"}, "annotations": []}
+        for side, at in annotations:
+            said = [{"type": "pairwise", "value": {"selected": side}}]
+            made["annotations"] += [{"completed_by": 3, "lead_time": 1, "created_at": at, "result": said}]
+        return saved(tmp_path, "export.json", [made])
+
+    one, two, three = (
+        ("left", "2025-04-01T09:00:00Z"),
+        ("right", "2025-04-02T09:00:00Z"),
+        ("left", "2025-04-03T09:00:00Z"),
+    )
+    for given, judgments, known, position in (
+        ([one, two], 2, 0, 1), ([one, two], 0, 2, 1), ([one, two, three], 1, 2, 0), ([two], 0, 1, 0),
+    ):  # fmt: skip
+        done = bring(desk, task(*given))
+        assert (done.judgments, done.known, done.ledger.dropped) == (judgments, known, [])
+        assert [pair.position for pair in votes(desk).pairs] == [position]
+    rows = desk.do(lambda c: c.execute(select(schema.judgment).order_by(schema.judgment.c.event_id)).all())
+    assert [(row.revision, row.action) for row in rows] == [(1, "submit"), (2, "revise"), (3, "revise")]
+
+
+def test_a_plain_file_that_judges_twice(desk, tmp_path):
+    """Its rows are by nobody knows whom, in no order: the first counts, and the others are named."""
+    rows = [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": "b", "rejected": "a"},
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+    ]
+    for judgments in (1, 0):
+        done = bring(desk, saved(tmp_path, "pairs.jsonl", rows))
+        assert (done.judgments, done.known) == (judgments, 1 - judgments)
+        assert [str(one) for one in done.ledger.dropped] == [
+            "pairs.jsonl:2: pairs.jsonl:1 is another judgment of the same answers by the same rater"
+        ]
+        assert [str(one) for one in done.ledger.repeated] == ["pairs.jsonl:3: says again what pairs.jsonl:1 says"]
+    changed = bring(desk, saved(tmp_path, "pairs.jsonl", rows[1:2]))
+    assert (changed.judgments, changed.ledger.dropped) == (1, [])
+    texts = {row.id: row.text for row in desk.do(lambda c: c.execute(select(schema.response)).all())}
+    (pair,) = votes(desk).pairs
+    assert texts[pair.winner] == "b"
+    assert pair.judgment.shown[pair.position] == pair.winner
+
+
+def test_a_plain_file_tells_no_side(desk, tmp_path):
+    """Its chosen answer stands first in every row; nobody clicked on the left all day."""
+    rows = [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(60)]
+    bring(desk, saved(tmp_path, "pairs.jsonl", rows))
+    pairs = votes(desk).pairs
+    assert 15 < sum(pair.position == 0 for pair in pairs) < 45
+    assert all(pair.judgment.shown[pair.position] == pair.winner for pair in pairs)
+
+
+def test_what_was_judged_here_stays(desk, tmp_path):
+    """A file that is called as somebody who has judged the same task on the page."""
+    task = desk.task("pair", "q", ["a", "b"])
+    desk.say("ann", task, {"kind": "pair", "choice": {"outcome": "tie"}})
+    done = bring(desk, saved(tmp_path, "ann.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}]))
+    assert (done.judgments, [one.reason for one in done.ledger.dropped]) == (0, ["judged here"])
+    assert [pair.outcome for pair in votes(desk).pairs] == ["tie"]
+
+
+def test_what_cannot_be_stored_leaves_nothing_behind(desk, tmp_path):
+    rows = [
+        {"prompt": "nowhere", "chosen": "fine", "rejected": "nul \0"},
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+    ]
+    assert bring(desk, saved(tmp_path, "odd.jsonl", rows)).judgments == 1
+    assert desk.do(lambda c: c.execute(select(schema.prompt.c.messages)).scalars().all()) == [
+        [{"role": "user", "content": "q"}]
     ]
 
 

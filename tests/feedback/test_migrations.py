@@ -19,7 +19,7 @@ from feedback.store_work import any_answer, set_up, submission, task_of
 from sqlalchemy import inspect, select, text
 
 from baro.errors import ConfigError
-from baro.feedback import assign, judge, migrate, people, project, schema
+from baro.feedback import assign, gold, judge, migrate, people, project, schema
 from baro.feedback.database import FILE, Store
 from baro.feedback.triggers import trigger_statements
 
@@ -109,7 +109,7 @@ def populate(store):
         assign.save_draft(connection, lease.assignment_id, settler.id, lease.secret, 0, choice)
         given = submission(lease, "settled-1", choice)
         judge.adjudicate(connection, lease.assignment_id, settler.id, given, "ambiguous", "both are fine")
-        project.add_gold(connection, made["pair"], task_id, {"kind": "pair", "choice": {"outcome": "tie"}}, "test")
+        gold.add_gold(connection, made["pair"], task_id, {"kind": "pair", "choice": {"outcome": "tie"}}, "test")
         row = {"id": "E", "project_id": made["pair"].id, "layout": "pairs", "settings": {"a": [1]}, "watermark": 3}
         row |= {"rows": 2, "dropped": {"tie": 1}, "sha256": "0", "created_ms": 1, "created_by": "test"}
         connection.execute(schema.export.insert().values(**row))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import get_args
 
 import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
@@ -56,6 +58,27 @@ def test_agreement_of_two_raters(store):
     assert -1 <= scale["cohen"]["value"] < 0.75
     assert [(one["pseudonym"], one["count"], one["n"]) for one in found["raters"]] == [("r0", 6, 8), ("r1", 6, 8)]
     assert look(desk, panel.agreement) == found  # the same seed
+
+
+def test_the_noise_that_would_explain_an_agreement(desk):
+    """0.75 of the pairs that both decided: ε = (1 − √(2 · 0.75 − 1)) / 2 = (1 − √½) / 2."""
+    judged(desk, 8, lambda i: win(0), lambda i: win(0 if i < 6 else 1))
+    judged(desk, 2, lambda i: win(0), lambda i: neither(), word="tie")  # say nothing of flips
+    (scale, _) = look(desk, panel.agreement)["scales"]
+    assert scale["raw"]["value"] == 0.6
+    assert scale["noise"]["value"] == pytest.approx((1 - 0.5**0.5) / 2, abs=1e-6)
+    assert 0 <= scale["noise"]["low"] < scale["noise"]["value"] < scale["noise"]["high"] <= 0.5
+    assert scale["noise"]["n"] == 8
+
+
+def test_no_noise_explains_less_than_chance(desk):
+    judged(desk, 4, lambda i: win(0), lambda i: win(1), kind="pair")
+    judged(desk, 2, lambda i: thumbs(True), lambda i: thumbs(True), kind="thumb", texts=["one"], word="t")
+    pair, thumb = look(desk, panel.agreement)["scales"]
+    assert "independent errors never push it below 50 %" in pair["noise"]["undefined"]
+    assert "noise" not in thumb  # of comparisons only
+    (alone,) = look(desk, panel.agreement)["guidelines"]
+    assert "noise" in alone["scales"][0]
 
 
 def test_undefined_has_a_reason(desk):
@@ -137,7 +160,7 @@ def test_the_judgments_behind_a_habit(store):
     desk.say("fair", tasks[0], win(1), active_ms=3)
     desk.say("fair", tasks[2], neither())
     desk.say("boss", tasks[1], win(0), purpose="adjudicate")
-    found = {habit: look(desk, habits.judgments, habit, 10) for habit in ("left", "longer", "repeats", "quick")}
+    found = {habit: look(desk, habits.judgments, habit, 10) for habit in get_args(habits.Habit)}
     bias = look(desk, panel.bias)
     for habit, told in found.items():
         assert told["total"] == len(told["items"]) == bias[habit]["n"]
@@ -156,20 +179,101 @@ def test_the_judgments_behind_a_habit(store):
     assert look(desk, habits.judgments, "left", 1) == {"total": 3, "items": found["left"]["items"][:1]}
 
 
+def sitting(desk, clock, count, second=lambda i: 0, minutes=0.5, word="s", seconds=lambda i: 20):
+    """Tasks that "steady" judged elsewhere before, and that "tired" judges one after the other."""
+    tasks = [desk.task("pair", f"{word}{i}", ("one", "two longer")) for i in range(count)]
+    for task in tasks:
+        desk.say("steady", task, win(0))
+        clock(31 * 60_000)  # each is a sitting of its own, too short to say anything
+    for i, task in enumerate(tasks):
+        clock(int(minutes * 60_000))
+        desk.say("tired", task, win(second(i)), active_ms=int(seconds(i) * 1000))
+    clock(31 * 60_000)
+
+
+def test_drift_in_the_course_of_a_sitting(store, clock):
+    """Nine judgments: all of the first three agree, one of the last three, and those took half the time."""
+    desk = Desk(store, overlap=2)
+    sitting(desk, clock, 9, second=lambda i: int(i > 6), seconds=lambda i: 30 if i < 3 else 15)
+    found = look(desk, panel.bias)
+    assert (found["early"]["count"], found["early"]["n"]) == (3, 3)
+    assert (found["late"]["count"], found["late"]["n"]) == (1, 3)
+    drift = found["drift"]
+    assert drift["agreement"]["value"] == pytest.approx(-2 / 3, abs=1e-6)
+    assert drift["agreement"]["low"] <= -2 / 3 < drift["agreement"]["high"] <= 0
+    assert (drift["speed"]["value"], drift["seconds"], drift["raters"]) == (0.5, [30.0, 15.0], 1)
+    late = look(desk, habits.judgments, "late", 10)
+    assert [(one["pseudonym"], one["counted"]) for one in late["items"]] == [
+        ("tired", False), ("tired", False), ("tired", True)
+    ]  # fmt: skip
+    assert [row["prompt_start"] for row in late["items"]] == ["s8", "s7", "s6"]
+
+
+def test_a_pause_and_a_short_sitting_say_nothing(store, clock):
+    desk = Desk(store, overlap=2)
+    sitting(desk, clock, 8)
+    sitting(desk, clock, 9, minutes=31, word="p")
+    found = look(desk, panel.bias)
+    assert found["early"] == found["late"] == {"count": 0, "n": 0, "undefined": "nothing to count yet"}
+    assert "one part of a sitting" in found["drift"]["agreement"]["undefined"]
+    assert (found["drift"]["seconds"], found["drift"]["raters"]) == ([None, None], 0)
+
+
+def test_where_all_agree_drift_is_not_certain(store, clock):
+    desk = Desk(store, overlap=2)
+    sitting(desk, clock, 9)
+    agreement = look(desk, panel.bias)["drift"]["agreement"]
+    assert agreement["value"] == 0
+    assert agreement["high"] == pytest.approx(3.841459 / 6.841459, abs=1e-5)  # 1 − 3/(3 + z²)
+
+
+def test_how_strongly_length_pulls(store):
+    """Four of the characters more each time; the longer one is chosen in 6 of 8 votes, and one is a tie."""
+    desk = Desk(store, overlap=2)
+    judged(desk, 4, lambda i: win(1), lambda i: win(int(i < 2)), texts=("short", "short and more"))
+    one = look(desk, panel.bias)["length"]
+    assert (one["judgments"], one["characters"], one["n"]) == (8, 9.0, 4)
+    assert one["value"] == pytest.approx(math.log(3), abs=0.02)  # the ridge moves it by 1/n
+    assert one["low"] < one["value"] < one["high"]
+    desk.say("r2", desk.task("pair", "tie", ("a", "ab")), neither())
+    assert look(desk, panel.bias)["length"]["value"] < one["value"] + 0.1
+
+
+def test_no_length_to_pull(desk):
+    judged(desk, 2, lambda i: win(0), texts=("one", "two"))
+    assert "differ in length" in look(desk, panel.bias)["length"]["undefined"]
+
+
+def test_a_repeat_under_another_guideline_is_no_repeat(desk):
+    """Whoever answers otherwise since the guideline changed is not inconsistent."""
+    desk.do(publish_guideline, desk.project, "en", "first", "boss")
+    task = desk.task("pair", "q", ("one", "two"))
+    desk.say("ann", task, win(0))
+    desk.do(publish_guideline, desk.project, "en", "second", "boss")
+    copy_for(desk, task, "again")
+    desk.say("ann", "again", win(1))
+    assert look(desk, panel.bias)["repeats"]["n"] == 0
+
+
+def copy_for(desk, task, name):
+    """A hidden repeat of a task for "ann"."""
+    with desk.store.read() as connection:
+        row = connection.execute(select(schema.task).where(schema.task.c.id == task)).one()
+        items = connection.execute(select(schema.task_item).where(schema.task_item.c.task_id == task)).all()
+
+    def copy(c):
+        own = {"id": name, "repeat_of": task, "reserved_for": desk.raters["ann"].id, "places": 0}
+        c.execute(schema.task.insert().values(**row._asdict() | own))
+        c.execute(schema.task_item.insert(), [one._asdict() | {"task_id": name} for one in items])
+
+    desk.do(copy)
+
+
 def test_hidden_repeats(desk):
     for i in range(2):
         task = desk.task("pair", f"q{i}", ("one", "two"))
         desk.say("ann", task, win(0))
-        with desk.store.read() as connection:
-            row = connection.execute(select(schema.task).where(schema.task.c.id == task)).one()
-            items = connection.execute(select(schema.task_item).where(schema.task_item.c.task_id == task)).all()
-        again = row._asdict() | {"id": f"again{i}", "repeat_of": task, "reserved_for": row.reserved_for, "places": 0}
-
-        def copy(c, again=again, items=items):
-            c.execute(schema.task.insert().values(**again | {"reserved_for": desk.raters["ann"].id}))
-            c.execute(schema.task_item.insert(), [one._asdict() | {"task_id": again["id"]} for one in items])
-
-        desk.do(copy)
+        copy_for(desk, task, f"again{i}")
         desk.say("ann", f"again{i}", win(i))
     found = look(desk, panel.bias)["repeats"]
     assert (found["count"], found["n"]) == (1, 2)

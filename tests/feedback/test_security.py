@@ -419,6 +419,7 @@ def test_buckets_are_bounded():
         f"Set-Cookie: baro_session={TOKEN}; HttpOnly",
         f'{{"token": "{TOKEN}", "lease":"{TOKEN}"}}',
         f"{{'lease': '{TOKEN}'}}",
+        f'{{"verifier": "{TOKEN}"}}',
         f'"{{\\"token\\": \\"{TOKEN}\\"}}"',
         f"GET /x?a=1&token={TOKEN} HTTP/1.1",
         f"http://127.0.0.1:8000/join#{TOKEN}",

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from baro.errors import ConfigError
 from baro.feedback import schema
 from baro.feedback.database import FILE, Store
-from baro.feedback.server import jobs
+from baro.feedback.server.policies import known_policies
 
 FAKE = """
 import json, pathlib, sys, time
@@ -29,12 +29,15 @@ while (pathlib.Path(given["policy"]) / "wait").exists():
     time.sleep(0.01)
 if given["policy"].endswith("broken"):
     sys.exit("\\nerror: no such model")
-out.mkdir()
+out.mkdir(exist_ok=True)
 with (out / "records.jsonl").open("w") as file:
     for row in rows:
         texts = [f"drawn {i} of {given['seed']}" for i in range(int(given["n"]))]
+        texts[0] += "\\0" * (given["seed"] == "66")
         finished = [True] * len(texts)
         print(json.dumps(row | {"responses": texts, "finished": finished}), file=file)
+told = {"format": 1, "verb": "generate", "environment": {}, "status": "finished"}
+(out / "run.json").write_text(json.dumps(told))
 """
 
 
@@ -44,7 +47,7 @@ def policies(tmp_path: Path) -> dict[str, str]:
     for name in ("good", "broken"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.json").write_text("{}")
-        found |= jobs.known_policies([str(tmp_path / "runs" / name)])
+        found |= known_policies([str(tmp_path / "runs" / name)])
     return found
 
 
@@ -65,7 +68,7 @@ def generate(site: Site, *draws: dict[str, Any], **more: Any) -> Any:
 def ended(site: Site, job: str) -> Any:
     for _ in range(6000):
         told = site.ask("manager", "GET", f"/api/manage/jobs/{job}").json()
-        if told["state"] in ("done", "failed"):
+        if told["state"] in ("done", "failed", "interrupted"):
             return told
         time.sleep(0.01)
     raise AssertionError(told)
@@ -96,6 +99,14 @@ def test_a_job_that_fails_says_why(site: Site):
     assert "error: no such model" in told["problem"]
 
 
+def test_an_answer_that_cannot_be_stored_is_left_out(site: Site):
+    told = ended(site, generate(site, {"policy": "good", "n": 3, "seed": 66}).json()["job"])
+    assert (told["state"], told["added"]) == ("done", 4)
+    assert ["records.jsonl:1: an answer was left out" in told["log_tail"][-2], "NUL" in told["log_tail"][-1]] == [
+        True
+    ] * 2
+
+
 def test_one_at_a_time_with_progress(site: Site, tmp_path: Path):
     gate = tmp_path / "runs" / "good" / "wait"
     gate.touch()
@@ -123,7 +134,9 @@ def test_a_server_that_stops_ends_its_process(sqlite_template: Path, tmp_path: P
             if site.ask("manager", "GET", f"/api/manage/jobs/{job}").json()["done"]:
                 break
             time.sleep(0.01)
-    assert site.app.state.jobs.get(job).state == "failed"
+    cut = site.app.state.jobs.get(job).to_json()
+    assert (cut["state"], cut["problem"], cut["added"]) == ("interrupted", "the server was stopped", 0)
+    assert "generate" in cut["log_tail"][0]
     assert not [one for one in threading.enumerate() if one.name.startswith("baro-generate")]
 
 
@@ -165,7 +178,7 @@ def test_policies_that_an_operator_gives(tmp_path: Path):
         (tmp_path / "runs" / name / "model").mkdir(parents=True)
         (tmp_path / "runs" / name / "run.json").write_text("{}")
     (tmp_path / "runs" / "three").mkdir()
-    found = jobs.known_policies([str(tmp_path / "runs"), "owner/name@main"])
+    found = known_policies([str(tmp_path / "runs"), "owner/name@main"])
     assert found == {
         "one": str(tmp_path / "runs" / "one"),
         "two": str(tmp_path / "runs" / "two"),
@@ -173,9 +186,9 @@ def test_policies_that_an_operator_gives(tmp_path: Path):
     }
     for wrong in (["nowhere"], ["../x/y"], ["-x/y"], [str(tmp_path / "runs" / "three")]):
         with pytest.raises(ConfigError):
-            jobs.known_policies(wrong)
+            known_policies(wrong)
     with pytest.raises(ConfigError, match="another policy"):
-        jobs.known_policies([str(tmp_path / "runs"), str(tmp_path / "runs" / "one")])
+        known_policies([str(tmp_path / "runs"), str(tmp_path / "runs" / "one")])
 
 
 def test_baro_generate_itself(sqlite_template: Path, tmp_path: Path):
@@ -189,7 +202,7 @@ def test_baro_generate_itself(sqlite_template: Path, tmp_path: Path):
     save_policy(new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=0), folder)
     template.save(folder)
     (tmp_path / FILE).write_bytes(sqlite_template.read_bytes())
-    with serving(Store.open(tmp_path), tmp_path, policies=jobs.known_policies([str(folder)]), prompts=2) as site:
+    with serving(Store.open(tmp_path), tmp_path, policies=known_policies([str(folder)]), prompts=2) as site:
         draw = {"policy": "tiny", "n": 2, "sampling": {"max_new_tokens": 6, "temperature": 1.5, "min_p": 0.01}}
         told = ended(site, generate(site, draw).json()["job"])
         assert (told["state"], told["done"], told["total"]) == ("done", 4, 4), told

@@ -135,7 +135,47 @@ def test_known_answers(site: Site):
     with site.store.read() as connection:
         here = schema.assignment.c.id == task["assignment"]
         seen = connection.execute(select(schema.assignment.c.task_id).where(here)).scalar_one()
+    site.submit(task)
+    made = manage(site, "POST", "projects/colours/gold", given | {"task": seen})  # a copy: the task goes on as it was
+    assert made.status_code == 201
+    copy = made.json()["task"]
+    assert copy not in (seen, unseen)
     assert error_of(manage(site, "POST", "projects/colours/gold", given | {"task": seen})) == (409, "conflict")
+    known = manage(site, "GET", "projects/colours/tasks?state=gold").json()["items"]
+    assert {one["id"] for one in known} == {unseen, copy}
+    first, second = (manage(site, "GET", f"tasks/{one}").json() for one in (seen, copy))
+    assert (first["is_gold"], len(first["judgments"]), second["gold_answer"]) == (False, 1, ANSWERS["pair"])
+    assert [one["id"] for one in first["responses"]] == [one["id"] for one in second["responses"]]
+
+
+def test_asking_again(site: Site):
+    site.submit(site.next(), active_ms=60_000)
+    assert manage(site, "GET", "projects/colours/again").json()["tasks"] == 0
+    manage(site, "POST", "projects/colours/guidelines", {"lang": "ko", "body": "# 둘째"})
+    told = manage(site, "GET", "projects/colours/again?which=all&kinds=pair&kinds=rank&overlap=3").json()
+    assert (told["tasks"], told["judgments"], told["kinds"], told["hours"]) == (1, 3, {"pair": 1}, 0.05)
+    assert manage(site, "GET", "projects/colours/again?which=divided").json()["tasks"] == 0
+    for path in ("which=some", "kinds=pears", "overlap=0", "overlap=51"):
+        assert error_of(manage(site, "GET", f"projects/colours/again?{path}")) == (422, "invalid")
+    assert error_of(manage(site, "POST", "projects/colours/again", {"which": "some"})) == (422, "invalid")
+    assert error_of(site.ask("rater", "POST", "/api/manage/projects/colours/again", {})) == (403, "forbidden")
+    assert manage(site, "POST", "projects/colours/again", {"kinds": ["rank"]}).json() == {"tasks": 0, "judgments": 0}
+    for expected in ({"tasks": 1, "judgments": 2}, {"tasks": 0, "judgments": 0}):
+        assert manage(site, "POST", "projects/colours/again", {}).json() == expected
+    rows = manage(site, "GET", "projects/colours/tasks").json()["items"]
+    (later,), (earlier,) = [[one for one in rows if one["policy"] == "again"], [one for one in rows if not one["open"]]]
+    assert (earlier["later"], later["later"], later["judgments"]) == (later["id"], None, 0)
+    first, second = (manage(site, "GET", f"tasks/{one['id']}").json() for one in (earlier, later))
+    assert (first["earlier"], first["later"]) == (None, second["id"])
+    assert (second["earlier"], second["later"]) == (first["id"], None)
+    assert [(one["guideline_version"], one["guideline_lang"]) for one in first["judgments"]] == [(1, "ko")]
+    (told,) = manage(site, "GET", "projects/colours/events?limit=1").json()["items"]
+    assert (told["actor"], told["action"]) == ("manager", "ask_again")
+    site.submit(site.next("second"), who="second", key="key-00000002")  # under the newest; of another task
+    for which, judgments in (("newest", 1), ("all", 2)):
+        (told, _) = manage(site, "GET", f"projects/colours/agreement?guidelines={which}").json()["scales"]
+        assert (told["scale"], told["judgments"]) == ("pair/overall", judgments)
+    assert error_of(manage(site, "GET", "projects/colours/agreement?guidelines=old")) == (422, "invalid")
 
 
 def test_guidelines_and_criteria(site: Site):

@@ -257,7 +257,7 @@ def test_the_side_tells_nothing_about_the_model(tmp_path: Path):
         assert lease is not None
         here = schema.assignment.c.id == lease.assignment_id
         assignment = connection.execute(select(schema.assignment).where(here)).one()
-        texts = [one.text for one in view._responses(connection, assignment)]
+        texts = [one.text for one in view.shown_responses(connection, assignment)]
         position = [text.startswith("better") for text in texts].index(True)
         given = {"kind": "pair", "choice": {"outcome": "win", "position": position}}
         sent = Submission.model_validate({"lease": lease.secret, "key": lease.assignment_id, "answer": given})

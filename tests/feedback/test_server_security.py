@@ -1,16 +1,19 @@
 """Who may do what, and what the server does with requests that nobody means well by."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from feedback.serving import ANSWERS, Site, error_of, serving
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 
 from baro.feedback import people, schema
 from baro.feedback.database import FILE, Store
+from baro.feedback.refusals import Refused
 from baro.feedback.server import pages
 from baro.feedback.server.security import HEADERS
 
@@ -51,6 +54,8 @@ ROUTES: dict[str, str] = {
     "GET /api/manage/policies": MANAGER,
     "POST /api/manage/projects/{project}/generate": MANAGER,
     "GET /api/manage/jobs/{job}": MANAGER,
+    "POST /api/manage/jobs/{job}/again": MANAGER,
+    "GET /api/manage/projects/{project}/jobs": MANAGER,
     "POST /api/manage/projects/{project}/tasks": MANAGER,
     "GET /api/manage/projects/{project}/tasks": MANAGER,
     "GET /api/manage/tasks/{task}": MANAGER,
@@ -58,6 +63,8 @@ ROUTES: dict[str, str] = {
     "GET /api/manage/projects/{project}/guidelines": MANAGER,
     "POST /api/manage/projects/{project}/guidelines": MANAGER,
     "GET /api/manage/guidelines/{guideline}/diff/{other}": MANAGER,
+    "GET /api/manage/projects/{project}/again": MANAGER,
+    "POST /api/manage/projects/{project}/again": MANAGER,
     "POST /api/manage/preview": MANAGER,
     "GET /api/manage/criteria": MANAGER,
     "GET /api/manage/projects/{project}/events": MANAGER,
@@ -218,6 +225,79 @@ def test_an_invitation_works_once(site: Site):
     assert error_of(site.http.post("/api/session", json={"token": token})) == (401, "unauthorized")
     assert error_of(site.http.post("/api/session", json={"token": "x" * 43})) == (401, "unauthorized")
     assert error_of(site.http.post("/api/session", json={"token": "x" * 10_000})) == (422, "invalid")
+
+
+def exchange(site: Site, token: str, verifier: str | None = None) -> Any:
+    """What a browser without a session sends."""
+    site.http.cookies.clear()
+    answer = site.http.post("/api/session", json={"token": token} | ({"verifier": verifier} if verifier else {}))
+    site.http.cookies.clear()
+    return answer
+
+
+def test_a_lost_reply_to_an_invitation_is_asked_for_again(site: Site, clock: Callable[[int], int]):
+    """By who has asked first, and nobody else: the link alone, or with another verifier, is a link used up."""
+    token = site.store.write(lambda connection: people.invite(connection, site.ids["rater"]))
+    mine, other = "m" * 43, "o" * 43
+    first = exchange(site, token, mine)  # nobody hears this
+    clock(people.ASK_AGAIN_MS - 1)
+    for foreign in (other, mine[:-1] + "n", mine.upper(), None):
+        assert error_of(exchange(site, token, foreign)) == (401, "unauthorized")
+    again = exchange(site, token, mine)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.headers["set-cookie"] == first.headers["set-cookie"]
+    with site.store.read() as connection:
+        here = schema.session.c.rater_id == site.ids["rater"]
+        opened = connection.execute(select(schema.session).where(here, schema.session.c.kind == "browser")).all()
+    assert len(opened) == 1
+    clock(1)
+    assert error_of(exchange(site, token, mine)) == (401, "unauthorized")
+    site.tokens["again"] = again.headers["set-cookie"].partition("=")[2].partition(";")[0]
+    assert site.ask("again", "GET", "/api/me").status_code == 200  # the session goes on
+
+
+def test_a_session_taken_back_is_not_given_again(site: Site):
+    mine = "m" * 43
+    token = site.store.write(lambda connection: people.invite(connection, site.ids["rater"]))
+    exchange(site, token, mine)
+    site.store.write(lambda c: c.execute(update(schema.session).values(revoked_ms=1)))
+    assert error_of(exchange(site, token, mine)) == (401, "unauthorized")
+    token = site.store.write(lambda connection: people.invite(connection, site.ids["second"]))
+    exchange(site, token, mine)
+    site.store.write(lambda connection: people.revoke(connection, site.ids["second"], "test"))
+    assert error_of(exchange(site, token, mine)) == (401, "unauthorized")
+
+
+def test_a_verifier_opens_one_invitations_session_only(site: Site):
+    """The same browser with another link is another session; a short verifier could be guessed."""
+    mine = "m" * 43
+    one, two = (site.store.write(lambda c, who=who: people.invite(c, site.ids[who])) for who in ("rater", "second"))
+    sessions = [exchange(site, token, mine) for token in (one, two, one, two)]
+    cookies = [answer.headers["set-cookie"] for answer in sessions]
+    assert cookies[:2] == cookies[2:]
+    assert cookies[0] != cookies[1]
+    assert [answer.json()["rater"]["pseudonym"] for answer in sessions] == ["rater", "second"] * 2
+    fresh = site.store.write(lambda connection: people.invite(connection, site.ids["rater"]))
+    for wrong in ("m" * 31, "m" * 201):
+        assert error_of(exchange(site, fresh, wrong)) == (422, "invalid")
+    assert exchange(site, fresh).status_code == 201  # it was not used up
+
+
+def test_many_attempts_at_once_are_one_session(store: Store, tmp_path: Path):
+    """A browser that gave up waiting asks again while the server is still at the first."""
+    with serving(store, tmp_path) as site:
+        token = store.write(lambda connection: people.invite(connection, site.ids["rater"]))
+        with ThreadPoolExecutor(8) as threads:
+            told = list(threads.map(lambda who: store.write(lambda c: _redeemed(c, token, who * 43)), ["m", "o"] * 8))
+        assert sorted(Counter(told).values()) == [8, 8]
+        assert None in told  # one of the two was first, the other gets nothing
+
+
+def _redeemed(connection: Connection, token: str, verifier: str) -> str | None:
+    try:
+        return people.redeem(connection, token, verifier)
+    except Refused:
+        return None
 
 
 def test_old_invitations_and_sessions_are_worth_nothing(site: Site):

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from baro.errors import BackendError, ConfigError
-from baro.feedback import assign, judge, people, project, schema
+from baro.feedback import assign, gold, judge, people, project, schema
 from baro.feedback.refusals import Refused
 from baro.records import Message
 
@@ -196,9 +196,9 @@ def test_a_known_answer_fits_its_task(store):
         ({"kind": "thumb", "thumbs": [{"good": True}] * 2}, "the task is of kind pair, the known answer of kind thumb"),
     ):
         with pytest.raises(Refused, match=sentence):
-            store.write(lambda c, answer=answer: project.add_gold(c, made, task_id, answer, "test"))
+            store.write(lambda c, answer=answer: gold.add_gold(c, made, task_id, answer, "test"))
     with pytest.raises(Refused, match="there is no such task"):
-        store.write(lambda c: project.add_gold(c, made, "nothing", LEFT, "test"))
+        store.write(lambda c: gold.add_gold(c, made, "nothing", LEFT, "test"))
     with pytest.raises(Refused, match="is no answer to prompt"):
         store.write(lambda c: project.add_task(c, made, "pair", "nothing", ["one", "two"]))
 

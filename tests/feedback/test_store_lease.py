@@ -7,7 +7,7 @@ import pytest
 from feedback.store_work import any_answer, broken, set_up, submission, task_of
 from sqlalchemy import event, select
 
-from baro.feedback import assign, judge, project, schema
+from baro.feedback import assign, gold, judge, project, schema
 from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
 
@@ -213,13 +213,13 @@ def test_every_rater_gets_a_known_answer_once(at_work, store):
     work = at_work(prompts=25, gold_fraction=0.5)
     with store.read() as connection:
         task_id = connection.execute(select(schema.task.c.id)).scalars().first()
-    gold = store.write(lambda c: project.add_gold(c, work.made, task_id, LEFT, "test"))
+    known = store.write(lambda c: gold.add_gold(c, work.made, task_id, LEFT, "test"))
     tasks = []
     while (lease := work.claim(0)) is not None:
         with store.read() as connection:
             tasks.append(task_of(connection, lease.assignment_id)[0].id)
         work.submit(0, lease, f"key-gold-{len(tasks)}")
-    assert tasks.count(gold) == 1
+    assert tasks.count(known) == 1
     assert len(tasks) == len(set(tasks)) == 26
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import event, func, select
 
-from baro.feedback import assign, ids, judge, people, project, schema
+from baro.feedback import again, assign, gold, ids, judge, people, project, schema
 from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
 
@@ -56,7 +56,7 @@ class People(RuleBasedStateMachine):
             made, everybody = set_up(connection, self.name, kind=kind, prompts=TASKS, raters=raters, **given)
             here = select(schema.task.c.id).where(schema.task.c.project_id == made.id).order_by(schema.task.c.id)
             tasks = list(connection.execute(here).scalars())
-            project.add_gold(connection, made, tasks[0], KNOWN[kind], "test")
+            gold.add_gold(connection, made, tasks[0], KNOWN[kind], "test")
             settler = people.Rater(people.add_rater(connection, made.id, role="adjudicator"), "", "adjudicator", "ko")
             return made, everybody, settler, tasks
 
@@ -145,6 +145,17 @@ class People(RuleBasedStateMachine):
         done = self.asked(lambda c: judge.adjudicate(c, lease.assignment_id, rater.id, given, reason))
         self.said[done.assignment_id] = done.judgment_id
 
+    @rule(overlap=st.integers(1, 3), which=st.sampled_from(["all", "divided"]))
+    def ask_again(self, overlap, which):
+        """A new guideline, and what was judged under older ones opens again: once, however often it is asked."""
+        body = f"version {next(self.keys)}"
+        self.store.write(lambda c: project.publish_guideline(c, self.made, "ko", body, "test"))
+        choice = again.Choice(which, overlap=overlap)
+        with self.store.read() as connection:
+            expected = again.preview(connection, self.made, choice)["tasks"]
+        for wanted in (expected, 0):
+            assert self.store.write(lambda c: again.ask_again(c, self.made, choice, "test"))["tasks"] == wanted
+
     @invariant()
     def holds(self):
         if not hasattr(self, "made"):
@@ -172,7 +183,9 @@ def test_any_order_of_work(store, database):
         assert broken(connection) == []
         found = dict(connection.execute(select(table.c.state, func.count()).group_by(table.c.state)).all())
         purposes = set(connection.execute(select(table.c.purpose)).scalars())
+        policies = set(connection.execute(select(schema.task.c.policy)).scalars())
     if database == "sqlite":  # enough examples that everything happened
         assert set(found) >= {"submitted", "expired", "released"}, found
         assert purposes == {"judge", "adjudicate"}
+        assert policies == {"random", "again"}
     store.check()

@@ -26,6 +26,7 @@ from baro.functional.agreement import (
     nominal_distance,
     ordinal_distance,
     percent_agreement,
+    percent_agreement_interval,
 )
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
@@ -295,3 +296,18 @@ def test_undefined_resamples_are_left_out_or_said():
         coefficient_interval(lonely, alpha, seed=0)
     with pytest.raises(Undefined, match="every rating that can be compared is 1"):
         coefficient_interval(SAME, alpha, seed=0)
+
+
+@FEW
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_quick_interval_is_the_same_interval(seed, grouped):
+    draw = np.random.default_rng(seed)
+    ratings = np.where(draw.random((3, 15)) < 0.5, draw.integers(3, size=(3, 15)), NONE)
+    drawn = {"seed": seed, "resamples": 50, "groups": draw.integers(5, size=15) if grouped else None}
+    try:
+        expected = coefficient_interval(ratings, percent_agreement, **drawn)
+    except Undefined:
+        with pytest.raises(Undefined, match=r"no item has two ratings|of 50 resamples"):
+            percent_agreement_interval(ratings, **drawn)
+        return
+    assert percent_agreement_interval(ratings, **drawn) == expected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +14,15 @@ import yaml
 
 from baro.data.files import write_rows
 from baro.demo import world
+from baro.errors import ConfigError
 from baro.pipeline import run_pipeline
 from baro.runs import write_atomic
 
+log = logging.getLogger("baro")
 SIZES: Mapping[str, int] = {
     "text": 24_000,
     "demonstrations": 2_400,
-    "feedback": 3_400,
+    "feedback": 2_700,
     "policy": 3_000,
     "held_out": 1_200,
 }
@@ -27,23 +31,31 @@ SIZES: Mapping[str, int] = {
 SEEDS = 3  # of `baro demo --all`
 
 
-def run_demo(seed: int = 0, all: bool = False, out: Path | None = None) -> Path:
+def run_demo(seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None) -> Path:
     """Run (or continue) the demo; returns its folder, in which report/report.html lies.
 
     all: three seeds from ``seed`` on, each with two more PPO runs (a random reward, no KL penalty), one report a seed,
-    and summary.json with every win rate of every seed.
+    and summary.json with every win rate of every seed. human: so many pairs are judged by a person on the web page, in
+    place of all rankings of the simulated people but the held-out ones. Raises ConfigError for both at once.
     """
-    out = out or Path("runs") / (f"demo-all-{seed}" if all else f"demo-{seed}")
+    if all and human is not None:
+        raise ConfigError("--all and --human exclude each other: nobody judges three seeds; leave one of them out")
+    named = "demo-all" if all else "demo" if human is None else "demo-human"
+    out = out or Path("runs") / f"{named}-{seed}"
     if not all:
-        return _one_seed(seed, out, with_controls=False)
+        return _one_seed(seed, out, human=human)
     folders = [_one_seed(one, out / f"seed-{one}", with_controls=True) for one in range(seed, seed + SEEDS)]
     write_atomic(out / "summary.json", json.dumps(_summary(folders), indent=1))
     return out
 
 
-def _one_seed(seed: int, out: Path, *, with_controls: bool) -> Path:
+def _one_seed(seed: int, out: Path, *, with_controls: bool = False, human: int | None = None) -> Path:
     write_data(out / "data", seed)
-    run_pipeline(pipeline(out / "data", seed, with_controls=with_controls), out=out)
+    outline = pipeline(out / "data", seed, with_controls=with_controls)
+    if human is not None:
+        log.info("a model is trained first; the page opens in about two minutes")
+        outline = judged_by_a_person(outline, human)
+    run_pipeline(outline, out=out)
     return out
 
 
@@ -71,6 +83,24 @@ def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]
         evaluation["policies"] = [*evaluation["policies"], *controls]
         outline["stages"] |= controls
     return outline | {"seed": seed}
+
+
+def judged_by_a_person(outline: Mapping[str, Any], count: int) -> Mapping[str, Any]:
+    """The stages with ``count`` pairs in place of the simulated people's rankings.
+
+    So few judgments make a weak reward model, which PPO refuses unless told otherwise and which the report calls weak;
+    small batches let them count. The held-out rankings stay with the simulated people, who have the time for them.
+    """
+    stages = {name: dict(stage) for name, stage in outline["stages"].items()}
+    judged = {key: value for key, value in stages["judged"].items() if key != "by"}
+    chosen = {"policy": "random", "count": count}
+    korean = os.environ.get("LANG", "").startswith("ko")
+    page = {"raters": 1, "open_page": True, "lang": "ko" if korean else "en"}
+    stages["judged"] = judged | {"kind": "pair", "choose": chosen} | page
+    for name in ("reward", "dpo"):
+        stages[name]["trainer"] = stages[name]["trainer"] | {"batch_size": 8, "epochs": 2}
+    stages["ppo"]["accept_weak_reward_model"] = True
+    return {**outline, "stages": stages}
 
 
 def write_data(folder: Path, seed: int) -> None:

@@ -11,7 +11,7 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,9 +133,13 @@ def _draw_row(axes: Axes, y: int, row: Row) -> None:
 
 
 def scatter_plot(
-    points: Sequence[Point], *, label: str, x_label: str, y_label: str, path: Sequence[tuple[float, float]] = ()
-) -> str:
-    """Named points with error bars in both directions, and a path that leads from a ring to a dot."""
+    points: Sequence[Point], *, label: str, x_label: str, y_label: str, path: Sequence[tuple[float, float]] = (),
+    x_ticks: Mapping[float, str] | None = None,
+) -> str:  # fmt: skip
+    """Named points with error bars in both directions, and a path that leads from a ring to a dot.
+
+    ``x_ticks``: names of places on the x axis, in place of numbers.
+    """
     texts = _Texts()
     with _canvas(460, 330, label, texts, left=50, right=16, top=26, bottom=44) as (axes, drawn):
         _draw_path(axes, path)
@@ -145,6 +149,8 @@ def scatter_plot(
         axes.grid(color=RULE, linewidth=0.8)
         axes.margins(0.1, 0.14)
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if shown and axes.get_xlim()[0] < 1 else None)
+        if x_ticks:
+            axes.set_xticks(list(x_ticks), [texts.stand_in(name) for name in x_ticks.values()])
         _name_axes(axes, texts, x_label, y_label)
         _name_points(axes, texts, shown)
     return drawn[0]

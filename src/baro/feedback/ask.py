@@ -2,6 +2,9 @@
 
 The random part is drawn first and uniformly from all candidates; only on it do a reward model's accuracy and the
 raters' agreement say something about all answers. Policy, score and propensity are kept with each task.
+
+What is selected follows from the seed and from what prompts and answers say, never from their ids: two stores that hold
+the same get the same tasks.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 from statistics import fmean, pvariance
 from typing import Any, Literal
 
@@ -20,11 +23,12 @@ from sqlalchemy import Connection
 from baro.errors import ConfigError
 from baro.feedback import schema
 from baro.feedback.database import log_event
-from baro.feedback.ids import uniform
-from baro.feedback.project import ITEMS, Project, add_task
+from baro.feedback.ids import sha256, uniform
+from baro.feedback.project import Project, add_task, checked_size
 
 Policy = Literal["random", "margin", "disagreement"]
 Scores = Mapping[str, Sequence[float]]
+KINDS = ("pair", "rank", "safety")  # that compare answers
 LEAST_RANDOM = 0.2
 SHINGLE, ALIKE = 5, 0.9  # letters; share of common ones from which two answers are near-duplicates
 MOST_SETS = 40  # candidates of one prompt; more are drawn from at random
@@ -32,10 +36,15 @@ MOST_SETS = 40  # candidates of one prompt; more are drawn from at random
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Answers of one prompt that could be a task. ``score``: how much the policy wants it, None where unscored."""
+    """Answers of one prompt that could be a task.
+
+    key: the hashes of prompt and answers, the same in every store. score: how much the policy wants it, None where
+    unscored.
+    """
 
     prompt: str
     responses: tuple[str, ...]
+    key: tuple[str, ...]
     score: float | None
 
 
@@ -49,21 +58,19 @@ def select(
     scores: Scores | None = None,
     seed: int = 0,
     random_fraction: float = LEAST_RANDOM,
-    size: int = 4,
+    size: int | None = None,
     priority: int = 0,
 ) -> dict[str, int]:
     """Make up to ``count`` tasks; returns how many, how many of them random, and what was passed over.
 
     margin: the smallest difference of one reward model's scores first (the first of each list). disagreement: the
     largest variance over several reward models' differences first. Both take one candidate of every prompt before a
-    second of any. ``scores``: by response, one number per model. ``size``: of a ranking.
+    second of any. ``scores``: by response, one number per model. ``size``: of a ranking, 4 unless given.
     """
     _check(kind, count, policy, scores, random_fraction)
-    size = 2 if kind != "rank" else size
-    wanted, known = (
-        {"margin": _closeness, "disagreement": _variance}.get(policy),
-        task_sets(connection, project.id, kind),
-    )
+    size = checked_size(kind, size)
+    wanted = {"margin": _closeness, "disagreement": _variance}.get(policy)
+    known = task_sets(connection, project.id, kind)
     found = {"near_duplicates": 0, "known": 0, "candidates": 0}
     candidates = []
     for one in _candidates(connection, project.id, size, seed, scores or {}, wanted, found):
@@ -72,7 +79,7 @@ def select(
         else:
             candidates.append(one)
     found["candidates"] = len(candidates)
-    drawn = sorted(candidates, key=lambda one: uniform(str(seed), "ask", *one.responses))
+    drawn = sorted(candidates, key=lambda one: uniform(str(seed), "ask", *one.key))
     at_random = count if policy == "random" else math.ceil(round(random_fraction * count, 9))
     random_part = drawn[:at_random]
     chosen = _diverse([one for one in drawn[at_random:] if one.score is not None], count - len(random_part))
@@ -89,7 +96,7 @@ def select(
 
 
 def _check(kind: str, count: int, policy: str, scores: Scores | None, random_fraction: float) -> None:
-    if ITEMS.get(kind, (1, 1))[0] < 2:
+    if kind not in KINDS:
         raise ConfigError(f"kind {kind}: only tasks that compare answers are selected; give pair, safety or rank")
     if policy not in ("random", "margin", "disagreement"):
         raise ConfigError(f"policy {policy!r}: give random, margin or disagreement")
@@ -154,29 +161,32 @@ def _candidates(
     wanted: Callable[[Sequence[str], Scores], float] | None,
     found: dict[str, int],
 ) -> Iterator[Candidate]:
-    for prompt, texts in _answers(connection, project_id):
-        alike = _near_duplicates(texts)
+    for prompt, digest, texts in _answers(connection, project_id):
+        alike, digests = _near_duplicates(texts), {one: sha256(text) for one, text in texts.items()}
         found["near_duplicates"] += len(alike)
-        sets = [one for one in combinations(texts, size) if not any(p in alike for p in combinations(one, 2))]
-        sets = sorted(sets, key=lambda one: uniform(str(seed), "set", *one))[:MOST_SETS]
-        if size > 2 and sets:
-            sets = [_spanning(sets, scores)] if wanted else sets[:1]
-        for one in sets:
+        sets = {
+            one: (digest, *(digests[response] for response in one))
+            for one in combinations(texts, size)
+            if not any(pair in alike for pair in combinations(one, 2))
+        }
+        drawn = sorted(sets, key=lambda one: uniform(str(seed), "set", *sets[one]))[:MOST_SETS]
+        if size > 2 and drawn:
+            drawn = [_spanning(drawn, scores)] if wanted else drawn[:1]
+        for one in drawn:
             scored = wanted is not None and all(response in scores for response in one)
-            yield Candidate(prompt, one, wanted(one, scores) if wanted and scored else None)
+            yield Candidate(prompt, one, sets[one], wanted(one, scores) if wanted and scored else None)
 
 
-def _answers(connection: Connection, project_id: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each prompt's answers by id; the same text counts once."""
-    response = schema.response
-    query = sql.select(response.c.prompt_id, response.c.id, response.c.text, response.c.sha256).join(schema.prompt)
-    found: dict[str, dict[str, str]] = {}
-    seen = set()
-    for row in connection.execute(query.where(schema.prompt.c.project_id == project_id).order_by(response.c.id)):
-        if (row.prompt_id, row.sha256) not in seen:
-            seen.add((row.prompt_id, row.sha256))
-            found.setdefault(row.prompt_id, {})[row.id] = row.text
-    yield from sorted(found.items())
+def _answers(connection: Connection, project_id: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Each prompt with its hash and its answers by id, all in the order of their hashes; the same text counts once."""
+    response, prompt = schema.response, schema.prompt
+    query = sql.select(response.c.prompt_id, prompt.c.sha256, response.c.id, response.c.text).join(prompt)
+    query = query.where(prompt.c.project_id == project_id).order_by(prompt.c.sha256, response.c.sha256, response.c.id)
+    for (prompt_id, digest), rows in groupby(connection.execute(query), key=lambda row: (row.prompt_id, row.sha256)):
+        first: dict[str, str] = {}
+        for row in rows:
+            first.setdefault(row.text, row.id)
+        yield prompt_id, digest, {one: text for text, one in first.items()}
 
 
 def _spanning(sets: Sequence[tuple[str, ...]], scores: Scores) -> tuple[str, ...]:

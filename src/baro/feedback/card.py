@@ -61,6 +61,10 @@ REASONS = {
     "undecided": ("both answers are equally likely", "두 응답이 동률"),
     "tie": ("equal ranks", "같은 순위"),
     "votes_of_unreliable_raters": ("votes of raters below min_reliability", "min_reliability보다 낮은 평가자의 표"),
+    "older_guideline": (
+        "judgments under an older guideline: asked again since, or left out by guidelines=newest",
+        "이전 지침에 따른 판단(다시 물었거나 guidelines=newest로 제외)",
+    ),
     "critique_only": ("a critique without an edit", "편집 없이 비평만 있음"),
     "same_text": ("both texts are equal", "두 글이 같음"),
     "system_message": ("a transcript has no place for a system message", "대화록에 시스템 메시지를 쓸 수 없음"),

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
 
@@ -57,7 +57,9 @@ class Client:
         if not secret:
             raise ConfigError("an invitation's link ends with /join# and its secret")
         with cls(address, "", **options) as visitor:
-            response = visitor._send("POST", "/api/session", {"token": secret}, CAREFUL)
+            # with a verifier, whose reply is lost may ask again
+            body = {"token": secret, "verifier": secrets.token_urlsafe(32)}
+            response = visitor._send("POST", "/api/session", body, SAFE)
             token = response.cookies.get(COOKIE)
         return cls(address, token or "", **options)
 
@@ -147,12 +149,20 @@ class Client:
         return self._manage("GET", f"tasks/{_name(task)}")
 
     def set_gold(self, project: str, task: str, answer: Mapping[str, Any], note: str = "") -> Json:
-        """Tell the answer to a task that nobody has seen."""
+        """Tell the answer to a task; where it was handed out already, to a copy, whose id this is."""
         return self._manage("POST", _in(project, "gold"), {"task": task, "answer": dict(answer), "note": note})
 
     def publish_guideline(self, project: str, lang: str, body: str) -> Json:
         """The next version of the guideline."""
         return self._manage("POST", _in(project, "guidelines"), {"lang": lang, "body": body}, SAFE)
+
+    def preview_again(self, project: str, which: str = "all", **options: Any) -> Json:
+        """What asking again would take; ``which``: all or divided, ``options``: kinds, overlap."""
+        return self._manage("GET", _in(project, f"again?{urlencode({'which': which, **options}, doseq=True)}"))
+
+    def ask_again(self, project: str, which: str = "all", **options: Any) -> Json:
+        """Ask again what was judged under an older guideline; the same call again asks nothing twice."""
+        return self._manage("POST", _in(project, "again"), {"which": which, **options}, SAFE)
 
     def set_criteria(self, project: str, criteria: Sequence[Mapping[str, Any]]) -> Json:
         """The criteria, in their order."""
@@ -167,9 +177,9 @@ class Client:
         """End somebody's access."""
         self._manage("POST", f"raters/{_name(rater)}/revoke", {}, SAFE)
 
-    def figures(self, project: str, which: str) -> Json:
-        """``which``: progress, agreement, bias, raters or adjudication."""
-        return self._manage("GET", _in(project, which))
+    def figures(self, project: str, which: str, **options: Any) -> Json:
+        """``which``: progress, agreement, bias, raters or adjudication. Agreement takes guidelines="newest"."""
+        return self._manage("GET", _in(project, which + (f"?{urlencode(options)}" if options else "")))
 
     def adjudicate(self, task: str) -> Json:
         """A disputed task, to settle it."""

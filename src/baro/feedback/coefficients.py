@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from baro.feedback.derive import Scale, Votes, scales_of
+from baro.feedback.derive import Votes
+from baro.feedback.scales import Scale, scales_of
 from baro.functional.agreement import (
     Undefined,
     category_counts,
@@ -22,11 +23,13 @@ from baro.functional.agreement import (
     krippendorff_alpha,
     nominal_distance,
     ordinal_distance,
-    percent_agreement,
+    percent_agreement_interval,
 )
 from baro.functional.statistics import Interval, bootstrap_interval, wilson_interval
+from baro.functional.votes import noise_from_agreement
 
 RESAMPLES, SEED = 400, 0
+COMPARED = ("pair/", "rank")  # scales on which 1 is the first of two answers, 0 the second, 0.5 neither
 SKEWED = ("thumb", "safe")  # where nearly everything may be in one category
 
 
@@ -37,14 +40,40 @@ def scales_agreement(votes: Votes) -> list[dict[str, Any]]:
 
 
 def outline(scale: Scale) -> dict[str, Any]:
-    """One question's raw agreement and Krippendorff's alpha of the fitting level."""
+    """One question's raw agreement and Krippendorff's alpha of the fitting level; of comparisons their noise, too."""
     matrix, prompts = _matrix(scale)
     distance = nominal_distance if scale.level == "nominal" else ordinal_distance
     found: dict[str, Any] = {"scale": scale.name, "level": scale.level, "items": matrix.shape[1]}
     found |= {"judgments": int((~np.isnan(matrix)).sum())}
-    found["raw"] = _interval(matrix, prompts, percent_agreement)
+    found["raw"] = _raw(matrix, prompts)
     found["alpha"] = _interval(matrix, prompts, partial(krippendorff_alpha, distance=distance))
+    if scale.name.startswith(COMPARED):
+        tied = matrix == 0.5
+        found["noise"] = _noise(_raw(np.where(tied, np.nan, matrix), prompts) if tied.any() else found["raw"])
     return found
+
+
+def _raw(matrix: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
+    try:
+        return interval_json(percent_agreement_interval(matrix, seed=SEED, groups=prompts, resamples=RESAMPLES))
+    except Undefined as reason:
+        return {"undefined": str(reason)}
+
+
+def _noise(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The share of flipped labels that would explain how often raters agree who both chose one of the two answers.
+
+    Less agreement is more noise, so the ends of the interval change places; below one half there is no noise that
+    explains an agreement, and one half is where the interval ends.
+    """
+    if "undefined" in raw:
+        return dict(raw)
+    try:
+        value = noise_from_agreement(raw["value"])
+    except Undefined as reason:
+        return {"undefined": str(reason)}
+    low, high = (noise_from_agreement(max(0.5, raw[end])) for end in ("high", "low"))
+    return interval_json(Interval(value, low, high, raw["n"]))
 
 
 def _scale(scale: Scale) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """``baro feedback collect``: answers in, judgments out, as a stage of a pipeline.
 
-The store lies in the run directory. People judge on the web page, which is served until every task has the judgments
-that it wants; killed, the stage goes on with what is there. Simulated people (``by``) work through the same HTTP
-interface, one after the other, so that a seed settles everything.
+Every prompt is asked about, its answers meeting at random, or so many tasks as ``choose`` says, most of them where
+reward models are unsure. The store lies in the run directory. People judge on the web page, which is served until every
+task has the judgments that it wants; killed, the stage goes on with what is there. Simulated people (``by``) work
+through the same HTTP interface, one after the other, so that a seed settles everything.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+import webbrowser
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import Connection, func, select
@@ -23,8 +25,8 @@ from sqlalchemy import Connection, func, select
 from baro import config as blocks
 from baro.config import NO_EFFECT
 from baro.errors import ConfigError
-from baro.feedback import people, schema
-from baro.feedback.database import Store, set_secret_seed
+from baro.feedback import ask, people, schema
+from baro.feedback.database import Store, check_text, set_secret_seed
 from baro.feedback.ids import content_sha256
 from baro.feedback.labels import LabelSettings
 from baro.feedback.project import (
@@ -36,6 +38,7 @@ from baro.feedback.project import (
     get_project,
     make_tasks,
 )
+from baro.feedback.refusals import Refused
 from baro.feedback.rows import ExportSettings
 from baro.feedback.settings import ProjectSettings
 from baro.feedback.stage_input import FORM_OF, rows_of
@@ -43,12 +46,35 @@ from baro.records import Answers
 
 if TYPE_CHECKING:
     from baro.data.formats import Loaded
+    from baro.inputs import Kind
     from baro.runs import RunDir
 
 log = logging.getLogger("baro")
 PROJECT = "collected"
 PAIRS = "pairs.jsonl"
 POLL_SECONDS = 2.0
+UNDO_SECONDS = 10.0  # in which the last judgment of all can still be taken back
+
+
+class Choose(blocks.Config):
+    """What is asked, where not every prompt is; as ``baro feedback ask`` chooses."""
+
+    policy: ask.Policy = Field(
+        description="random; margin: where one reward model is least sure; disagreement: where several differ most"
+    )
+    count: int = Field(ge=1, description="tasks in all")
+    rewards: list[str] = Field([], description="the reward models: runs, folders, or functions module:NAME")
+    random_fraction: float = Field(
+        ask.LEAST_RANDOM, ge=ask.LEAST_RANDOM, le=1, description="share of the tasks that is drawn at random"
+    )
+
+    @model_validator(mode="after")
+    def _as_many_rewards_as_the_policy_looks_at(self) -> Choose:
+        least, most = {"random": (0, 0), "margin": (1, 1), "disagreement": (2, None)}[self.policy]
+        if len(self.rewards) < least or (most is not None and len(self.rewards) > most):
+            looks = "random looks at no reward, margin at one, disagreement at two or more"
+            raise ValueError(f"policy {self.policy} with {len(self.rewards)} rewards: {looks}; change one of the two")
+        return self
 
 
 class Config(blocks.Config):
@@ -64,25 +90,39 @@ class Config(blocks.Config):
     raters: int = Field(2, ge=1, description="people who are invited", json_schema_extra=NO_EFFECT)
     lang: Literal["en", "ko"] = Field("ko", description="language of their page", json_schema_extra=NO_EFFECT)
     port: int = Field(8765, ge=0, le=65535, description="where the page is served", json_schema_extra=NO_EFFECT)
+    open_page: bool = Field(
+        False, description="open the page in this machine's browser, for the first of them", json_schema_extra=NO_EFFECT
+    )
     expand: Literal["all", "adjacent", "best"] = Field("all", description="which pairs of a ranking")
     labels: LabelSettings = LabelSettings()
+    choose: Choose | None = Field(None, description="so many tasks, chosen; every prompt unless given")
+
+    @model_validator(mode="after")
+    def _choose_says_what_is_asked(self) -> Config:
+        if self.choose is not None and self.kind not in ask.KINDS:
+            raise ValueError(f"choose goes with tasks that compare answers, and kind is {self.kind}; leave choose out")
+        if self.choose is not None and self.per_prompt != 1:
+            raise ValueError("choose.count says how many tasks there are, and per_prompt too; leave per_prompt out")
+        return self
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Collect, write ``records.jsonl`` and the store, and return the run directory; goes on with what is there."""
-    from baro.data.formats import read_records
-    from baro.inputs import load_object, open_run, resolve
+    from baro.inputs import load_object, open_run
 
     crowd = None if config.by is None else load_object(config.by)
     if crowd is not None and not hasattr(crowd, "answer"):
         raise ConfigError(f"{config.by}: has no answer(who, task); simulated people have that, and a count")
-    run = open_run("feedback-collect", config, {"answers": (config.answers, "records")}, out)
+    inputs: dict[str, tuple[str, Kind]] = {"answers": (config.answers, "records")}
+    rewards = [] if config.choose is None else config.choose.rewards
+    inputs |= {f"choose.rewards.{i}": (reward, "model") for i, reward in enumerate(rewards)}
+    run = open_run("feedback-collect", config, inputs, out)
     if run.finished:
         return run
-    store = Store.open(run.path / "store", create=True)
+    store = _store_with_tasks(run.path / "store", config)
     try:
-        loaded = read_records(resolve(config.answers, "records"), Answers)
-        project = store.write(lambda connection: _filled(connection, config, loaded))
+        with store.read() as connection:
+            project = get_project(connection, PROJECT)
         if crowd is None:
             _wait_for_people(store, project, config, run.path)
         else:
@@ -94,27 +134,73 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     return run
 
 
-def _filled(connection: Connection, config: Config, loaded: Loaded) -> Project:
-    """The project with its answers and tasks; made in one transaction, so it is there whole or not at all."""
-    if connection.execute(select(schema.project.c.id)).first() is not None:
-        return get_project(connection, PROJECT)
+def _store_with_tasks(folder: Path, config: Config) -> Store:
+    """The store, which is there with all tasks or not at all: after an error, a mended config begins anew."""
+    from baro.data.formats import read_records
+    from baro.inputs import resolve
+    from baro.runs import atomic_directory
+
+    if not folder.exists():
+        loaded = read_records(resolve(config.answers, "records"), Answers)
+        with atomic_directory(folder) as partial:
+            partial.chmod(0o700)
+            made = Store.open(partial, create=True)
+            try:
+                made.write(lambda connection: _fill(connection, config, loaded))
+            finally:
+                made.close()
+    return Store.open(folder)
+
+
+def _fill(connection: Connection, config: Config, loaded: Loaded) -> None:
     if config.by is not None:
         set_secret_seed(connection, f"collect {config.seed}")
     settings = ProjectSettings(overlap=config.overlap, repeat_fraction=0, gold_fraction=0, lease_minutes=60)
     project = create_project(connection, PROJECT, settings)
     model = add_generation(connection, project.id, config.answers, {})
+    unusable = []  # what a model can say and no page can show
     for key, record in loaded:
         assert isinstance(record, Answers)
         prompt_id, _ = add_prompt(connection, project.id, record.prompt, key, record.extra)
         for text, finished in zip(record.completions, record.finished, strict=True):
-            add_response(connection, prompt_id, model, text, finished=finished)
+            try:
+                check_text(text)
+            except Refused as error:
+                unusable.append(f"{key}: {error}")
+            else:
+                add_response(connection, prompt_id, model, text, finished=finished)
+    if unusable:
+        log.warning("answers left out, since no page can show them: %d; for example %s", len(unusable), unusable[0])
+    if config.choose is None:
+        _every_prompt(connection, project, config)
+    else:
+        _chosen(connection, project, config, config.choose)
+
+
+def _every_prompt(connection: Connection, project: Project, config: Config) -> None:
     made = make_tasks(
         connection, project, config.kind, per_prompt=config.per_prompt, size=config.size, seed=config.seed
     )
     for sentence in made.refused[:3]:
         log.warning("%s", sentence)
     log.info("%d tasks; %d prompts have too few different answers", made.added, len(made.refused))
-    return project
+
+
+def _chosen(connection: Connection, project: Project, config: Config, choose: Choose) -> None:
+    from baro.feedback.scored import scores_of
+    from baro.inputs import load_reward
+
+    rewards = [load_reward(one) for one in choose.rewards]
+    scores = scores_of(connection, project, rewards) if rewards else None
+    found = ask.select(
+        connection, project, config.kind, choose.count, policy=choose.policy, scores=scores, seed=config.seed,
+        random_fraction=choose.random_fraction, size=config.size,
+    )  # fmt: skip
+    log.info("%d tasks of %d candidates, %d of them at random", *(found[n] for n in ("added", "candidates", "random")))
+    if not found["added"]:
+        raise ConfigError(f"{config.answers}: no prompt has enough different answers to compare; give other answers")
+    if found["added"] < choose.count:
+        log.warning("choose.count is %d, and the answers make only %d tasks", choose.count, found["added"])
 
 
 def _counts(store: Store) -> tuple[int, int]:
@@ -162,13 +248,18 @@ def _wait_for_people(store: Store, project: Project, config: Config, folder: Pat
         return [people.invite(connection, rater_id) for rater_id in known]
 
     with _served(store, folder, config.port, per_second=20) as address, _bar() as bar:
-        for token in store.write(invited):
-            log.info("open once, one for each person: %s/join#%s", address, token)
+        links = [f"{address}/join#{token}" for token in store.write(invited)]
+        for link in links:
+            log.info("open once, one for each person: %s", link)
+        if config.open_page and not webbrowser.open(links[0]):
+            log.warning("no browser could be opened here; open the link above yourself")
         done, wanted = _counts(store)
         shown = bar.add_task("judgments", total=wanted, completed=done)
-        while done < wanted:
+        complete_for = 0.0
+        while complete_for < UNDO_SECONDS:
             time.sleep(POLL_SECONDS)
             done, wanted = _counts(store)
+            complete_for = complete_for + POLL_SECONDS if done >= wanted else 0.0
             bar.update(shown, completed=done, total=wanted)
 
 
@@ -222,16 +313,34 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
         found = rows_of(connection, project, FORM_OF[config.kind], settings)
         pairs = rows_of(connection, project, "pairs", settings) if config.kind in ("rank", "pair") else []
         told = agreement(connection, project)
-    write_rows(run.records, _without_ids(found))
-    write_rows(run.path / PAIRS, _without_ids(pairs))
+        how = _selection(connection)
+    shown = {} if config.choose is None else how
+    write_rows(run.records, _without_ids(found, shown))
+    write_rows(run.path / PAIRS, _without_ids(pairs, shown))
     done, _ = _counts(store)
+    at_random = sum(one["selection"] == "random" for one in how.values())
     named = {"judgments": done, "rows": len(found), "pairs": len(pairs)}
+    named |= {"random_tasks": at_random, "chosen_tasks": len(how) - at_random}
     figures = [{"name": name, "value": float(n), "low": None, "high": None, "n": None} for name, n in named.items()]
     write_atomic(run.path / "figures.json", json.dumps(figures, ensure_ascii=False, indent=1))
     write_atomic(run.path / "agreement.json", json.dumps(told, ensure_ascii=False, indent=1))
 
 
-def _without_ids(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was judged, in an order of its own: ids tell of this store alone, and would differ when it is made again."""
-    plain = [{name: value for name, value in row.items() if not name.endswith(("_id", "_ids"))} for row in rows]
+def _selection(connection: Connection) -> dict[str, dict[str, Any]]:
+    """By task how it came to be asked, and the probability with which it was drawn."""
+    task = schema.task
+    rows = connection.execute(select(task.c.id, task.c.policy, task.c.propensity))
+    return {row.id: {"selection": row.policy, "propensity": row.propensity} for row in rows}
+
+
+def _without_ids(rows: list[dict[str, Any]], how: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was judged, in an order of its own: ids tell of this store alone, and would differ when it is made again.
+
+    how: what is told of each task beside it.
+    """
+    plain = [
+        {name: value for name, value in row.items() if not name.endswith(("_id", "_ids"))}
+        | how.get(row.get("group_id", ""), {})
+        for row in rows
+    ]
     return sorted(plain, key=content_sha256)

@@ -63,7 +63,7 @@ def import_(
     from rich.console import Console
 
     from baro.feedback.imports import enter, read_judged
-    from baro.feedback.intake import Source, take_file
+    from baro.feedback.intake import TOLD, Source, take_file
     from baro.feedback.project import get_project
 
     opened, path = _open(store), _records_of(file)
@@ -74,9 +74,13 @@ def import_(
         said = f"{told['added']} added, {told['known']} known"
     else:
         form, judged, ledger = read_judged(path, _one_of("--format", format_, ("argilla", "label-studio", "plain")))
-        done = opened.write(lambda connection: enter(connection, project, form, judged, ledger))
+        done = enter(opened, project, form, judged, ledger)
         said = f"{done.judgments} judgments added, {done.known} known"
     Console(stderr=True).print(ledger.summary())
+    for entry in ledger.dropped[:TOLD]:
+        typer.echo(entry, err=True)
+    if len(ledger.dropped) > TOLD:
+        typer.echo(f"and {len(ledger.dropped) - TOLD} more rows were dropped", err=True)
     typer.echo(said)
 
 
@@ -178,6 +182,34 @@ def guideline(
     )
 
 
+@app.command("ask-again")
+def ask_again(
+    name: ProjectName,
+    which: Annotated[
+        str, typer.Option(metavar="all|divided", help="All that was judged under an older guideline, or disagreements.")
+    ] = "all",
+    kinds: Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only tasks of this kind.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Judgments of each task; the project's unless given.")] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Only say what it would take.")] = False,
+    store: StoreOption = "feedback",
+) -> None:
+    """Ask again, under the newest guideline, what was judged under an older one; earlier judgments stay."""
+    from baro.feedback import again
+    from baro.feedback.project import get_project
+
+    opened = _open(store)
+    choice = again.Choice(_one_of("--which", which, ("all", "divided")), kinds or (), overlap)
+    with opened.read() as connection:
+        project = get_project(connection, name)
+        found = again.preview(connection, project, choice)
+    if preview:
+        cost = f"; {found['hours']:.1f} hours, {found['cost']:,.0f} {found['currency']}" if found["hours"] else ""
+        typer.echo(f"{found['tasks']} tasks would be asked again, for {found['judgments']} judgments{cost}")
+        return
+    done = opened.write(lambda connection: again.ask_again(connection, project, choice, ACTOR))
+    typer.echo(f"{done['tasks']} tasks asked again, for {done['judgments']} judgments")
+
+
 @app.command()
 def criteria(
     name: ProjectName,
@@ -252,9 +284,22 @@ def progress(name: ProjectName, json_: Json = False, store: StoreOption = "feedb
 
 
 @app.command()
-def agreement(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
+def agreement(
+    name: ProjectName,
+    guidelines: Annotated[
+        str, typer.Option(metavar="all|newest", help="Judgments under every guideline, or under the newest only.")
+    ] = "all",
+    json_: Json = False,
+    store: StoreOption = "feedback",
+) -> None:
     """How far raters agree, with intervals."""
-    _panel(store, name, "agreement", json_)
+    _panel(store, name, "agreement", json_, _one_of("--guidelines", guidelines, ("all", "newest")))
+
+
+@app.command()
+def bias(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
+    """Habits that have nothing to do with the answers: sides, length, haste, and what changes over a sitting."""
+    _panel(store, name, "bias", json_)
 
 
 @app.command()
@@ -263,12 +308,12 @@ def raters(name: ProjectName, json_: Json = False, store: StoreOption = "feedbac
     _panel(store, name, "raters", json_)
 
 
-def _panel(store: str, name: str, which: str, as_json: bool) -> None:
+def _panel(store: str, name: str, which: str, as_json: bool, *more: Any) -> None:
     from baro.feedback import panel
     from baro.feedback.project import get_project
 
     with _open(store).read() as connection:
-        found = getattr(panel, which)(connection, get_project(connection, name))
+        found = getattr(panel, which)(connection, get_project(connection, name), *more)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return

@@ -2,13 +2,14 @@
 
 A judgment counts as its newest revision, and not at all once it was taken back. What it is for is its ``role``: a vote,
 an adjudication (beside the votes), a hidden repeat, or the answer to a task whose answer is known. Only votes and
-adjudications ever become labels. Everything is read in a few queries, however many judgments there are.
+adjudications ever become labels. Where a task was asked again (again.py) and its successor has a judgment, what was
+said of the task before is ``replaced``. Everything is read in a few queries, however many judgments there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Table, func, select
@@ -16,7 +17,9 @@ from sqlalchemy import Connection, Row, Table, func, select
 from baro.feedback import schema
 from baro.feedback.ids import sha256
 
-Role = Literal["vote", "adjudication", "repeat", "gold"]
+Role = Literal["vote", "adjudication", "repeat", "gold", "replaced"]
+AGAIN = "again"  # the policy of a task that asks once more what an earlier one of the same answers has asked
+LISTS = ("pairs", "ranks", "thumbs", "safety", "scores", "edits")  # of Votes, by what was said
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class Task:
     canonical: tuple[str, ...]
     repeat_of: str | None
     gold_answer: Mapping[str, Any] | None
+    policy: str
+
+    @property
+    def question(self) -> tuple[str, frozenset[str]]:
+        """What is the same of a task and of one that asks it again."""
+        return self.kind, frozenset(self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class Judgment:
     task: Task
     rater_id: str
     role: Role
+    purpose: str
     assignment_id: str
     revision: int
     action: str
@@ -135,10 +145,14 @@ class EditVote:
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """All that is said in a project up to the event ``watermark``, each list in the order in which it was said."""
+    """All that is said in a project up to the event ``watermark``, each list in the order in which it was said.
+
+    newest: of each language the newest guideline that there was by then; None stands for "none" where there was none.
+    """
 
     project_id: str
     watermark: int
+    newest: frozenset[str | None]
     judgments: tuple[Judgment, ...]
     pairs: tuple[PairVote, ...]
     ranks: tuple[RankVote, ...]
@@ -184,6 +198,7 @@ def votes_of(
     return Votes(
         project_id,
         upto,
+        newest_guidelines(connection, project_id, upto),
         tuple(found.values()),
         tuple(
             PairVote(j, r.dimension, r.outcome, r.winner_id, r.strength, r.position)
@@ -199,6 +214,17 @@ def votes_of(
     )
 
 
+def newest_guidelines(connection: Connection, project_id: str, upto: int | None = None) -> frozenset[str | None]:
+    """The ids of the newest guideline of each language, or of those that were the newest at an event."""
+    guideline, event = schema.guideline, schema.event
+    query = select(guideline.c.id, guideline.c.lang).where(guideline.c.project_id == project_id)
+    if upto is not None:
+        last = select(event.c.at_ms).where(event.c.id <= upto).order_by(event.c.id.desc()).limit(1)
+        query = query.where(guideline.c.created_ms <= func.coalesce(last.scalar_subquery(), 0))
+    rows = connection.execute(query.order_by(guideline.c.version)).all()
+    return frozenset({row.lang: row.id for row in rows}.values()) or frozenset({None})
+
+
 def _tasks(connection: Connection, project_id: str, task_id: str | None) -> dict[str, Task]:
     task, item = schema.task, schema.task_item
     here = task.c.project_id == project_id
@@ -208,11 +234,11 @@ def _tasks(connection: Connection, project_id: str, task_id: str | None) -> dict
     items = select(item.c.task_id, item.c.response_id).join(task).where(here).order_by(item.c.task_id, item.c.slot)
     for row in connection.execute(items):
         slots.setdefault(row.task_id, []).append(row.response_id)
-    columns = (task.c.id, task.c.prompt_id, task.c.kind, task.c.repeat_of, task.c.gold_answer)
+    columns = (task.c.id, task.c.prompt_id, task.c.kind, task.c.repeat_of, task.c.gold_answer, task.c.policy)
     return {
         row.id: Task(
             row.id, row.prompt_id, row.kind, tuple(slots[row.id]), tuple(sorted(slots[row.id], key=sha256)),
-            row.repeat_of, row.gold_answer,
+            row.repeat_of, row.gold_answer, row.policy,
         )
         for row in connection.execute(select(*columns).where(here))
     }  # fmt: skip
@@ -223,23 +249,42 @@ def _judgments(connection: Connection, here: Any, tasks: Mapping[str, Task], his
     query = select(judgment, assignment.c.purpose, assignment.c.display_order)
     query = query.join(assignment, assignment.c.id == judgment.c.assignment_id)
     query = query.join(task, task.c.id == judgment.c.task_id)
-    newest: dict[Any, Row[Any]] = {}
-    for row in connection.execute(query.where(here).order_by(judgment.c.event_id)):
-        key = row.id if history else row.assignment_id
-        newest.pop(key, None)  # a revision stands where it was made, not where the first one was
-        newest[key] = row
-    return {row.id: _judgment(row, tasks[row.task_id]) for row in newest.values() if history or row.action != "retract"}
+    rows = connection.execute(query.where(here).order_by(judgment.c.event_id)).all()
+    newest: dict[str, Row[Any]] = {}
+    for row in rows:
+        newest.pop(row.assignment_id, None)  # a revision stands where it was made, not where the first one was
+        newest[row.assignment_id] = row
+    standing = [row for row in newest.values() if row.action != "retract"]
+    gone = _replaced(tasks, {row.task_id for row in standing})
+    return {row.id: _judgment(row, tasks[row.task_id], gone) for row in (rows if history else standing)}
 
 
-def _judgment(row: Row[Any], task: Task) -> Judgment:
+def _replaced(tasks: Mapping[str, Task], judged: Collection[str]) -> set[str]:
+    """The tasks in whose place a later one stands that asks the same again and has been judged."""
+    later: dict[Any, str] = {}
+    for task in tasks.values():
+        if task.policy == AGAIN and task.id in judged and _is_ordinary(task):
+            later[task.question] = max(task.id, later.get(task.question, ""))
+    if not later:
+        return set()
+    return {one.id for one in tasks.values() if _is_ordinary(one) and one.id < later.get(one.question, "")}
+
+
+def _is_ordinary(task: Task) -> bool:
+    return task.gold_answer is None and task.repeat_of is None
+
+
+def _judgment(row: Row[Any], task: Task, replaced: Collection[str] = ()) -> Judgment:
+    role = "replaced" if task.id in replaced else role_of(task, row.purpose)
     return Judgment(
-        row.id, task, row.rater_id, _role(task, row.purpose), row.assignment_id, row.revision, row.action,
+        row.id, task, row.rater_id, role, row.purpose, row.assignment_id, row.revision, row.action,
         row.guideline_id, row.ui_version, row.opened_ms, row.submitted_ms, row.active_ms, row.confidence, row.comment,
         tuple(row.flags), tuple(task.responses[slot] for slot in row.display_order), row.event_id,
     )  # fmt: skip
 
 
-def _role(task: Task, purpose: str) -> Role:
+def role_of(task: Task, purpose: str) -> Role:
+    """What a judgment is for, whatever was asked again since."""
     if task.gold_answer is not None:
         return "gold"
     if task.repeat_of is not None:
@@ -265,65 +310,39 @@ def _scores(
     return tuple(ScoreVote(j, row.response_id, keys[row.criterion_id], row.score) for j, row in rows)
 
 
-# ---------------------------------------------------------------------------------------- what two raters can agree on
+# ------------------------------------------------------------------------------------------------------ parts of votes
 
 
-@dataclass
-class Scale:
-    """One question that several raters answered. level: nominal (equal or not) or ordinal (nearer is better).
-
-    items: for each thing that was judged, each rater's value. prompts: the prompt behind each.
-    """
-
-    name: str
-    level: Literal["nominal", "ordinal"]
-    items: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
-    prompts: dict[tuple[str, ...], str] = field(default_factory=dict)
-
-    def add(self, judgment: Judgment, item: tuple[str, ...], value: float) -> None:
-        """One rater's value."""
-        self.items.setdefault(item, {})[judgment.rater_id] = value
-        self.prompts[item] = judgment.task.prompt_id
+def only(votes: Votes, wanted: Callable[[Judgment], bool]) -> Votes:
+    """The votes of some judgments."""
+    lists: Any = {name: tuple(one for one in getattr(votes, name) if wanted(one.judgment)) for name in LISTS}
+    return replace(votes, judgments=tuple(one for one in votes.judgments if wanted(one)), **lists)
 
 
-def scales_of(votes: Votes) -> dict[str, Scale]:
-    """The votes by question, in a fixed order of the questions.
-
-    ``pair/...`` 1 the first, 0 the second, 0.5 a tie; ``strength/...`` -3 to 3; ``rank`` like a pair, for every two
-    responses of a ranking; ``thumb`` and ``safe`` 1 or 0; ``severity`` 0 to 3; ``score/KEY`` as given.
-    """
-    found: dict[str, Scale] = {}
-
-    def add(name: str, level: Literal["nominal", "ordinal"], judgment: Judgment, *item: str, value: float) -> None:
-        if judgment.role == "vote":
-            found.setdefault(name, Scale(name, level)).add(judgment, (judgment.task.id, *item), value)
-
-    for pair in votes.pairs:
-        if pair.choice is not None:
-            add(f"pair/{pair.dimension}", "nominal", pair.judgment, value=pair.choice)
-        if pair.choice is not None and (pair.strength or pair.choice == 0.5):
-            signed = pair.strength * (2 * pair.choice - 1)
-            add(f"strength/{pair.dimension}", "ordinal", pair.judgment, value=signed)
-    for ranking in votes.ranks:
-        for one, other, value in orders_of_ranking(ranking):
-            add("rank", "nominal", ranking.judgment, one, other, value=value)
-    for thumb in votes.thumbs:
-        add("thumb", "nominal", thumb.judgment, thumb.response, value=float(thumb.good))
-    for mark in votes.safety:
-        add("safe", "nominal", mark.judgment, mark.response, value=float(mark.safe))
-        add("severity", "ordinal", mark.judgment, mark.response, value=float(mark.severity))
-    for score in votes.scores:
-        if score.score is not None:
-            add(f"score/{score.criterion}", "ordinal", score.judgment, score.response, value=float(score.score))
-    return dict(sorted(found.items()))
+def under_newest(votes: Votes) -> Votes:
+    """The same votes, where those that were not given under the newest guideline count as replaced."""
+    return _with_roles(
+        votes, lambda one: "replaced" if _counts(one) and one.guideline_id not in votes.newest else one.role
+    )
 
 
-def orders_of_ranking(ranking: RankVote) -> list[tuple[str, str, float]]:
-    """Every two ranked responses in canonical order, and 1 if the first is ranked better, 0 if worse, 0.5 if tied."""
-    ranked = [one for one in ranking.judgment.task.canonical if one in ranking.ranks]
-    found = []
-    for index, one in enumerate(ranked):
-        for other in ranked[index + 1 :]:
-            difference = ranking.ranks[other] - ranking.ranks[one]
-            found.append((one, other, 0.5 if difference == 0 else float(difference > 0)))
-    return found
+def as_given(votes: Votes) -> Votes:
+    """The same votes, where those that were replaced count again: for habits, and to compare versions."""
+    return _with_roles(votes, lambda one: role_of(one.task, one.purpose))
+
+
+def _counts(judgment: Judgment) -> bool:
+    return judgment.role in ("vote", "adjudication")
+
+
+def _with_roles(votes: Votes, role: Callable[[Judgment], Role]) -> Votes:
+    changed = {one.id: replace(one, role=role(one)) for one in votes.judgments if role(one) != one.role}
+    if not changed:
+        return votes
+
+    def of(one: Any) -> Any:
+        new = changed.get(one.judgment.id)
+        return one if new is None else replace(one, judgment=new)
+
+    lists: Any = {name: tuple(map(of, getattr(votes, name))) for name in LISTS}
+    return replace(votes, judgments=tuple(changed.get(one.id, one) for one in votes.judgments), **lists)

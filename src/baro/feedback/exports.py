@@ -29,6 +29,7 @@ from baro.feedback.database import Store, log_event
 from baro.feedback.derive import votes_of
 from baro.feedback.facts import fact_rows, facts_of
 from baro.feedback.ids import new_id, now_ms, sha256
+from baro.feedback.labels import votes_that_count
 from baro.feedback.pku import pku_rows
 from baro.feedback.project import Project
 from baro.feedback.refusals import Refused
@@ -100,7 +101,7 @@ def built_export(
     """The rows of a layout, with what they were made of; nothing is written."""
     if layout not in LAYOUTS:
         raise Refused("invalid", f"there is no layout {layout!r}; give one of {', '.join(LAYOUTS)}")
-    votes = votes_of(connection, project.id, settings.watermark)
+    votes = votes_that_count(votes_of(connection, project.id, settings.watermark), settings.labels)
     source = Source(votes, texts_of(connection, project.id), settings)
     if layout == "facts":
         built = fact_rows(source, facts_of(connection, project.id, votes.watermark))

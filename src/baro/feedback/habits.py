@@ -1,21 +1,30 @@
-"""Habits that have nothing to do with the answers: sides, length, haste, and other answers to the same question.
+"""Habits that have nothing to do with the answers: sides, length, haste, other answers to the same question, fatigue.
 
 For each habit the judgments that could show it, each with whether it does. Shares are counted from these lists, and the
-lists are what managers look into.
+lists are what managers look into. What was asked again since counts here as well: a habit is the rater's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 from sqlalchemy import Connection, func, select
 
-from baro.feedback import schema
-from baro.feedback.derive import Judgment, Votes, votes_of
+from baro.feedback import coefficients, schema
+from baro.feedback.derive import Judgment, PairVote, Votes, as_given, votes_of
 from baro.feedback.project import Project
+from baro.feedback.reliability import judgments_with_others
+from baro.feedback.scales import main_scales
+from baro.functional.agreement import Undefined
+from baro.functional.habits import length_slope, mean_difference, share_difference, sittings, thirds
+from baro.functional.statistics import Interval
 
-Habit = Literal["left", "longer", "repeats", "quick"]
+Habit = Literal["left", "longer", "repeats", "quick", "early", "late"]
+GAP_MINUTES = 30  # without a judgment, and the sitting has ended
+LEAST_IN_SITTING = 9  # judgments; shorter ones say nothing of its course
+PARTS: dict[Habit, int] = {"early": 0, "late": 2}  # thirds of a sitting
 Case = tuple[Judgment, bool]  # whether it shows the habit
 
 
@@ -24,6 +33,7 @@ def cases_of(connection: Connection, project: Project, votes: Votes) -> dict[Hab
     length = _lengths(connection, votes.project_id)
     found: dict[Habit, list[Case]] = {"left": _left(votes), "longer": _longer(votes, length), "repeats": _same(votes)}
     found["quick"] = _quick(votes, length, project.settings.min_read_ms_per_character)
+    found |= _in_course(votes)
     assert tuple(found) == get_args(Habit)
     return found
 
@@ -68,15 +78,16 @@ def _left(votes: Votes) -> list[Case]:
     return [
         (pair.judgment, pair.position == 0)
         for pair in votes.pairs
-        if pair.position is not None and pair.dimension != "safer" and pair.judgment.role != "adjudication"
+        if pair.position is not None and pair.dimension != "safer" and pair.judgment.purpose == "judge"
     ]
 
 
 def _same(votes: Votes) -> list[Case]:
-    """Whether a task shown again, sides swapped, was answered as before."""
+    """Whether a task shown again under the same guideline, sides swapped, was answered as before."""
     first: dict[tuple[str, str], dict[str, Any]] = {}
     again: dict[tuple[str, str], dict[str, Any]] = {}
     copies: dict[tuple[str, str], Judgment] = {}
+    before: dict[tuple[str, str], str | None] = {}
     for pair in votes.pairs:
         task = pair.judgment.task
         key = (pair.judgment.rater_id, task.repeat_of or task.id)
@@ -84,18 +95,51 @@ def _same(votes: Votes) -> list[Case]:
         (again if is_copy else first).setdefault(key, {})[pair.dimension] = pair.winner
         if is_copy:
             copies[key] = pair.judgment
-    return [(copies[key], first[key] == answer) for key, answer in again.items() if key in first]
+        else:
+            before[key] = pair.judgment.guideline_id
+    same = [key for key in again if key in before and before[key] == copies[key].guideline_id]
+    return [(copies[key], first[key] == again[key]) for key in same]
 
 
 def _longer(votes: Votes, length: dict[str, int]) -> list[Case]:
     """Whether the better one was the longer one, wherever the lengths differ."""
     found = []
-    for pair in votes.pairs:
-        if pair.winner is not None and pair.dimension != "safer" and pair.judgment.role == "vote":
+    for pair in _compared(votes):
+        if pair.winner is not None:
             (loser,) = set(pair.judgment.task.responses) - {pair.winner}
             if length[pair.winner] != length[loser]:
                 found.append((pair.judgment, length[pair.winner] > length[loser]))
     return found
+
+
+def _compared(votes: Votes) -> Iterator[PairVote]:
+    """What a rater said of two answers on the whole, first time asked; of a safety task the more helpful one counts."""
+    for pair in votes.pairs:
+        if (
+            pair.dimension != "safer"
+            and pair.judgment.role in ("vote", "replaced")
+            and pair.judgment.purpose == "judge"
+        ):
+            yield pair
+
+
+def longer_slope(connection: Connection, votes: Votes) -> dict[str, Any]:
+    """How strongly length pulls: the log-odds that a typical difference of length adds, and that in characters."""
+    length = _lengths(connection, votes.project_id)
+    said = [pair for pair in _compared(votes) if pair.choice is not None]
+    both = [[length[response] for response in pair.judgment.task.canonical] for pair in said]
+    difference = np.array([first - second for first, second in both], dtype=float)
+    choice = np.array([pair.choice for pair in said], dtype=float)
+    found = _told(lambda: length_slope(choice, difference, **_drawn([pair.judgment for pair in said])))
+    if "undefined" in found:
+        return found
+    return found | {"judgments": len(said), "characters": round(float(np.sqrt(np.mean(difference**2))), 3)}
+
+
+def _drawn(judgments: Sequence[Judgment]) -> dict[str, Any]:
+    """How intervals over prompts are drawn."""
+    groups = np.array([one.task.prompt_id for one in judgments])
+    return {"groups": groups, "seed": coefficients.SEED, "resamples": coefficients.RESAMPLES}
 
 
 def _quick(votes: Votes, length: dict[str, int], ms_per_character: float) -> list[Case]:
@@ -106,6 +150,73 @@ def _quick(votes: Votes, length: dict[str, int], ms_per_character: float) -> lis
             characters = length[one.task.prompt_id] + sum(length[response] for response in one.task.responses)
             found.append((one, one.active_ms < characters * ms_per_character))
     return found
+
+
+# ------------------------------------------------------------------------------------------ in the course of a sitting
+
+
+def _parts(votes: Votes) -> dict[str, int]:
+    """For each judgment that stands in a sitting, which third of it: 0, 1 or 2.
+
+    When a revised one was first made is not known, and what was judged elsewhere has no sittings.
+    """
+    mine: dict[str, list[Judgment]] = {}
+    for one in votes.judgments:
+        if one.purpose == "judge" and one.revision == 1 and one.task.policy != "imported":
+            mine.setdefault(one.rater_id, []).append(one)
+    found: dict[str, int] = {}
+    for judgments in mine.values():
+        judgments.sort(key=lambda one: (one.submitted_ms, one.event_id))
+        sitting = sittings(np.array([one.submitted_ms for one in judgments]), gap=GAP_MINUTES * 60_000)
+        found |= dict(zip((one.id for one in judgments), thirds(sitting, least=LEAST_IN_SITTING).tolist(), strict=True))
+    return found
+
+
+def _in_course(votes: Votes) -> dict[Habit, list[Case]]:
+    """Of the first and the last third of each sitting, whether each judgment agrees with the others of its task."""
+    agrees, part = judgments_with_others(main_scales(as_given(votes))), _parts(votes)
+    compared = [(one, agrees.get((one.task.id, one.rater_id))) for one in votes.judgments if one.purpose == "judge"]
+    found: dict[Habit, list[Case]] = {}
+    for name, third in PARTS.items():
+        found[name] = [(one, same) for one, same in compared if same is not None and part.get(one.id) == third]
+    return found
+
+
+def drift(votes: Votes) -> dict[str, Any]:
+    """What changes from the first to the last third of a sitting: agreement with the others, and time per judgment.
+
+    ``agreement``: the difference of the shares of ``early`` and ``late``. ``speed``: the ratio of the times (geometric
+    means); ``seconds``: their medians.
+    """
+    part, cases = _parts(votes), _in_course(votes)
+    compared = [(one, same, late) for late, name in enumerate(PARTS) for one, same in cases[name]]
+    right, is_late = (np.array([one[k] for one in compared], dtype=bool) for k in (1, 2))
+    ends = [one for one in votes.judgments if part.get(one.id) in PARTS.values()]
+    timed = [one for one in ends if one.active_ms is not None]
+    ms = np.array([max(1, one.active_ms or 0) for one in timed], dtype=float)
+    after = np.array([part[one.id] == PARTS["late"] for one in timed], dtype=bool)
+    return {
+        "gap_minutes": GAP_MINUTES,
+        "least": LEAST_IN_SITTING,
+        "raters": len({one.rater_id for one in ends}),
+        "agreement": _told(lambda: share_difference(right, is_late, **_drawn([one for one, *_ in compared]))),
+        "speed": _told(lambda: _ratio(mean_difference(np.log(ms), after, **_drawn(timed)))),
+        "seconds": [round(float(np.median(ms[of])) / 1000, 3) if of.any() else None for of in (~after, after)],
+    }
+
+
+def _told(interval: Callable[[], Interval]) -> dict[str, Any]:
+    """An interval as JSON, or why there is none."""
+    try:
+        return coefficients.interval_json(interval())
+    except Undefined as reason:
+        return {"undefined": str(reason)}
+
+
+def _ratio(difference: Interval) -> Interval:
+    """Of logarithms, as a ratio."""
+    value, low, high = (float(np.exp(one)) for one in difference[:3])
+    return Interval(value, low, high, difference.n)
 
 
 def _lengths(connection: Connection, project_id: str) -> dict[str, int]:

@@ -1,12 +1,12 @@
 """Judgments that were made elsewhere, as facts of a project: Argilla, Label Studio, and plain files of judged rows.
 
 People keep no names: who judged becomes a pseudonym, the same at every import. What was judged is known by its texts,
-so a file that is imported twice adds nothing. Whatever is not understood stands in the ledger.
+and a judgment by what it says, so a file that is imported twice adds nothing, and one that was cut short is imported
+again. What somebody changed elsewhere since comes as a revision. Whatever is not understood stands in the ledger.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,16 @@ from sqlalchemy import Connection, insert, select
 
 from baro.data.files import read_rows
 from baro.data.ledger import Ledger
+from baro.errors import ConfigError
 from baro.feedback import judge, schema
 from baro.feedback.answers import CriteriaAnswer
-from baro.feedback.argilla import read_argilla
-from baro.feedback.ask import task_sets
+from baro.feedback.argilla import is_argilla, is_flat_text, read_argilla
 from baro.feedback.assign import take_place
-from baro.feedback.database import log_event, secret_seed
+from baro.feedback.database import Store, for_update, log_event, secret_seed
 from baro.feedback.ids import content_sha256, keyed_hash, new_id, now_ms, sha256
+from baro.feedback.intake import in_parts
 from baro.feedback.judged import Judged
-from baro.feedback.label_studio import read_label_studio
+from baro.feedback.label_studio import is_label_studio, is_short_form, read_label_studio
 from baro.feedback.people import add_rater
 from baro.feedback.plain import read_plain
 from baro.feedback.project import Project, add_generation, add_prompt, add_response, add_task, set_criteria
@@ -32,6 +33,7 @@ from baro.feedback.refusals import Refused
 
 Form = Literal["auto", "argilla", "label-studio", "plain"]
 UNKNOWN = "unknown"  # the model, where a file does not name it
+AT_ONCE = 50  # judgments in one transaction: a rater who comes meanwhile waits for it
 
 
 @dataclass
@@ -46,66 +48,77 @@ class Imported:
     raters: int = 0
 
 
-def import_file(connection: Connection, project: Project, path: Path, form: Form = "auto") -> Imported:
+def import_file(store: Store, project: Project, path: Path, form: Form = "auto") -> Imported:
     """Read a file and enter its judgments. DataError where it cannot be read, ConfigError where nobody judged."""
     form, judged, ledger = read_judged(path, form)
-    return enter(connection, project, form, judged, ledger)
+    return enter(store, project, form, judged, ledger)
 
 
 def read_judged(path: Path, form: Form = "auto") -> tuple[Form, list[Judged], Ledger]:
     """The judgments of a file, and what was not understood; touches no store."""
-    ledger = Ledger(path.name)
-    if form == "auto":
-        form = _form_of(read_rows(path)[0].columns)
+    ledger, rows = Ledger(path.name), read_rows(path)
+    found = _form_of(path.name, rows[0].columns)
+    if form == "plain" != found:
+        raise ConfigError(f"{path.name}: is an export of another tool; import it with --format {found}")
+    form = found if form == "auto" else form
     if form == "plain":
         return form, read_plain(path, ledger), ledger
     read = {"argilla": read_argilla, "label-studio": read_label_studio}[form]
-    return form, [one for row in read_rows(path) for one in read(row.key, row.columns, ledger)], ledger
+    return form, [one for row in rows for one in read(row.key, row.columns, ledger)], ledger
 
 
-def _form_of(columns: dict[str, Any]) -> Form:
-    """What a file is, by its first row."""
-    if isinstance(columns.get("data"), dict) and "annotations" in columns:
+def _form_of(name: str, columns: dict[str, Any]) -> Form:
+    """What a file is, by its first row; ConfigError for exports that leave out what is needed."""
+    if is_short_form(columns):
+        raise ConfigError(
+            f"{name}: is Label Studio's JSON-MIN or CSV, which does not tell choices from texts, nor who skipped; "
+            "export it as JSON"
+        )
+    if is_flat_text(columns):
+        raise ConfigError(
+            f"{name}: is a CSV of Argilla's records, which does not hold their lists; export them as JSON Lines: "
+            "dataset.records.to_datasets().to_json(...)"
+        )
+    if is_label_studio(columns):
         return "label-studio"
-    if isinstance(columns.get("fields"), dict) or any(name.endswith(".responses") for name in columns):
-        return "argilla"
-    return "plain"
+    return "argilla" if is_argilla(columns) else "plain"
 
 
-def enter(
-    connection: Connection, project: Project, form: Form, judged: Sequence[Judged], ledger: Ledger
-) -> Imported:  # fmt: skip
-    """Enter judgments with the prompts, answers, tasks and raters they need; ``ui_version`` says where from."""
-    done = Imported(form, ledger)
-    judged = _with_criteria(connection, project, _asked(judged, ledger), ledger)
-    overlap = Counter((one.kind, one.prompt, frozenset(one.responses)) for one in judged)
-    tasks = {kind: task_sets(connection, project.id, kind) for kind in {one.kind for one in judged}}
-    raters: dict[str, str] = {}
-    models: dict[str, str] = {}
+def enter(store: Store, project: Project, form: Form, judged: Sequence[Judged], ledger: Ledger) -> Imported:
+    """Enter judgments with the prompts, answers, tasks and raters they need; ``ui_version`` says where from.
+
+    A few in each transaction, so that raters need not wait. Who is stopped in between begins again.
+    """
+    judged = _once(_asked(judged, ledger), ledger)
+    scales = store.write(lambda connection: _scales(connection, project, judged))
+    judged = _on_scale(judged, scales, ledger)
+    people: dict[Any, set[str]] = {}
     for one in judged:
-        try:
-            ids = _responses(connection, project, form, one, models)
-        except Refused as refusal:
-            ledger.drop(one.key, "cannot be stored", str(refusal))
-            continue
-        if len(set(ids)) < len(ids):
-            ledger.drop(one.key, "same text", "two answers have the same text; nobody can tell them apart")
-            continue
-        if one.rater not in raters:
-            raters[one.rater] = _rater(connection, project, form, one.rater)
-        task_id = tasks[one.kind].get(frozenset(ids))
-        if task_id is None:
-            wanted = min(50, overlap[one.kind, one.prompt, frozenset(one.responses)])
-            prompt = connection.execute(select(schema.response.c.prompt_id).where(schema.response.c.id == ids[0]))
-            more = {"overlap": wanted, "policy": "imported"}
-            task_id = add_task(connection, project, one.kind, prompt.scalar_one(), ids, **more)  # type: ignore[arg-type]
-            tasks[one.kind][frozenset(ids)] = task_id
-            done.tasks += 1
-        _judgment(connection, form, one, task_id, raters[one.rater], ids, done)
-    done.raters = len(raters)
-    counts = {"judgments": done.judgments, "known": done.known, "tasks": done.tasks}
-    log_event(connection, "command line", "import", "project", project.id, {"form": form, **counts})
+        people.setdefault(_shown(one), set()).add(one.rater)
+
+    def work(connection: Connection, part: Sequence[Judged]) -> list[_Entered]:
+        desk = _Desk(connection, project, form)
+        return [desk.enter(one, min(50, len(people[_shown(one)]))) for one in part]
+
+    done, raters = Imported(form, ledger), set()
+    for entered in in_parts(store, judged, work, AT_ONCE):
+        for what in entered:
+            done.judgments += what.outcome == "new"
+            done.known += what.outcome == "known"
+            done.tasks += what.new_task
+            raters.add(what.rater)
+            if what.outcome == "new":
+                ledger.keep()
+            elif what.outcome != "known":
+                ledger.drop(what.key, what.outcome, what.sentence)
+    done.raters = len(raters - {None})
+    counts = {"form": form, "judgments": done.judgments, "known": done.known, "tasks": done.tasks}
+    store.write(lambda connection: log_event(connection, "command line", "import", "project", project.id, counts))
     return done
+
+
+def _shown(one: Judged) -> Any:
+    return one.kind, one.prompt, frozenset(one.responses)
 
 
 def _asked(judged: Sequence[Judged], ledger: Ledger) -> list[Judged]:
@@ -119,66 +132,188 @@ def _asked(judged: Sequence[Judged], ledger: Ledger) -> list[Judged]:
     return kept
 
 
-def _responses(connection: Connection, project: Project, form: str, one: Judged, models: dict[str, str]) -> list[str]:
-    """The ids of its answers; ``models``: the generations that were made for this file so far."""
-    prompt, _ = add_prompt(connection, project.id, one.prompt, form)
-    found = []
-    for text, named in zip(one.responses, one.models or [UNKNOWN] * len(one.responses), strict=True):
-        model = named or UNKNOWN
-        if model not in models:
-            models[model] = add_generation(connection, project.id, model, {"imported": form})
-        found.append(add_response(connection, prompt, models[model], text)[0])
-    return found
+def _once(judged: Sequence[Judged], ledger: Ledger) -> list[Judged]:
+    """Without what the file says again. Who judged twice has changed their mind, where the file says when that was.
+
+    Of judgments without a time, whose author may even be several people in a plain file, the first one counts.
+    """
+    first: dict[Any, str] = {}
+    kept = []
+    for one in judged:
+        whole = (one.rater, one.prompt, one.responses, one.answer.model_dump_json(), one.at_ms, one.comment)
+        again = first.get(whole)
+        before = first.get((one.rater, *_shown(one))) if one.at_ms is None else None
+        if again is not None:
+            ledger.pass_over(one.key, "said again", f"says again what {again} says")
+        elif before is not None:
+            ledger.drop(one.key, "judged twice", f"{before} is another judgment of the same answers by the same rater")
+        else:
+            first[whole] = first[one.rater, *_shown(one)] = one.key
+            kept.append(one)
+    return kept
 
 
-def _rater(connection: Connection, project: Project, form: str, name: str) -> str:
-    """The rater who stands for a person: a keyed hash of who it was, or the file's name."""
-    who = name[:60] if form == "plain" else f"{form}-{keyed_hash(secret_seed(connection), form, name).hex()[:8]}"
-    table = schema.rater
-    known = connection.execute(select(table.c.id).where(table.c.pseudonym == who)).scalar_one_or_none()
-    return known or add_rater(connection, project.id, pseudonym=who)
+# ------------------------------------------------------------------------------------------------------ one transaction
 
 
-def _judgment(
-    connection: Connection, form: str, one: Judged, task_id: str, rater_id: str, ids: Sequence[str], done: Imported
-) -> None:
-    """One judgment, unless this rater has judged this task already."""
-    task = connection.execute(select(schema.task).where(schema.task.c.id == task_id)).one()
-    assignment, judgment = schema.assignment, schema.judgment
-    mine = (assignment.c.task_id == task_id) & (assignment.c.rater_id == rater_id)
-    if connection.execute(select(assignment.c.id).where(mine, assignment.c.state.not_in(schema.GIVEN_UP))).first():
-        done.known += 1
-        return
-    slot = {row.response_id: row.slot for row in _items(connection, task_id)}
-    made, said, at = new_id(), new_id(), one.at_ms or now_ms()
-    opened = at - (one.active_ms or 0)
-    held = {"id": made, "task_id": task_id, "rater_id": rater_id, "purpose": "judge", "lease_sha256": sha256(new_id())}
-    held |= {"state": "submitted" if task.places > 0 else "extra", "display_order": [slot[i] for i in ids]}
-    connection.execute(insert(assignment).values(**held, leased_ms=opened, expires_ms=at, closed_ms=at))
-    if task.places > 0:
-        take_place(connection, task, -1)
-    key = content_sha256(["import", form, task_id, rater_id, made])
-    number = log_event(connection, rater_id, "import", "judgment", said, {"assignment": made, "form": form})
-    row = {"id": said, "assignment_id": made, "task_id": task_id, "rater_id": rater_id, "revision": 1}
-    row |= {"action": "submit", "idempotency_key": key, "kind": one.kind, "ui_version": form, "opened_ms": opened}
-    row |= {"submitted_ms": at, "active_ms": one.active_ms, "changes": 0, "comment": one.comment, "flags": []}
-    connection.execute(insert(judgment).values(**row, event_id=number))
-    about = {"judgment_id": said, "task_id": task_id}
-    for table, values in judge._rows(connection, task, rater_id, one.answer, list(ids)):
-        connection.execute(insert(table), [about | value for value in values])
-    done.judgments += 1
-    done.ledger.keep()
+@dataclass(frozen=True)
+class _Entered:
+    """What became of one judgment. outcome: "new", "known", or why it was dropped."""
+
+    key: str
+    outcome: str
+    sentence: str = ""
+    rater: str | None = None
+    new_task: bool = False
 
 
-def _items(connection: Connection, task_id: str) -> Any:
-    table = schema.task_item
-    return connection.execute(select(table.c.slot, table.c.response_id).where(table.c.task_id == task_id))
+class _Desk:
+    """Enters judgments in one transaction. What it looked up is forgotten with it, as the transaction may be undone."""
+
+    def __init__(self, connection: Connection, project: Project, form: Form):
+        self.connection, self.project, self.form = connection, project, form
+        self.seed = secret_seed(connection)
+        self.raters: dict[str, str] = {}
+        self.models: dict[str, str] = {}
+        table = schema.project  # two imports at once would make the same task twice
+        query = select(table.c.id).where(table.c.id == project.id)
+        connection.execute(for_update(connection, query, of=table)).all()
+
+    def enter(self, one: Judged, overlap: int) -> _Entered:
+        """Enter one judgment; one that cannot be stored leaves nothing behind."""
+        raters, models = dict(self.raters), dict(self.models)
+        try:
+            with self.connection.begin_nested():
+                return self._enter(one, overlap)
+        except Refused as refusal:
+            self.raters, self.models = raters, models
+            return _Entered(one.key, refusal.more.get("reason", "cannot be stored"), str(refusal))
+
+    def _enter(self, one: Judged, overlap: int) -> _Entered:
+        prompt, ids = self._responses(one)
+        if len(set(ids)) < len(ids):
+            raise _unusable("same text", "two answers have the same text; nobody can tell them apart")
+        problems = one.answer.problems(len(ids))
+        if problems:
+            raise _unusable("does not fit", problems[0])
+        rater = self._rater(one.rater)
+        task_id = self._task_of(one.kind, ids)
+        new = task_id is None
+        if task_id is None:
+            more: dict[str, Any] = {"overlap": overlap, "policy": "imported"}
+            task_id = add_task(self.connection, self.project, one.kind, prompt, ids, **more)
+        held, last = self._held(task_id, rater)
+        content = content_sha256(["import", self.form, task_id, rater, ids, one.answer.model_dump(), one.comment])
+        key = f"{content}-{one.at_ms or (last.revision if last else 0)}"
+        same = last is not None and last.idempotency_key.startswith(f"{content}-")
+        if same or self._has(key):
+            return _Entered(one.key, "known", rater=rater)
+        self._judgment(one, task_id, ids, held or {"rater_id": rater}, last.revision + 1 if last else 1, key)
+        return _Entered(one.key, "new", "", rater, new)
+
+    def _has(self, key: str) -> bool:
+        table = schema.judgment
+        known = select(table.c.id).where(table.c.idempotency_key == key)
+        return self.connection.execute(known).first() is not None
+
+    def _responses(self, one: Judged) -> tuple[str, list[str]]:
+        """The ids of its prompt and answers."""
+        prompt, _ = add_prompt(self.connection, self.project.id, one.prompt, self.form)
+        found = []
+        for text, named in zip(one.responses, one.models or [UNKNOWN] * len(one.responses), strict=True):
+            model = named or UNKNOWN
+            if model not in self.models:
+                settings = {"imported": self.form}
+                self.models[model] = add_generation(self.connection, self.project.id, model, settings)
+            found.append(add_response(self.connection, prompt, self.models[model], text)[0])
+        return prompt, found
+
+    def _rater(self, name: str) -> str:
+        """The rater who stands for a person: a keyed hash of who it was, or the file's name."""
+        if name not in self.raters:
+            hashed = f"{self.form}-{keyed_hash(self.seed, self.form, name).hex()[:8]}"
+            who = name[:60] if self.form == "plain" else hashed
+            known = select(schema.rater.c.id).where(schema.rater.c.pseudonym == who)
+            found = self.connection.execute(known).scalar_one_or_none()
+            self.raters[name] = found or add_rater(self.connection, self.project.id, pseudonym=who)
+        return self.raters[name]
+
+    def _task_of(self, kind: str, ids: Sequence[str]) -> str | None:
+        """The oldest task that shows just these answers; repeats and known answers stand apart."""
+        task, item = schema.task, schema.task_item
+        near = select(item.c.task_id).join(task, task.c.id == item.c.task_id).where(
+            item.c.response_id == ids[0], task.c.kind == kind, task.c.repeat_of.is_(None), task.c.is_gold.is_(False)
+        )  # fmt: skip
+        shown: dict[str, set[str]] = {}
+        for row in self.connection.execute(select(item.c.task_id, item.c.response_id).where(item.c.task_id.in_(near))):
+            shown.setdefault(row.task_id, set()).add(row.response_id)
+        return min((found for found, responses in shown.items() if responses == set(ids)), default=None)
+
+    def _judgment(
+        self, one: Judged, task_id: str, ids: Sequence[str], held: dict[str, Any], revision: int, key: str
+    ) -> None:
+        task = self.connection.execute(select(schema.task).where(schema.task.c.id == task_id)).one()
+        slots, rater = self._slots(task_id), held["rater_id"]
+        at = now_ms() if one.at_ms is None else one.at_ms
+        opened = at - (one.active_ms or 0)
+        if revision == 1:
+            held = {"id": new_id(), "task_id": task_id, "rater_id": rater, "purpose": "judge"}
+            held |= {"state": "submitted" if task.places > 0 else "extra", "lease_sha256": sha256(new_id())}
+            held |= {"display_order": [slots[one] for one in self._order(task_id, rater, ids)], "leased_ms": opened}
+            row = held | {"expires_ms": at, "closed_ms": at}
+            self.connection.execute(insert(schema.assignment).values(**row))
+            if task.places > 0:
+                take_place(self.connection, task, -1)
+        made, details = new_id(), {"assignment": held["id"], "form": self.form}
+        number = log_event(self.connection, rater, "import", "judgment", made, details)
+        row = {"id": made, "assignment_id": held["id"], "task_id": task_id, "rater_id": rater, "kind": one.kind}
+        row |= {"revision": revision, "action": "submit" if revision == 1 else "revise", "idempotency_key": key}
+        row |= {"ui_version": self.form, "opened_ms": opened, "submitted_ms": at, "active_ms": one.active_ms}
+        row |= {"changes": 0, "comment": one.comment, "flags": [], "event_id": number}
+        self.connection.execute(insert(schema.judgment).values(**row))
+        about, by_slot = {"judgment_id": made, "task_id": task_id}, {slot: found for found, slot in slots.items()}
+        screen = [by_slot[slot] for slot in held["display_order"]]
+        for table, rows in judge._rows(self.connection, task, rater, one.answer, list(ids)):
+            for row in rows:
+                if row.get("winner_id") is not None:
+                    row["position"] = screen.index(row["winner_id"])
+            self.connection.execute(insert(table), [about | row for row in rows])
+
+    def _slots(self, task_id: str) -> dict[str, int]:
+        table = schema.task_item
+        query = select(table.c.slot, table.c.response_id).where(table.c.task_id == task_id)
+        return {row.response_id: row.slot for row in self.connection.execute(query)}
+
+    def _held(self, task_id: str, rater: str) -> tuple[dict[str, Any] | None, Any]:
+        """The rater's assignment of the task, and its newest judgment; Refused if they had the task in Baro."""
+        table, judgment = schema.assignment, schema.judgment
+        mine = table.c.task_id == task_id, table.c.rater_id == rater, table.c.state.not_in(schema.GIVEN_UP)
+        found = self.connection.execute(for_update(self.connection, select(table).where(*mine), of=table)).first()
+        if found is None:
+            return None, None
+        query = select(judgment).where(judgment.c.assignment_id == found.id).order_by(judgment.c.revision.desc())
+        last = self.connection.execute(query.limit(1)).first()
+        if last is None or last.ui_version != self.form:
+            raise _unusable("judged here", "this rater has had the same task here already; that judgment stays")
+        return dict(found._mapping), last
+
+    def _order(self, task_id: str, rater: str, ids: Sequence[str]) -> Sequence[str]:
+        """How the answers stood on the screen. A plain file does not tell, and its first answer may be the better one
+        each time: an order is drawn, so that nobody seems to prefer a side."""
+        if self.form != "plain":
+            return ids
+        return sorted(ids, key=lambda one: keyed_hash(self.seed, "imported order", task_id, rater, one))
 
 
-def _with_criteria(
-    connection: Connection, project: Project, judged: Sequence[Judged], ledger: Ledger
-) -> list[Judged]:  # fmt: skip
-    """Make the criteria that scores speak of and the project lacks; scores outside a known scale are left out."""
+def _unusable(reason: str, sentence: str) -> Refused:
+    return Refused("invalid", sentence, reason=reason)
+
+
+# ------------------------------------------------------------------------------------------------------------- criteria
+
+
+def _scales(connection: Connection, project: Project, judged: Sequence[Judged]) -> dict[str, tuple[int, int]]:
+    """The scale of every criterion. Those that scores speak of and the project lacks are made."""
     scores: dict[str, list[int]] = {}
     for one in judged:
         if isinstance(one.answer, CriteriaAnswer):
@@ -192,7 +327,11 @@ def _with_criteria(
             for key, (low, high) in new.items()
         ]
         set_criteria(connection, project, made, "import")
-    scales = known | new
+    return known | new
+
+
+def _on_scale(judged: Sequence[Judged], scales: dict[str, tuple[int, int]], ledger: Ledger) -> list[Judged]:
+    """Without those that have a score outside of its scale."""
     kept = []
     for one in judged:
         wrong = isinstance(one.answer, CriteriaAnswer) and [

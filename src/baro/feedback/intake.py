@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -24,7 +25,10 @@ from baro.feedback.refusals import Refused
 from baro.feedback.server.checked import check_text
 from baro.records import Answers, Conversation, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb
 
+One = TypeVar("One")
+Result = TypeVar("Result")
 AT_ONCE = 200  # rows in one transaction
+GIVE_WAY_SECONDS = 0.12  # between two: who waits for SQLite in another process looks every tenth of a second
 TOLD = 50  # dropped rows that are named in the answer; all are counted
 
 
@@ -66,13 +70,23 @@ def take_file(
     ledger = Ledger(source.name)
     rows, description = _read(path, source, ledger)
     counts: Counter[str] = Counter()
-    for start in range(0, len(rows), AT_ONCE):
-        part = rows[start : start + AT_ONCE]
-        counts += store.write(lambda connection, part=part: _enter(connection, project, part, source))
+    for told_of_part in in_parts(store, rows, lambda connection, part: _enter(connection, project, part, source)):
+        counts += told_of_part
     added, known = ("answers", "known answers") if source.model else ("prompts", "known prompts")
     told = {"added": counts[added], "known": counts[known], "prompts": counts["prompts"]}
     store.write(lambda connection: log_event(connection, actor, "import", "project", project.id, told))
     return told | {"description": description}, ledger
+
+
+def in_parts(
+    store: Store, rows: Sequence[One], work: Callable[[Connection, Sequence[One]], Result], at_once: int = AT_ONCE
+) -> Iterator[Result]:
+    """Do ``work`` on rows in several transactions, between which others get their turn."""
+    for start in range(0, len(rows), at_once):
+        if start:
+            time.sleep(GIVE_WAY_SECONDS)
+        part = rows[start : start + at_once]
+        yield store.write(lambda connection, part=part: work(connection, part))
 
 
 def _read(path: Path, source: Source, ledger: Ledger) -> tuple[list[Row], str]:

@@ -9,70 +9,136 @@ from typing import Any
 from baro.data.ledger import Ledger
 from baro.feedback import answers
 from baro.feedback.judged import PROMPTS as PROMPT_NAMES
-from baro.feedback.judged import Judged, Shown, chosen_of, conversation_of, ms_of, odd, ranking_of, shown_in, winner
+from baro.feedback.judged import (
+    Judged,
+    Shown,
+    chosen_of,
+    conversation_of,
+    criterion_key,
+    edited,
+    ms_of,
+    odd,
+    one_each,
+    ranking_of,
+    shown_in,
+    winner,
+)
+
+
+def is_label_studio(columns: Mapping[str, Any]) -> bool:
+    """Whether a row is a task with its annotations."""
+    return isinstance(columns.get("data"), dict) and "annotations" in columns
+
+
+def is_short_form(columns: Mapping[str, Any]) -> bool:
+    """Whether a row is of an export that leaves out what is needed: JSON-MIN, CSV, TSV."""
+    return "annotation_id" in columns and "annotator" in columns
 
 
 def read_label_studio(key: str, task: Mapping[str, Any], ledger: Ledger) -> list[Judged]:
-    """The judgments of one task. Left is the first answer in the data, right the second."""
+    """The judgments of one task, in the order of their time. Left is the first answer in the data, right the second."""
     fields = task.get("data")
     if not isinstance(fields, dict):
         odd(ledger, key, "has no 'data'")
         return []
-    found: list[Judged] = []
+    shown, items = shown_in(fields), _items(fields)
     if task.get("predictions"):
         ledger.pass_over(key, "prediction", "a prediction is no person's judgment")
-    for annotation in task.get("annotations") or []:
+    annotations = task.get("annotations") or []
+    if not annotations:
+        ledger.pass_over(key, "not judged", "nobody has annotated it")
+    elif shown is None and items is None:
+        odd(ledger, key, "holds no prompt with answers beside it")
+        return []
+    found: list[Judged] = []
+    for annotation in sorted(annotations, key=lambda one: str(_time(one))):
         if annotation.get("was_cancelled"):
             ledger.pass_over(key, "skipped", "an annotator skipped the task")
-            continue
-        found += _annotation(key, fields, annotation, ledger)
+        elif not annotation.get("result"):
+            ledger.pass_over(key, "empty", "an annotation was submitted without saying anything")
+        else:
+            found += _Annotation(key, shown, items, annotation).read(ledger)
     return found
 
 
-def _annotation(
-    key: str, fields: Mapping[str, Any], annotation: Mapping[str, Any], ledger: Ledger
-) -> list[Judged]:  # fmt: skip
-    shown, items = shown_in(fields), _items(fields)
-    at, seconds = ms_of(annotation.get("created_at")), annotation.get("lead_time")
-    active = int(seconds * 1000) if isinstance(seconds, int | float) else None
-    who = annotation.get("completed_by")
-    user = str((who.get("id") or who.get("email")) if isinstance(who, dict) else who)
-    found: list[Judged] = []
-    scores: dict[str, list[int | None]] = {}
-    comment = ""
-    for result in annotation.get("result") or []:
-        value, kind = result.get("value") or {}, result.get("type")
-        here, answer = shown, None
-        if kind == "ranker" and items is not None:
-            here, answer = items, _ranker(value, items)
-        elif kind == "textarea":
-            comment = "\n\n".join(filter(None, (comment, *map(str, value.get("text") or []))))
-            continue
-        elif shown is not None:
-            answer = _answer(kind, value, shown)
-        if kind == "rating" and shown is not None and len(shown.answers) == 1 and isinstance(value.get("rating"), int):
-            scores[str(result.get("from_name"))] = [value["rating"]]
-        elif answer is None or here is None:
-            odd(ledger, key, f"a result of type {kind!r} with {value!r} fits no kind of judgment")
-        else:
-            found.append(Judged(key, here.prompt, here.texts, answer, user, (), at, active))
-    if scores and shown is not None:
-        answer = answers.CriteriaAnswer(scores=scores)
-        found.append(Judged(key, shown.prompt, shown.texts, answer, user, (), at, active))
-    if comment and not found:
-        odd(ledger, key, f"the text {comment[:40]!r} stands with no judgment")
-    # The time was spent once, however many judgments came of it.
-    return [
-        replace(one, comment=comment if not i else "", active_ms=active if not i else 0) for i, one in enumerate(found)
-    ]
+def _time(annotation: Mapping[str, Any]) -> Any:
+    return annotation.get("updated_at") or annotation.get("created_at")
 
 
-def _answer(kind: Any, value: Mapping[str, Any], shown: Shown) -> answers.Answer | None:
+class _Annotation:
+    """What one person said of one task."""
+
+    def __init__(self, key: str, shown: Shown | None, items: Shown | None, annotation: Mapping[str, Any]):
+        self.key, self.shown, self.items = key, shown, items
+        self.results = annotation["result"]
+        self.at, seconds = ms_of(_time(annotation)), annotation.get("lead_time")
+        self.active = int(seconds * 1000) if isinstance(seconds, int | float) else None
+        who = annotation.get("completed_by")
+        self.user = str((who.get("id") or who.get("email")) if isinstance(who, dict) else who)
+
+    def read(self, ledger: Ledger) -> list[Judged]:
+        """Its judgments; the texts that were written beside them are the first one's comment."""
+        found: list[Judged] = []
+        scores: dict[str, list[int | None]] = {}
+        texts: list[str] = []
+        for result in self.results:
+            value, kind, name = result.get("value") or {}, result.get("type"), str(result.get("from_name"))
+            shown = self.items if kind == "ranker" and self.items is not None else self.shown
+            answer = None if shown is None else _answer(kind, value, name, shown)
+            rating = value.get("rating") if kind == "rating" and shown and len(shown.answers) == 1 else None
+            if answer is not None and shown is not None:
+                found.append(self._judged(shown, answer, name))
+            elif isinstance(rating, int):
+                scores[criterion_key(name)] = [rating]
+            elif kind == "textarea":
+                texts += _texts(value)
+            else:
+                odd(ledger, self.key, _why(kind, value, name))
+        if scores and self.shown is not None:
+            found.append(self._judged(self.shown, answers.CriteriaAnswer(scores=scores), "ratings"))
+        comment = "\n\n".join(filter(None, texts))
+        if comment and not found:
+            odd(ledger, self.key, f"the text {comment[:40]!r} stands with no judgment")
+        # The time was spent once, however many judgments came of it.
+        return [
+            replace(one, comment=comment if not i else "", active_ms=self.active if not i else 0)
+            for i, one in enumerate(one_each(found, ledger))
+        ]
+
+    def _judged(self, shown: Shown, answer: answers.Answer, asked: str) -> Judged:
+        return Judged(
+            self.key, shown.prompt, shown.texts, answer, self.user, shown.models, self.at, self.active, asked=asked
+        )
+
+
+def _answer(kind: Any, value: Mapping[str, Any], name: str, shown: Shown) -> answers.Answer | None:
     if kind == "pairwise" and len(shown.answers) == 2:
         return {"left": winner(0), "right": winner(1)}.get(str(value.get("selected")))
     if kind == "choices" and len(value.get("choices") or []) == 1:
-        return chosen_of(value["choices"][0], shown)
-    return None
+        return chosen_of(value["choices"][0], shown, name)
+    if kind == "textarea" and len(_texts(value)) == 1:
+        return edited(name, _texts(value)[0], shown)
+    return _ranker(value, shown) if kind == "ranker" else None
+
+
+def _texts(value: Mapping[str, Any]) -> list[str]:
+    given = value.get("text") or []
+    return [given] if isinstance(given, str) else [str(one) for one in given]
+
+
+def _why(kind: Any, value: Mapping[str, Any], name: str) -> str:
+    """Why a result is no judgment."""
+    buckets = value.get("ranker") if kind == "ranker" else None
+    used = (
+        [bucket for bucket, listed in buckets.items() if listed and bucket != "_"] if isinstance(buckets, dict) else []
+    )
+    if len(used) > 1:
+        return (
+            f"{name!r} sorts the answers into {' and '.join(map(repr, used))}; which of them is the order is not told"
+        )
+    if isinstance(buckets, dict) and not used:
+        return f"{name!r} ranks nothing"
+    return f"the answer {value!r} to {name!r} (of type {kind!r}) fits no kind of judgment"
 
 
 def _items(fields: Mapping[str, Any]) -> Shown | None:
@@ -88,11 +154,12 @@ def _items(fields: Mapping[str, Any]) -> Shown | None:
 
 
 def _ranker(value: Mapping[str, Any], items: Shown) -> answers.Answer | None:
-    """The ids from the best to the worst; of several buckets the one that is not the source."""
+    """The ids from the best to the worst. Answers that were left where they came from are not ranked."""
     buckets = value.get("ranker")
     listed = buckets if isinstance(buckets, list) else None
     if isinstance(buckets, dict):
-        listed = next((order for name, order in buckets.items() if name != "_" or len(buckets) == 1), None)
+        used = [order for name, order in buckets.items() if order and name != "_"]
+        listed = used[0] if len(used) == 1 else None
     names = list(items.answers)
     if not listed or any(str(one) not in names for one in listed):
         return None

@@ -1,7 +1,9 @@
 """From votes to labels, by a named function with settings: the same votes and settings are always the same labels.
 
 A label is a probability, never a bare majority, and is oriented so that ``chosen`` is the likelier one. What an
-adjudicator decided stands in place of the votes. Whatever yields no label is counted under its reason.
+adjudicator decided stands in place of the votes. What was asked again is labelled by what was said then: from the first
+judgment of the later task on, votes and adjudications of the earlier one are left out. Whatever yields no label is
+counted under its reason.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pydantic import Field
 
 from baro.config import Config
 from baro.errors import ConfigError
-from baro.feedback.derive import Judgment, PairVote, RankVote, Task, Votes
+from baro.feedback.derive import Judgment, PairVote, RankVote, Task, Votes, under_newest
 from baro.feedback.reliability import left_out
 from baro.functional.rankings import bradley_terry, plackett_luce
 from baro.functional.statistics import sigmoid
@@ -50,6 +52,9 @@ class LabelSettings(Config):
     margin: Literal["none", "strength", "log_odds"] = Field("none", description="where a margin comes from")
     largest_margin: float = Field(3.0, gt=0, description="log-odds are cut off here")
     adjudicated: float = Field(0.95, gt=0.5, le=1, description="the probability of what an adjudicator decided")
+    guidelines: Literal["all", "newest"] = Field(
+        "all", description="judgments under any version of the guideline, or only those under the newest one"
+    )
     min_reliability: float | None = Field(
         None, ge=0, le=1, description="raters below it are left out: right answers where they are known, else agreement"
     )
@@ -121,16 +126,25 @@ class Labels(Generic[Label]):
 # -------------------------------------------------------------------------------------------------------- whose votes
 
 
+def votes_that_count(votes: Votes, settings: LabelSettings) -> Votes:
+    """The votes, where those under an older guideline count as replaced if the settings say so."""
+    return under_newest(votes) if settings.guidelines == "newest" else votes
+
+
 def _by_task(
     votes: Votes, listed: Iterable[Vote], key: Callable[[Vote], Any], settings: LabelSettings, dropped: Counter[str]
 ) -> tuple[dict[Any, list[Vote]], dict[Any, Vote]]:
     """The votes of each item, and the last adjudication of each; in the order of the items."""
     without = left_out(votes, settings.min_reliability)
+    told: set[str] = set()  # a judgment of several items is left out once
     counted: dict[Any, list[Vote]] = {}
     settled: dict[Any, Vote] = {}
     for vote in listed:
         judgment: Judgment = vote.judgment  # type: ignore[attr-defined]
-        if judgment.role == "adjudication":
+        if judgment.role == "replaced":
+            dropped["older_guideline"] += judgment.id not in told
+            told.add(judgment.id)
+        elif judgment.role == "adjudication":
             settled[key(vote)] = vote
             counted.setdefault(key(vote), [])
         elif judgment.role == "vote" and judgment.rater_id in without:
@@ -147,6 +161,7 @@ def _by_task(
 def pair_labels(votes: Votes, dimension: str, settings: LabelSettings) -> Labels[PairLabel]:
     """A label for each task with a decision. Dropped: nobody could say, or both are equally likely."""
     labels: Labels[PairLabel] = Labels()
+    votes = votes_that_count(votes, settings)
     here = [vote for vote in votes.pairs if vote.dimension == dimension]
     groups, settled = _by_task(votes, here, lambda v: v.judgment.task.id, settings, labels.dropped)
     groups = {task: [v for v in group if _counts(v, settings)] for task, group in groups.items()}
@@ -233,6 +248,7 @@ def _indices(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
 def rank_labels(votes: Votes, settings: LabelSettings) -> Labels[RankLabel]:
     """One ranking of each task from all its raters'; responses that nobody ranked are left out."""
     labels: Labels[RankLabel] = Labels()
+    votes = votes_that_count(votes, settings)
     groups, settled = _by_task(votes, votes.ranks, lambda v: v.judgment.task.id, settings, labels.dropped)
     for task_id, group in groups.items():
         last = settled.get(task_id)
@@ -305,6 +321,7 @@ def _ranked_pair(ranking: RankLabel, one: int, other: int, settings: LabelSettin
 def binary_labels(votes: Votes, of: Literal["thumb", "safe"], settings: LabelSettings) -> Labels[BinaryLabel]:
     """A label for each response that was given thumbs, or safety marks."""
     labels: Labels[BinaryLabel] = Labels()
+    votes = votes_that_count(votes, settings)
     listed: Sequence[Any] = votes.thumbs if of == "thumb" else votes.safety
     attribute = "good" if of == "thumb" else "safe"
     groups, settled = _by_task(votes, listed, lambda v: (v.judgment.task.id, v.response), settings, labels.dropped)
@@ -342,6 +359,7 @@ def binary_probabilities(votes: Sequence[Any], attribute: str, settings: LabelSe
 def score_labels(votes: Votes, settings: LabelSettings) -> Labels[ScoreLabel]:
     """Each response's mean scores; criteria that nobody found applicable are left out."""
     labels: Labels[ScoreLabel] = Labels()
+    votes = votes_that_count(votes, settings)
     groups, settled = _by_task(
         votes, votes.scores, lambda v: (v.judgment.task.id, v.response, v.criterion), settings, labels.dropped
     )

@@ -6,25 +6,23 @@ flag is evidence in words, and what follows from it is a person's decision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, func, not_, select
 
 from baro.feedback import schema
 from baro.feedback.adapt import first_places, posteriors
-from baro.feedback.coefficients import outline, scales_agreement, share
-from baro.feedback.derive import Judgment, Votes, scales_of, votes_of
-from baro.feedback.habits import Case, by_rater, cases_of, counts, prompt_start
+from baro.feedback.coefficients import COMPARED, outline, scales_agreement, share
+from baro.feedback.derive import Votes, as_given, only, under_newest, votes_of
+from baro.feedback.habits import Case, by_rater, cases_of, counts, drift, longer_slope, prompt_start
 from baro.feedback.project import Project
 from baro.feedback.reliability import agreement_with_others, gold_answers
+from baro.feedback.scales import main_scales
 from baro.functional.votes import binomial_test
 
-DETAILS = ("strength/", "severity")  # of another question's answer
-COMPARED = ("pair/", "rank")
 LOW = 0.7  # a rater whose interval lies wholly below is flagged
 SIDES_P, SIDES_N = 0.01, 20
 QUICK_SHARE = 0.2
@@ -33,19 +31,24 @@ QUICK_SHARE = 0.2
 # ----------------------------------------------------------------------------------------------------------- agreement
 
 
-def agreement(connection: Connection, project: Project) -> dict[str, Any]:
-    """How far the raters agree: by question, by rater, and by the version of the guideline that they had."""
-    votes = votes_of(connection, project.id)
+def agreement(
+    connection: Connection, project: Project, guidelines: Literal["all", "newest"] = "all"
+) -> dict[str, Any]:  # fmt: skip
+    """How far the raters agree: by question, by rater, and by the version of the guideline that they had.
+
+    ``guidelines``: what counts, as for labels; the figures by version always have all of them, replaced ones too.
+    """
+    given = votes_of(connection, project.id)
+    votes = under_newest(given) if guidelines == "newest" else given
     names = _pseudonyms(connection)
-    main = [scale for name, scale in scales_of(votes).items() if not name.startswith(DETAILS)]
     return {
         "watermark": votes.watermark,
         "scales": scales_agreement(votes),
         "raters": [
             {"rater": rater, "pseudonym": names[rater], **share(right, n)}
-            for rater, (right, n) in agreement_with_others(main).items()
+            for rater, (right, n) in agreement_with_others(main_scales(votes)).items()
         ],
-        "guidelines": _by_guideline(connection, votes),
+        "guidelines": _by_guideline(connection, as_given(given)),
     }
 
 
@@ -55,25 +58,18 @@ def _by_guideline(connection: Connection, votes: Votes) -> list[dict[str, Any]]:
     version = {row.id: row.version for row in rows}
     found = []
     for number in sorted({version.get(one.guideline_id, 0) for one in votes.judgments}):
-        part = _only(votes, lambda judgment, number=number: version.get(judgment.guideline_id, 0) == number)
-        scales = [outline(one) for name, one in scales_of(part).items() if not name.startswith(DETAILS)]
+        part = only(votes, lambda judgment, number=number: version.get(judgment.guideline_id, 0) == number)
+        scales = [outline(one) for one in main_scales(part)]
         found.append({"version": number or None, "judgments": len(part.judgments), "scales": scales})
     return found
-
-
-def _only(votes: Votes, wanted: Callable[[Judgment], bool]) -> Votes:
-    lists = {
-        name: tuple(one for one in getattr(votes, name) if wanted(one.judgment))
-        for name in ("pairs", "ranks", "thumbs", "safety", "scores", "edits")
-    }
-    return replace(votes, judgments=tuple(one for one in votes.judgments if wanted(one)), **lists)
 
 
 # ---------------------------------------------------------------------------------------------------------------- bias
 
 
 def bias(connection: Connection, project: Project) -> dict[str, Any]:
-    """Habits that have nothing to do with the answers: sides, length, haste, and other answers to the same question."""
+    """Habits that have nothing to do with the answers: sides, length, haste, other answers to the same question, and
+    what changes in the course of a sitting."""
     votes = votes_of(connection, project.id)
     names, cases = _pseudonyms(connection), cases_of(connection, project, votes)
     shares = {habit: share(*counts(found)) for habit, found in cases.items()}
@@ -85,6 +81,8 @@ def bias(connection: Connection, project: Project) -> dict[str, Any]:
             {"rater": one, "pseudonym": names[one], **_left(mine)} for one, mine in by_rater(cases["left"]).items()
         ],
         "quick": {"ms_per_character": project.settings.min_read_ms_per_character} | shares["quick"],
+        "length": longer_slope(connection, votes),
+        "drift": drift(votes),
     }
 
 
@@ -100,8 +98,7 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
     """Every rater with judgments here: how much, how quickly, how well as far as is known, and what stands out."""
     votes = votes_of(connection, project.id)
     people = {row.id: row for row in connection.execute(select(schema.rater))}
-    scales = [scale for name, scale in scales_of(votes).items() if not name.startswith(DETAILS)]
-    others, gold = agreement_with_others(scales), gold_answers(votes)
+    others, gold = agreement_with_others(main_scales(votes)), gold_answers(votes)
     everyone = _counted_all(others.values())
     cases = {habit: by_rater(given) for habit, given in cases_of(connection, project, votes).items()}
     found = []
@@ -219,16 +216,16 @@ def _task_states(connection: Connection, project_id: str) -> dict[str, set[str]]
 
 
 def disagreements(connection: Connection, project: Project, limit: int = 100) -> list[dict[str, Any]]:
-    """The queue for adjudicators: tasks with every place taken whose raters are divided, the least sure first."""
+    """The queue for adjudicators: open tasks with every place taken whose raters are divided, the least sure first."""
     votes = votes_of(connection, project.id)
     settled = {one.task.id for one in votes.judgments if one.role == "adjudication"}
-    sure, divided, held = posteriors(votes), _divided(votes), _task_states(connection, project.id)
+    sure, apart, held = posteriors(votes), divided(votes), _task_states(connection, project.id)
     task, prompt = schema.task, schema.prompt
     query = select(task.c.id, task.c.kind, task.c.prompt_id, prompt.c.messages).join(prompt)
     rows = {
         row.id: row
-        for row in connection.execute(query.where(task.c.project_id == project.id, task.c.places == 0))
-        if row.id in divided and row.id not in settled and "leased" not in held.get(row.id, set())
+        for row in connection.execute(query.where(task.c.project_id == project.id, task.c.places == 0, task.c.open))
+        if row.id in apart and row.id not in settled and "leased" not in held.get(row.id, set())
     }
     return [
         {
@@ -237,22 +234,20 @@ def disagreements(connection: Connection, project: Project, limit: int = 100) ->
             "prompt": row.prompt_id,
             "prompt_start": prompt_start(row.messages),
             "posterior": None if row.id not in sure else round(sure[row.id], 6),
-            "questions": divided[row.id],
+            "questions": apart[row.id],
         }
         for row in sorted(rows.values(), key=lambda row: (sure.get(row.id, 0.5), row.id))[:limit]
     ]
 
 
-def _divided(votes: Votes) -> dict[str, list[dict[str, Any]]]:
+def divided(votes: Votes) -> dict[str, list[dict[str, Any]]]:
     """For each task the questions on which raters differ (scores by 2 or more), with how many gave which answer.
 
     Of two compared answers the better one's id stands for the answer.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     firsts, canonical = first_places(votes), {one.task.id: one.task.canonical for one in votes.judgments}
-    for scale in scales_of(votes).values():
-        if scale.name.startswith(DETAILS):
-            continue
+    for scale in main_scales(votes):
         for (task_id, *responses), given in sorted(scale.items.items()):
             values = sorted(given.values())
             apart = values[-1] - values[0]

@@ -6,19 +6,21 @@ back at any time.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from baro.feedback import ids, schema
-from baro.feedback.database import log_event
-from baro.feedback.ids import new_id, new_secret, sha256
+from baro.feedback.database import log_event, secret_seed
+from baro.feedback.ids import keyed_hash, new_id, new_secret, sha256
 from baro.feedback.refusals import Refused
 
 DAY_MS = 86_400_000
 LANGS = ("en", "ko")
 INVITE_DAYS, SESSION_DAYS = 14, 30
+ASK_AGAIN_MS = 10 * 60_000  # how long who lost the reply to an invite may ask for it again
 
 
 @dataclass(frozen=True)
@@ -88,23 +90,47 @@ def invite(connection: Connection, rater_id: str, *, days: float = INVITE_DAYS) 
     return token
 
 
-def redeem(connection: Connection, token: str) -> str:
-    """A session's secret for an invite that nobody has used."""
-    table = schema.invite
-    now = ids.now_ms()
-    fresh = (table.c.token_sha256 == sha256(token)) & table.c.used_ms.is_(None) & (table.c.expires_ms > now)
+def redeem(connection: Connection, token: str, verifier: str | None = None) -> str:
+    """A session's secret for an invite that nobody has used.
+
+    verifier: a secret that who asks has made for this. The session's secret then follows from both, so that asking
+    again, after the reply was lost, gives the same session, for ASK_AGAIN_MS and while it has not been taken back. The
+    invite alone is worth nothing any more, and nothing has to be stored for this.
+    """
+    table, now = schema.invite, ids.now_ms()
+    here = table.c.token_sha256 == sha256(token)
+    fresh = here & table.c.used_ms.is_(None) & (table.c.expires_ms > now)
     done = connection.execute(update(table).where(fresh).values(used_ms=now).returning(table.c.rater_id)).first()
-    if done is None:
+    secret = None if verifier is None else _secret_of(connection, token, verifier)
+    if done is not None:
+        return open_session(connection, done.rater_id, secret=secret)
+    opened = schema.session.c.token_sha256 == sha256(secret or "")
+    same = select(table.c.used_ms).join(schema.session, table.c.rater_id == schema.session.c.rater_id)
+    same = same.where(here, table.c.used_ms > now - ASK_AGAIN_MS, opened, schema.session.c.revoked_ms.is_(None))
+    if secret is None or connection.execute(same).first() is None:
         raise Refused("unauthorized", "this link is unknown, was used already or has expired; ask for another")
-    return open_session(connection, done.rater_id)
+    return secret
 
 
-def open_session(connection: Connection, rater_id: str, *, kind: str = "browser", days: float = SESSION_DAYS) -> str:
-    """A session's secret: a browser's cookie or a program's bearer token."""
+def _secret_of(connection: Connection, token: str, verifier: str) -> str:
+    """Of the session that an invite opens for who made the verifier; to be had with both only."""
+    found = keyed_hash(secret_seed(connection), "session", sha256(token), sha256(verifier))
+    return base64.urlsafe_b64encode(found).decode().rstrip("=")
+
+
+def open_session(
+    connection: Connection,
+    rater_id: str,
+    *,
+    kind: str = "browser",
+    days: float = SESSION_DAYS,
+    secret: str | None = None,
+) -> str:
+    """A session's secret: a browser's cookie or a program's bearer token. A new one unless it is given."""
     active = connection.execute(select(schema.rater.c.active).where(schema.rater.c.id == rater_id)).scalar_one_or_none()
     if not active:
         raise Refused("unauthorized", "this rater is not active")
-    token, created = new_secret(), ids.now_ms()
+    token, created = secret or new_secret(), ids.now_ms()
     row = {"token_sha256": sha256(token), "rater_id": rater_id, "kind": kind, "created_ms": created}
     connection.execute(insert(schema.session).values(**row, expires_ms=created + int(days * DAY_MS)))
     log_event(connection, rater_id, "session", "rater", rater_id, {"kind": kind})

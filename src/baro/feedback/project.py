@@ -164,7 +164,7 @@ def add_task(
     propensity: float = 1.0,
 ) -> str:
     """One task. ``gold``: the known answer, in the words of answers.py with slots for positions."""
-    _size(kind, len(response_ids))
+    checked_size(kind, len(response_ids))
     texts = _texts(connection, project.id, prompt_id, response_ids)
     if len(set(texts)) < len(texts):
         raise Refused("invalid", "two responses of the task have the same text, which nobody can tell apart")
@@ -177,19 +177,6 @@ def add_task(
     connection.execute(insert(schema.task).values(**new | {"policy": policy, "score": score}))
     connection.execute(insert(schema.task_item), _item_rows(new["id"], response_ids))
     return str(new["id"])
-
-
-def add_gold(connection: Connection, project: Project, task_id: str, answer: Mapping[str, Any], actor: str) -> str:
-    """A copy of a task whose answer is known; the task itself stays as it was. Slots stand for positions."""
-    task, item = schema.task, schema.task_item
-    here = (task.c.id == task_id) & (task.c.project_id == project.id)
-    row = connection.execute(select(task).where(here)).first()
-    if row is None:
-        raise Refused("not_found", "there is no such task")
-    slots = connection.execute(select(item.c.response_id).where(item.c.task_id == task_id).order_by(item.c.slot))
-    made = add_task(connection, project, row.kind, row.prompt_id, list(slots.scalars()), gold=answer)
-    log_event(connection, actor, "gold", "task", made, {"copy_of": task_id})
-    return made
 
 
 def _task_row(
@@ -225,7 +212,7 @@ def _item_rows(task_id: str, response_ids: Sequence[str]) -> list[dict[str, Any]
     return [{"task_id": task_id, "slot": slot, "response_id": one} for slot, one in enumerate(response_ids)]
 
 
-def _size(kind: str, size: int | None) -> int:
+def checked_size(kind: str, size: int | None) -> int:
     """How many responses a task shows, if its kind may show so many."""
     if kind not in ITEMS:
         raise Refused("invalid", f"{kind!r} is no kind of task; give one of {', '.join(ITEMS)}")
@@ -277,7 +264,7 @@ def make_tasks(
     A set of answers that is a task of this kind already is not made again. Prompts with too few different answers are
     named in ``refused``.
     """
-    size = _size(kind, size)
+    size = checked_size(kind, size)
     if not 1 <= per_prompt <= MOST_PER_PROMPT:
         raise Refused("invalid", f"each prompt may get 1 to {MOST_PER_PROMPT} tasks at once, not {per_prompt}")
     table = schema.prompt

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from baro.feedback.derive import Judgment, RankVote, Scale, Votes, scales_of
+from baro.feedback.derive import Judgment, RankVote, Votes
+from baro.feedback.scales import Scale, scales_of
 
 ENOUGH = 5  # judgments from which a rater's reliability is known
 
@@ -41,13 +42,27 @@ def agreement_with_others(scales: Iterable[Scale]) -> dict[str, tuple[int, int]]
     Items on which the others are divided say nothing.
     """
     found: dict[str, list[bool]] = {}
+    for (_, rater), right in _compared(scales).items():
+        found.setdefault(rater, []).extend(right)
+    return {rater: (sum(right), len(right)) for rater, right in sorted(found.items())}
+
+
+def judgments_with_others(scales: Iterable[Scale]) -> dict[tuple[str, str], bool]:
+    """For (task, rater) whether the rater agrees with the others in at least half of what can be compared there."""
+    return {key: 2 * sum(right) >= len(right) for key, right in _compared(scales).items()}
+
+
+def _compared(scales: Iterable[Scale]) -> dict[tuple[str, str], list[bool]]:
+    """For (task, rater) whether each of the rater's answers there is what the others say on the whole."""
+    found: dict[tuple[str, str], list[bool]] = {}
     for scale in scales:
-        for given in scale.items.values():
+        for item, given in scale.items.items():
             for rater, value in given.items():
                 view = consensus([other for name, other in given.items() if name != rater], scale.level)
                 if view is not None:
-                    found.setdefault(rater, []).append(abs(value - view) <= (scale.level == "ordinal"))
-    return {rater: (sum(right), len(right)) for rater, right in sorted(found.items())}
+                    agrees = abs(value - view) <= (scale.level == "ordinal")
+                    found.setdefault((item[0], rater), []).append(agrees)
+    return found
 
 
 def consensus(values: Sequence[float], level: str) -> float | None:

@@ -159,6 +159,7 @@ def compared(source: Source) -> Labels[PairLabel]:
 def _edits(source: Source, dropped: Counter[str]) -> list[Any]:
     without = left_out(source.votes, source.settings.labels.min_reliability)
     kept = [one for one in source.votes.edits if one.judgment.role in ("vote", "adjudication")]
+    dropped["older_guideline"] += sum(one.judgment.role == "replaced" for one in source.votes.edits)
     dropped["votes_of_unreliable_raters"] += sum(one.judgment.rater_id in without for one in kept)
     kept = [one for one in kept if one.judgment.rater_id not in without]
     dropped["critique_only"] += sum(one.edited is None for one in kept)

@@ -161,7 +161,7 @@ task = Table(
     Column("gold_answer", JSON(none_as_null=True), nullable=True),
     Column("repeat_of", _ref("task"), nullable=True),  # shown to one rater a second time, sides swapped
     Column("reserved_for", _ref("rater"), nullable=True),
-    Column("policy", Text, nullable=False),  # how it was selected: random, margin, disagreement
+    Column("policy", Text, nullable=False),  # how it was selected: random, margin, disagreement, imported, again
     Column("score", Float, nullable=True),  # the selection's score
     Column("propensity", Float, nullable=False),  # the probability with which it was selected
     _ms("created_ms"),

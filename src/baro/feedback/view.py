@@ -22,7 +22,7 @@ DIFF_AT_MOST = 20_000  # characters of both texts together
 def task_view(connection: Connection, rater: Rater, project: Project, lease: Lease) -> dict[str, Any]:
     """Everything that the page needs to show one task."""
     assignment, task = _assignment(connection, lease.assignment_id)
-    responses = _responses(connection, assignment)
+    responses = shown_responses(connection, assignment)
     prompt = connection.execute(
         select(schema.prompt.c.messages).where(schema.prompt.c.id == task.prompt_id)
     ).scalar_one()
@@ -65,8 +65,8 @@ def _assignment(connection: Connection, assignment_id: str) -> tuple[Row[Any], R
     return assignment, connection.execute(select(schema.task).where(schema.task.c.id == assignment.task_id)).one()
 
 
-def _responses(connection: Connection, assignment: Row[Any]) -> list[Row[Any]]:
-    """The task's responses in the order of the screen."""
+def shown_responses(connection: Connection, assignment: Row[Any]) -> list[Row[Any]]:
+    """A task's responses in the order of an assignment's screen."""
     item, response = schema.task_item, schema.response
     query = select(item.c.slot, response.c.id, response.c.text, response.c.finished).join(response)
     by_slot = {row.slot: row for row in connection.execute(query.where(item.c.task_id == assignment.task_id))}
@@ -130,10 +130,10 @@ def current_answer(connection: Connection, assignment: Row[Any]) -> dict[str, An
     row = current_judgment(connection, assignment.id)
     if row is None:
         return None
-    at = [one.id for one in _responses(connection, assignment)]
+    at = [one.id for one in shown_responses(connection, assignment)]
     flags = [{"position": at.index(one["response_id"]), "flag": one["flag"]} for one in row.flags]
     said = {"comment": row.comment, "confidence": row.confidence, "flags": flags}
-    return {"answer": {"kind": row.kind} | _said(connection, row, at)} | said
+    return {"answer": {"kind": row.kind} | said_by_position(connection, row, at)} | said
 
 
 def _judged(connection: Connection, table: Any, judgment_id: str) -> list[Row[Any]]:
@@ -145,7 +145,8 @@ def _by_position(connection: Connection, table: Any, judgment_id: str, at: list[
     return [rows[one] for one in at]
 
 
-def _said(connection: Connection, row: Row[Any], at: list[str]) -> dict[str, Any]:
+def said_by_position(connection: Connection, row: Row[Any], at: list[str]) -> dict[str, Any]:
+    """What a judgment says, without its kind, as the page sends it; ``at``: the response at each position."""
     pairs = {
         one.dimension: {"outcome": one.outcome, "position": one.position, "strength": one.strength}
         for one in _judged(connection, schema.judged_pair, row.id)

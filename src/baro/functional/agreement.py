@@ -47,12 +47,12 @@ def _values_and_counts(
 
 def _item_agreement(counts: Int[np.ndarray, "items categories"]) -> Float[np.ndarray, "pairable"]:
     """Share of agreeing rater pairs of each item with at least two ratings."""
-    rated = counts.sum(axis=1)
-    pairable = rated >= 2
+    pairable = counts.sum(axis=1) >= 2
     if not pairable.any():
         raise Undefined("no item has two ratings, so no two can agree")
-    agreeing = (counts * (counts - 1)).sum(axis=1)[pairable]
-    return np.asarray(agreeing / (rated * (rated - 1))[pairable])
+    counts = counts[pairable]
+    rated = counts.sum(axis=1)
+    return np.asarray((counts * (counts - 1)).sum(axis=1) / (rated * (rated - 1)))
 
 
 def percent_agreement(ratings: Float[np.ndarray, "raters items"]) -> float:
@@ -65,6 +65,35 @@ def percent_agreement(ratings: Float[np.ndarray, "raters items"]) -> float:
     Undefined without such an item.
     """
     return float(_item_agreement(category_counts(ratings)).mean())
+
+
+def percent_agreement_interval(
+    ratings: Float[np.ndarray, "raters items"],
+    *,
+    seed: int,
+    groups: Shaped[np.ndarray, "items"] | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """coefficient_interval of percent_agreement, to the last bit, without comparing the raters anew in every resample.
+
+    An item's own agreement is the same in each, so that its mean is all that is drawn again. Raises Undefined as that.
+    """
+    counts = category_counts(ratings)
+    pairable = counts.sum(axis=1) >= 2
+    by_item = np.full(ratings.shape[1], np.nan)
+    by_item[pairable] = _item_agreement(counts)
+
+    def mean(shares: Float[np.ndarray, "1 items"]) -> float:
+        known = shares[0][~np.isnan(shares[0])]
+        if len(known) == 0:
+            raise Undefined("no item has two ratings, so no two can agree")
+        return float(known.mean())
+
+    found = coefficient_interval(
+        by_item[None], mean, seed=seed, groups=groups, resamples=resamples, confidence=confidence
+    )  # fmt: skip
+    return found._replace(n=int(pairable.sum()) if groups is None else len(np.unique(groups[pairable])))
 
 
 def cohen_kappa(first: Float[np.ndarray, "items"], second: Float[np.ndarray, "items"]) -> float:

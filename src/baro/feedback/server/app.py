@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from baro.errors import BackendError, BaroError
 from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
-from baro.feedback.server import manage_people, manager, pages, rater
+from baro.feedback.server import manage_guidelines, manage_people, manager, pages, rater
 from baro.feedback.server.checked import MANAGERS
 from baro.feedback.server.jobs import Jobs
 from baro.feedback.server.security import (
@@ -69,6 +69,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        jobs.open()
         yield
         await run_in_threadpool(jobs.close)
         store.close()
@@ -80,8 +81,8 @@ def create_app(
     app.state.store, app.state.files, app.state.jobs, app.state.https = store, files, jobs, https
     for kind in _SAID:
         app.add_exception_handler(kind, _say)
-    for router in (pages.router, rater.router, manager.router, manage_people.router):
-        app.include_router(router)
+    for part in (pages, rater, manager, manage_guidelines, manage_people):
+        app.include_router(part.router)
 
     # the last one added is the outermost
     app.add_middleware(_Bodies, max_body=max_body, max_import=max_import)

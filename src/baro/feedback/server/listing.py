@@ -1,16 +1,15 @@
-"""What managers see of the store, page by page, and the one thing that they change in a task."""
+"""What managers see of the store, page by page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, func, or_, select
 
-from baro.feedback import answers, schema, view
-from baro.feedback.database import log_event
+from baro.feedback import schema, view
+from baro.feedback.again import rounds_of
 from baro.feedback.judge import criteria_of
-from baro.feedback.project import Project
 from baro.feedback.refusals import Refused
 from baro.feedback.render import plain, to_html
 
@@ -108,7 +107,9 @@ def tasks(
         case "gold":
             query = query.where(table.c.is_gold)
     page = _page(connection, query.order_by(table.c.priority.desc(), table.c.order_key), offset, limit)
-    return page | {"items": [_task_row(row) for row in page["items"]]}
+    rounds = rounds_of(connection, {row.prompt_id for row in page["items"] if not row.open})
+    items = [_task_row(row) | {"later": _beside(rounds, row.id)["later"]} for row in page["items"]]
+    return page | {"items": items}
 
 
 def _task_row(row: Row[Any]) -> dict[str, Any]:
@@ -130,7 +131,15 @@ def task(connection: Connection, task_id: str) -> dict[str, Any]:
     told = {name: getattr(row, name) for name in names} | {"project": project.scalar_one()}
     turns = [{"role": turn["role"], **_text(turn["content"])} for turn in prompt.messages]
     told |= {"prompt": {"id": prompt.id, "source": prompt.source, "messages": turns}}
+    told |= _beside(rounds_of(connection, {row.prompt_id}), task_id)
     return told | {"responses": _responses(connection, task_id), "judgments": _judgments(connection, task_id)}
+
+
+def _beside(rounds: Sequence[Sequence[str]], task_id: str) -> dict[str, str | None]:
+    """What a task asks again (``earlier``), and what asks it again (``later``)."""
+    own = next((one for one in rounds if task_id in one), [task_id])
+    at = own.index(task_id)
+    return {"earlier": own[at - 1] if at else None, "later": own[at + 1] if at + 1 < len(own) else None}
 
 
 def _text(content: str) -> dict[str, str]:
@@ -152,16 +161,21 @@ def _judgments(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """Answers by position, as they were given; ``shown`` says which response stood at each position."""
     table, assignment, rater = schema.judgment, schema.assignment, schema.rater
     query = (
-        select(table, rater.c.pseudonym, assignment.c.purpose, schema.adjudication.c.reason, schema.adjudication.c.note)
+        select(
+            table, rater.c.pseudonym, assignment.c.purpose, schema.adjudication.c.reason, schema.adjudication.c.note,
+            schema.guideline.c.version.label("guideline_version"), schema.guideline.c.lang.label("guideline_lang"),
+        )
         .select_from(
             table.join(assignment, assignment.c.id == table.c.assignment_id)
             .join(rater, rater.c.id == table.c.rater_id)
             .outerjoin(schema.adjudication, schema.adjudication.c.judgment_id == table.c.id)
+            .outerjoin(schema.guideline, schema.guideline.c.id == table.c.guideline_id)
         )
         .where(table.c.task_id == task_id).order_by(table.c.event_id)
     )  # fmt: skip
     names = ("id", "pseudonym", "purpose", "revision", "action", "submitted_ms", "active_ms", "visible_ms", "changes",
-             "confidence", "comment", "flags", "guideline_id", "ui_version", "reason", "note")  # fmt: skip
+             "confidence", "comment", "flags", "guideline_id", "guideline_version", "guideline_lang", "ui_version",
+             "reason", "note")  # fmt: skip
     found = []
     for row in connection.execute(query).all():
         shown = positions(connection, row.assignment_id)
@@ -174,39 +188,14 @@ def positions(connection: Connection, assignment_id: str) -> list[str]:
     """The response at each position of an assignment's screen."""
     here = schema.assignment.c.id == assignment_id
     assignment = connection.execute(select(schema.assignment).where(here)).one()
-    return [one.id for one in view._responses(connection, assignment)]
+    return [one.id for one in view.shown_responses(connection, assignment)]
 
 
 def answer_of(connection: Connection, judgment: Row[Any], shown: list[str]) -> dict[str, Any] | None:
     """What one judgment says, by position; None of one that takes another back."""
     if judgment.action == "retract":
         return None
-    return {"kind": judgment.kind} | view._said(connection, judgment, shown)
-
-
-def make_gold(
-    connection: Connection, project: Project, task_id: str, answer: answers.AnyAnswer, note: str, actor: str
-) -> None:
-    """Write a known answer to a task that nobody has been given."""
-    table, assignment, item = schema.task, schema.assignment, schema.task_item
-    here = (table.c.id == task_id) & (table.c.project_id == project.id) & table.c.repeat_of.is_(None)
-    row = connection.execute(select(table).where(here)).first()
-    if row is None:
-        raise Refused("not_found", "there is no such task in this project")
-    given = exists().where(assignment.c.task_id == task_id)
-    if row.is_gold or connection.execute(select(given)).scalar_one():
-        what = "has a known answer already" if row.is_gold else "was handed out already"
-        raise Refused("conflict", f"this task {what}; known answers are for tasks that nobody has seen")
-    items = _count(connection, select(item.c.slot).where(item.c.task_id == task_id))
-    problems = answer.problems(items) if answer.kind == row.kind else [f"the task is of kind {row.kind}"]
-    if isinstance(answer, answers.CriteriaAnswer):
-        known = {one.key: one for one in criteria_of(connection, project.id)}
-        problems += [f"there is no criterion {key!r}" for key in answer.scores if key not in known]
-    if problems:
-        raise Refused("invalid", problems[0], problems=problems)
-    values = {"is_gold": True, "gold_answer": answer.model_dump(mode="json"), "places": 0}
-    connection.execute(update(table).where(table.c.id == task_id).values(**values))
-    log_event(connection, actor, "gold", "task", task_id, {"note": note})
+    return {"kind": judgment.kind} | view.said_by_position(connection, judgment, shown)
 
 
 # ------------------------------------------------------------------------------------------------ guidelines, criteria

@@ -131,9 +131,11 @@ def progress(store: Stored, manager: Manager, project: Name) -> Response:
 
 
 @router.get("/projects/{project}/agreement")
-def agreement(store: Stored, manager: Manager, project: Name) -> Response:
-    """How far raters agree."""
-    return _panel(store, manager, project, "agreement")
+def agreement(
+    store: Stored, manager: Manager, project: Name, guidelines: Literal["all", "newest"] = "all"
+) -> Response:  # fmt: skip
+    """How far raters agree, under every guideline or under the newest only."""
+    return _panel(store, manager, project, "agreement", guidelines)
 
 
 @router.get("/projects/{project}/bias")
@@ -149,11 +151,11 @@ def bias_judgments(store: Stored, manager: Manager, project: Name, habit: habits
         return JSONResponse(habits.judgments(connection, project_of(connection, manager, project), habit, limit))
 
 
-def _panel(store: Stored, manager: Rater, project: str, which: str) -> Response:
+def _panel(store: Stored, manager: Rater, project: str, which: str, *more: Any) -> Response:
     from baro.feedback import panel
 
     with store.read() as connection:
-        return JSONResponse(getattr(panel, which)(connection, project_of(connection, manager, project)))
+        return JSONResponse(getattr(panel, which)(connection, project_of(connection, manager, project), *more))
 
 
 # ------------------------------------------------------------------------------------------------------- disagreements

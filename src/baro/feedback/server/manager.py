@@ -1,4 +1,4 @@
-"""What a manager puts in and looks at: projects, prompts, answers, tasks, guidelines, criteria, known answers."""
+"""What a manager puts in and looks at: projects, prompts, answers, tasks, known answers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import Connection
 
 from baro.feedback import project as projects
-from baro.feedback.answers import MAX_TEXT, AnyAnswer
-from baro.feedback.criteria import shipped_criteria
+from baro.feedback.answers import AnyAnswer
+from baro.feedback.gold import make_gold
 from baro.feedback.intake import Source, take
 from baro.feedback.refusals import Refused
-from baro.feedback.render import diff_html, to_html
 from baro.feedback.server import listing
-from baro.feedback.server.checked import Body, CheckedRoute
+from baro.feedback.server.checked import Body, CheckedRoute, Nothing
 from baro.feedback.server.jobs import Draw, Jobs
 from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, project_of
 from baro.feedback.settings import ProjectSettings
 
 MAX_TASKS = 100_000
 Kind = Literal["pair", "rank", "thumb", "safety", "criteria", "edit"]
-Lang = Literal["en", "ko"]
 Short = Annotated[str, StringConstraints(max_length=200)]
 router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
 
@@ -84,36 +82,6 @@ class Gold(Body):
     task: Short
     answer: AnyAnswer
     note: str = Field("", max_length=2000)
-
-
-class Guideline(Body):
-    """A guideline in Markdown."""
-
-    lang: Lang
-    body: str = Field(min_length=1, max_length=MAX_TEXT)
-
-
-class Text(Body):
-    """Some Markdown."""
-
-    text: str = Field(max_length=MAX_TEXT)
-
-
-class Label(Body):
-    """A criterion's words in one language; ``anchors``: one for each score."""
-
-    name: str = Field(min_length=1, max_length=200)
-    anchors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field([], max_length=101)
-
-
-class Criterion(Body):
-    """A criterion with its scale."""
-
-    key: str = Field(pattern="^[a-z][a-z0-9_]{0,49}$")
-    labels: dict[Lang, Label] = Field(min_length=1)
-    low: int = Field(ge=0, le=100)
-    high: int = Field(ge=0, le=100)
-    weight: float = Field(1.0, ge=0, le=1000)
 
 
 # ------------------------------------------------------------------------------------------------------------ projects
@@ -220,6 +188,21 @@ def get_job(request: Request, manager: Manager, job: Id) -> Response:
     return JSONResponse(_jobs(request).get(job).to_json())
 
 
+@router.post("/jobs/{job}/again")
+def start_job_again(request: Request, manager: Manager, job: Id, given: Nothing) -> Response:
+    """Start a job again that was cut short, from where it was left."""
+    _jobs(request).again(job)
+    return get_job(request, manager, job)
+
+
+@router.get("/projects/{project}/jobs")
+def list_jobs(request: Request, store: Stored, manager: Manager, project: Name) -> Response:
+    """A project's last jobs, the newest first."""
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+    return JSONResponse({"jobs": [job.to_json() for job in _jobs(request).of(found.id)]})
+
+
 def _jobs(request: Request) -> Jobs:
     jobs: Jobs = request.app.state.jobs
     return jobs
@@ -274,85 +257,10 @@ def get_task(store: Stored, manager: Manager, task: Id) -> Response:
 
 @router.post("/projects/{project}/gold")
 def add_gold(store: Stored, manager: Manager, project: Name, given: Gold) -> Response:
-    """Tell the answer to a task that nobody has been given yet; it is handed out now and then from now on."""
+    """Tell the answer to a task, or to a copy where it was handed out already; it comes up now and then from now on."""
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> str:
         found = project_of(connection, manager, project)
-        listing.make_gold(connection, found, given.task, given.answer, given.note, manager.id)
+        return make_gold(connection, found, given.task, given.answer, given.note, manager.id)
 
-    store.write(work)
-    return JSONResponse({"task": given.task}, 201)
-
-
-# ------------------------------------------------------------------------------------------------ guidelines, criteria
-
-
-@router.get("/projects/{project}/guidelines")
-def list_guidelines(
-    store: Stored, manager: Manager, project: Name, offset: Offset = 0, limit: Limit = 50
-) -> Response:  # fmt: skip
-    """All versions, the newest first."""
-    with store.read() as connection:
-        found = project_of(connection, manager, project)
-        return JSONResponse(listing.guidelines(connection, found.id, offset, limit))
-
-
-@router.post("/projects/{project}/guidelines")
-def publish_guideline(store: Stored, manager: Manager, project: Name, given: Guideline) -> Response:
-    """The next version; the same text again is none."""
-
-    def work(connection: Connection) -> dict[str, Any]:
-        found = project_of(connection, manager, project)
-        made = projects.publish_guideline(connection, found, given.lang, given.body, manager.id)
-        row = listing.guideline(connection, made)
-        return {"id": row.id, "version": row.version, "lang": row.lang}
-
-    return JSONResponse(store.write(work) | {"html": to_html(given.body)}, 201)
-
-
-@router.post("/preview")
-def preview_markdown(manager: Manager, given: Text) -> Response:
-    """Markdown as raters would see it."""
-    return JSONResponse({"html": to_html(given.text)})
-
-
-@router.get("/guidelines/{guideline}/diff/{other}")
-def diff_guidelines(store: Stored, manager: Manager, guideline: Id, other: Id) -> Response:
-    """In what two versions of one project's guideline differ; null where they are too long to compare."""
-    with store.read() as connection:
-        one, another = listing.guideline(connection, guideline), listing.guideline(connection, other)
-    if one.project_id != another.project_id:
-        raise Refused("invalid", "the guidelines are of two projects")
-    found = diff_html(one.body, another.body)
-    return JSONResponse({"left": one.version, "right": another.version, "diff": found and list(found)})
-
-
-@router.get("/criteria")
-def shipped(manager: Manager) -> Response:
-    """The criteria that come with Baro."""
-    return JSONResponse({"criteria": shipped_criteria()})
-
-
-@router.get("/projects/{project}/criteria")
-def list_criteria(store: Stored, manager: Manager, project: Name) -> Response:
-    """The criteria in their order."""
-    with store.read() as connection:
-        return JSONResponse({"criteria": listing.criteria(connection, project_of(connection, manager, project).id)})
-
-
-@router.put("/projects/{project}/criteria")
-def set_criteria(
-    store: Stored, manager: Manager, project: Name, given: Annotated[list[Criterion], Field(max_length=50)]
-) -> Response:
-    """Add criteria, or change the words and weights of known ones."""
-    for one in given:
-        wrong = [lang for lang, label in one.labels.items() if len(label.anchors) not in (0, one.high - one.low + 1)]
-        if wrong:
-            raise Refused("invalid", f"criterion {one.key!r} needs one anchor in {wrong[0]!r} for each score, or none")
-
-    def work(connection: Connection) -> list[dict[str, Any]]:
-        found = project_of(connection, manager, project)
-        projects.set_criteria(connection, found, [one.model_dump() for one in given], manager.id)
-        return listing.criteria(connection, found.id)
-
-    return JSONResponse({"criteria": store.write(work)})
+    return JSONResponse({"task": store.write(work)}, 201)

@@ -38,9 +38,10 @@ router = APIRouter(prefix="/api", route_class=CheckedRoute)
 
 
 class Invite(Body):
-    """The secret of an invitation's link."""
+    """The secret of an invitation's link; ``verifier``: one's own, the same for every attempt to send this."""
 
     token: str = Field(min_length=1, max_length=MAX_TOKEN)
+    verifier: str | None = Field(None, min_length=32, max_length=MAX_TOKEN)
 
 
 class Language(Body):
@@ -87,10 +88,10 @@ class Settled(Body):
 
 @router.post("/session")
 def open_session(request: Request, store: Stored, given: Invite) -> Response:
-    """A session for an invitation that nobody has used."""
+    """A session for an invitation that nobody has used; the same one for who asks again with the same verifier."""
 
     def work(connection: Connection) -> tuple[str, dict[str, Any]]:
-        token = people.redeem(connection, given.token)
+        token = people.redeem(connection, given.token, given.verifier)
         return token, me_json(connection, people.who(connection, token))
 
     token, me = store.write(work)

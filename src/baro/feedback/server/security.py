@@ -292,7 +292,7 @@ _SECRETS = re.compile(
       | \bbaro_session=
       | /join\#
       | [?&](?:token|lease)=
-      | \\?["'](?:token|lease)\\?["']\s*:\s*\\?["']
+      | \\?["'](?:token|lease|verifier)\\?["']\s*:\s*\\?["']
     )[^\s"'\\;,&<>]+""",
     re.IGNORECASE | re.VERBOSE,
 )

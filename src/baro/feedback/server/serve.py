@@ -16,7 +16,7 @@ from baro.errors import BackendError, ConfigError
 from baro.feedback import people, schema
 from baro.feedback.database import Store
 from baro.feedback.server.app import LOCAL, create_app
-from baro.feedback.server.jobs import known_policies
+from baro.feedback.server.policies import known_policies
 from baro.feedback.server.security import RedactTokens
 
 GRACE_SECONDS = 10  # for requests under way when the server is told to stop

@@ -24,7 +24,7 @@ export async function show(view, told = "") {
 }
 
 function queue(view, items, open, where) {
-  const heads = [t("manage.prompt"), t("manage.kind"), ...(open ? [[t("manage.adjudicate.sure"), "num"], t("manage.adjudicate.divided")] : []), t("manage.actions")];
+  const heads = [t("manage.prompt"), t("manage.kind"), ...(open ? [[t("manage.adjudicate.sure"), "num"], [t("manage.adjudicate.divided"), "long"]] : []), [t("manage.actions"), "acts"]];
   const rows = items.map((one) => {
     const begin = button(t("manage.adjudicate.open"), () => run(begin, where, () => settle(view, one.task)), { look: "small", "aria-label": `${t("manage.adjudicate.open")}: ${one.prompt_start}` });
     const more = open ? [one.posterior === null ? null : percent(one.posterior), h("ul", { class: "plain-list" }, one.questions.map(divided))] : [];

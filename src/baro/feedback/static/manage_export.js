@@ -2,7 +2,7 @@
 import { button, h } from "./dom.js";
 import { lang, t } from "./i18n.js";
 import { api, call, within } from "./manage_api.js";
-import { amount, check, facts, field, fold, form, grid, heading, hint, nothing, number, outcome, pager, panel, run, select, table, when } from "./manage_ui.js";
+import { amount, check, facts, field, fold, form, grid, heading, hint, moment, nothing, number, outcome, pager, panel, run, select, table } from "./manage_ui.js";
 
 const SIZE = 20;
 const LAYOUTS = ["pairs", "trl", "openrlhf", "hh", "ranks", "kto", "pku", "criteria", "edits", "facts"];
@@ -37,11 +37,12 @@ function fields() {
   const held = number(0, { min: 0, max: 99, required: true });
   const watermark = number("", { min: 0, step: 1 });
   const language = select(named("manage.lang", ["ko", "en"]), lang());
+  const guidelines = select(named("manage.under", ["all", "newest"]));
   const strength = check(t("manage.label.by_strength"), false, t("manage.label.by_strength.hint"));
   const [models, gzip, csv] = ["models", "gzip", "csv"].map((name) => check(t(`manage.export.${name}`), false, t(`manage.export.${name}.hint`)));
   const label = (name, control) => field(t(`manage.label.${name}`), control, t(`manage.label.${name}.hint`));
   const own = { layout: field(t("manage.export.layout"), layout, " "), of: field(t("manage.export.of"), of), expand: field(t("manage.export.expand"), expand), prompt: field(t("manage.export.prompt"), prompt, t("manage.export.prompt.hint")) };
-  const labels = fold(t("manage.export.labels"), hint(t("manage.export.labels.hint")), grid(label("method", method), label("rankings", rankings), label("prior", prior), label("ties", ties), label("margin", margin), label("largest_margin", largest), label("adjudicated", adjudicated), label("min_reliability", reliability), strength));
+  const labels = fold(t("manage.export.labels"), hint(t("manage.export.labels.hint")), grid(label("method", method), label("rankings", rankings), label("prior", prior), label("ties", ties), label("margin", margin), label("largest_margin", largest), label("adjudicated", adjudicated), label("guidelines", guidelines), label("min_reliability", reliability), strength));
   const fit = () => {
     own.layout.querySelector(".hint").textContent = t(`manage.layout.${layout.value}.hint`);
     own.of.hidden = !PAIRED.includes(layout.value);
@@ -59,7 +60,7 @@ function fields() {
       ...(watermark.value ? { watermark: watermark.valueAsNumber } : {}),
       labels: {
         method: method.value, rankings: rankings.value, ties: ties.value, margin: margin.value, prior: prior.valueAsNumber, largest_margin: largest.valueAsNumber,
-        adjudicated: adjudicated.valueAsNumber, by_strength: strength.input.checked, ...(reliability.value ? { min_reliability: reliability.valueAsNumber } : {}),
+        adjudicated: adjudicated.valueAsNumber, guidelines: guidelines.value, by_strength: strength.input.checked, ...(reliability.value ? { min_reliability: reliability.valueAsNumber } : {}),
       },
     },
   });
@@ -99,7 +100,7 @@ function preview({ rows, count, dropped }) {
   if (!rows.length) return [...told, nothing(t("manage.export.empty"), t("manage.export.empty.hint"))];
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const cell = (value) => (typeof value === "number" ? amount(value, 4) : h("span", { class: "cell", dir: "auto" }, short(typeof value === "string" ? value : JSON.stringify(value ?? null))));
-  return [...told, hint(t("manage.export.first", { n: amount(rows.length) })), table(t("manage.export.preview"), columns, rows.map((row) => columns.map((name) => cell(row[name]))))];
+  return [...told, hint(t("manage.export.first", { n: amount(rows.length) })), table(t("manage.export.preview"), columns, rows.map((row) => columns.map((name) => cell(row[name]))), { keeps: true })];
 }
 
 const short = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
@@ -108,10 +109,10 @@ async function list(root, project, offset, go) {
   const found = await call("GET", within(project, `exports?offset=${offset}&limit=${SIZE}`));
   const title = h("h2", { id: "earlier" }, t("manage.export.earlier"));
   if (!found.total) return root.replaceChildren(title, nothing(t("manage.export.none"), t("manage.export.none.hint")));
-  const rows = found.items.map((one) => [
-    when(one.created_ms), t(`manage.layout.${one.layout}`), amount(one.rows), amount(Object.values(one.dropped).reduce((sum, n) => sum + n, 0)), amount(one.watermark), h("code", { class: "digest" }, one.sha256),
+  const rows = found.items.map((one) => Object.assign([
+    moment(one.created_ms), t(`manage.layout.${one.layout}`), amount(one.rows), amount(Object.values(one.dropped).reduce((sum, n) => sum + n, 0)), amount(one.watermark),
     h("div", { class: "row-tools" }, download(one)),
-  ]);
-  const heads = [t("manage.created"), t("manage.export.layout"), [t("manage.export.rows"), "num"], [t("manage.export.dropped"), "num"], [t("manage.export.watermark"), "num"], "SHA-256", t("manage.actions")];
+  ], { below: h("p", { class: "note" }, "SHA-256 ", h("code", { class: "digest" }, one.sha256)) }));
+  const heads = [t("manage.created"), t("manage.export.layout"), [t("manage.export.rows"), "num"], [t("manage.export.dropped"), "num"], [t("manage.export.watermark"), "num"], [t("manage.actions"), "acts"]];
   return root.replaceChildren(...[title, table(t("manage.export.earlier"), heads, rows), pager(found, SIZE, go), hint(t("manage.export.same"))].filter(Boolean));
 }

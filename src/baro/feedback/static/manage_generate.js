@@ -2,31 +2,29 @@
 import { button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { api, call, refusal, within } from "./manage_api.js";
-import { amount, field, form, hint, nothing, number, outcome, panel, select } from "./manage_ui.js";
-import { forget, keep, kept } from "./store.js";
+import { amount, field, form, hint, nothing, number, outcome, panel, run, select, when } from "./manage_ui.js";
 
 const POLL_MS = 1500;
-const OVER = ["done", "failed"];
+const SHOWN = 3; // of the last jobs
+const WORKING = ["queued", "running"];
+const CUT_SHORT = ["failed", "interrupted"];
 
 export async function generation(project, after) {
   const { policies } = await call("GET", `${api}/policies`);
-  if (!policies.length) return panel(t("manage.generate.title"), nothing(t("manage.generate.none"), t("manage.generate.none.hint")));
+  const { jobs: known } = await call("GET", within(project, "jobs"));
+  const jobs = outcome();
+  for (const one of known.slice(0, SHOWN).reverse()) follow(one.job, jobs, after, one);
+  if (!policies.length) return panel(t("manage.generate.title"), nothing(t("manage.generate.none"), t("manage.generate.none.hint")), jobs);
   const rows = h("div", { class: "draws" });
-  const progress = outcome();
   const add = () => rows.append(draw(policies, rows.children.length));
   add();
   const work = async () => {
     const { job } = await call("POST", within(project, "generate"), { policies: [...rows.children].map((row) => row.read()) });
-    keep(key(project), job);
-    follow(project, job, progress, after);
+    follow(job, jobs, after);
     return t("manage.generate.started");
   };
-  const job = kept(key(project));
-  if (job) follow(project, job, progress, after);
-  return panel(t("manage.generate.title"), hint(t("manage.generate.hint")), form(t("manage.generate.start"), work, rows, { beside: [button(t("manage.generate.add"), add)] }), progress);
+  return panel(t("manage.generate.title"), hint(t("manage.generate.hint")), form(t("manage.generate.start"), work, rows, { beside: [button(t("manage.generate.add"), add)] }), jobs);
 }
-
-const key = (project) => `baro.job.${project}`;
 
 function draw(policies, place) {
   const [policy, n] = [select(policies.map((name) => [name, name])), number(4, { min: 1, max: 64, step: 1, required: true })];
@@ -39,28 +37,39 @@ function draw(policies, place) {
   });
 }
 
-/** Asks again and again how far a job is, until it is over. */
-async function follow(project, job, where, after) {
-  try {
-    const found = await call("GET", `${api}/jobs/${job}`);
-    where.replaceChildren(...shown(found));
-    if (!OVER.includes(found.state)) return setTimeout(() => follow(project, job, where, after), POLL_MS);
-    forget(key(project));
-    if (found.state === "done") after();
-  } catch (error) {
-    if (error.passing) return setTimeout(() => follow(project, job, where, after), POLL_MS * 4);
-    forget(key(project));
-    where.replaceChildren(error.code === "not_found" ? hint(t("manage.generate.lost")) : refusal(error));
-  }
-  return undefined;
+/** A job in a box of its own, above the older ones; asks again and again how far it is, until it is over. */
+function follow(job, jobs, after, known = null) {
+  const box = h("div", { class: "job" });
+  let before = known?.state ?? "queued";
+  const show = (found) => {
+    const again = CUT_SHORT.includes(found.state) && button(t("manage.job.again"), () => run(again, where, restart), { look: "small" });
+    const where = outcome();
+    box.replaceChildren(...shown(found), ...(again ? [h("div", { class: "row-tools" }, again), where] : []));
+    if (WORKING.includes(found.state)) setTimeout(look, POLL_MS);
+    else if (found.state === "done" && WORKING.includes(before)) after();
+    before = found.state;
+  };
+  const restart = async () => show(await call("POST", `${api}/jobs/${job}/again`, {}));
+  const look = async () => {
+    if (!box.isConnected) return; // another tab of the page
+    try {
+      show(await call("GET", `${api}/jobs/${job}`));
+    } catch (error) {
+      if (error.passing) setTimeout(look, POLL_MS * 4);
+      else box.replaceChildren(refusal(error));
+    }
+  };
+  jobs.prepend(box);
+  if (known) show(known);
+  else look();
 }
 
-function shown({ state, done, total, added, problem, log_tail: lines }) {
+function shown({ state, done, total, added, problem, created_ms: begun, log_tail: lines }) {
   const label = t(`manage.job.${state}`);
   return [
-    h("div", { class: "job" }, h("p", {}, h("b", {}, label), ` ${t("manage.job.count", { done: amount(done), total: amount(total) })}`, added > 0 && ` · ${t("manage.job.added", { n: amount(added) })}`),
-      h("progress", { max: total || 1, value: state === "queued" ? null : done, "aria-label": t("manage.generate.title") })),
+    h("p", {}, h("b", {}, label), ` ${when(begun)} · ${t("manage.job.count", { done: amount(done), total: amount(total) })}`, added > 0 && ` · ${t("manage.job.added", { n: amount(added) })}`),
+    h("progress", { max: total || 1, value: state === "queued" ? null : done, "aria-label": t("manage.generate.title") }),
     problem && h("div", { class: "refusal" }, h("p", {}, t("manage.job.problem")), h("p", { lang: "en" }, problem)),
-    lines.length > 0 && h("details", { class: "fold", open: state === "failed" }, h("summary", {}, t("manage.job.log")), h("pre", { class: "log", tabindex: "0", "aria-label": t("manage.job.log") }, lines.join("\n"))),
+    lines.length > 0 && h("details", { class: "fold", open: CUT_SHORT.includes(state) }, h("summary", {}, t("manage.job.log")), h("pre", { class: "log", tabindex: "0", "aria-label": t("manage.job.log") }, lines.join("\n"))),
   ].filter(Boolean);
 }

@@ -1,18 +1,20 @@
 /** Guidelines: written in Markdown, published as versions, compared. */
 import { button, dialog, h } from "./dom.js";
 import { lang, t } from "./i18n.js";
+import { again } from "./manage_again.js";
 import { api, call, within } from "./manage_api.js";
-import { area, field, form, heading, hint, nothing, outcome, panel, run, select, table, tag, when } from "./manage_ui.js";
+import { area, field, form, heading, hint, moment, nothing, outcome, panel, run, select, table, tag } from "./manage_ui.js";
 import { prose } from "./responses.js";
 
 const MOST = 200;
 const LANGS = ["ko", "en"];
 const written = new Map(); // what was typed for each language and not published yet
 
-export async function show(view) {
+export async function show(view, told = "") {
   const { items } = await call("GET", within(view.project, `guidelines?limit=${MOST}`));
   const newest = (one) => items.filter((item) => item.lang === one).reduce((best, item) => (!best || item.version > best.version ? item : best), null);
-  view.draw(heading(t("manage.tab.guidelines"), t("manage.guidelines.hint")), editor(view, newest), versions(items, newest));
+  const asking = items.length > 0 && await again(view, (done) => show(view, done), told);
+  view.draw(heading(t("manage.tab.guidelines"), t("manage.guidelines.hint")), editor(view, newest), asking, versions(items, newest));
 }
 
 function editor(view, newest) {
@@ -54,12 +56,12 @@ function versions(items, newest) {
     const earlier = items.filter(({ lang: language, version }) => language === one.lang && version < one.version);
     const title = `${t("manage.version", { n: one.version })} · ${t(`manage.lang.${one.lang}`)}`;
     return [
-      [h("span", {}, t("manage.version", { n: one.version })), newest(one.lang).id === one.id && [" ", tag(t("manage.guidelines.current"), "good")]].flat().filter(Boolean), t(`manage.lang.${one.lang}`), when(one.created_ms),
+      [h("span", {}, t("manage.version", { n: one.version })), newest(one.lang).id === one.id && [" ", tag(t("manage.guidelines.current"), "good")]].flat().filter(Boolean), t(`manage.lang.${one.lang}`), moment(one.created_ms),
       h("div", { class: "row-tools" }, button(t("manage.guidelines.read"), () => read(title, one), { look: "small", "aria-label": `${t("manage.guidelines.read")}: ${title}` }),
         earlier.length > 0 && button(t("manage.guidelines.compare"), () => compare(one, earlier), { look: "small", "aria-label": `${t("manage.guidelines.compare")}: ${title}` })),
     ];
   });
-  return panel(t("manage.guidelines.versions"), table(t("manage.guidelines.versions"), [t("manage.guidelines.version"), t("manage.guidelines.lang"), t("manage.guidelines.published.at"), t("manage.actions")], rows));
+  return panel(t("manage.guidelines.versions"), table(t("manage.guidelines.versions"), [t("manage.guidelines.version"), t("manage.guidelines.lang"), [t("manage.guidelines.published.at"), "at"], [t("manage.actions"), "acts"]], rows));
 }
 
 const read = (title, { html, lang: language }) => dialog({ title, body: h("div", { lang: language }, prose(html)), actions: [["close", t("action.close")]], look: "wide" });

@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { api, call, page } from "./manage_api.js";
-import { amount, field, form, grid, heading, input, nothing, number, panel, table, when } from "./manage_ui.js";
+import { amount, field, form, grid, heading, input, moment, nothing, number, panel, table } from "./manage_ui.js";
 
 export async function show(view) {
   const { projects } = await call("GET", `${api}/projects`);
@@ -10,8 +10,8 @@ export async function show(view) {
 }
 
 const list = (projects) => h("section", { class: "card panel flush" }, table(t("manage.projects.title"),
-  [t("manage.projects.name"), [t("manage.projects.prompts"), "num"], [t("manage.projects.tasks"), "num"], [t("manage.projects.people"), "num"], t("manage.created")],
-  projects.map((one) => [h("a", { href: page(one.name, "overview") }, h("bdi", {}, one.name)), amount(one.prompts), amount(one.tasks), amount(one.raters), when(one.created_ms)])));
+  [t("manage.projects.name"), [t("manage.projects.prompts"), "num"], [t("manage.projects.tasks"), "num"], [t("manage.projects.people"), "num"], [t("manage.created"), "at"]],
+  projects.map((one) => [h("a", { href: page(one.name, "overview") }, h("bdi", {}, one.name)), amount(one.prompts), amount(one.tasks), amount(one.raters), moment(one.created_ms)])));
 
 function creation() {
   const name = input("", { required: true, maxlength: 100, autocomplete: "off", spellcheck: "false" });

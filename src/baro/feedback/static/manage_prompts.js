@@ -97,7 +97,7 @@ function account({ added, known, prompts, ledger }, kind) {
   ]);
   const rows = ledger.dropped.map(({ row, reason, sentence }) => [row, h("span", { lang: "en" }, reason), h("span", { lang: "en" }, sentence)]);
   return [h("p", { class: "done" }, t("manage.import.done")), h("p", {}, t("manage.ledger.taken"), " ", h("code", { lang: "en" }, ledger.description)), told,
-    dropped > 0 && fold(t("manage.ledger.why", { n: amount(dropped) }), table(t("manage.ledger.title"), [t("manage.ledger.row"), t("manage.ledger.because"), t("manage.ledger.sentence")], rows), dropped > rows.length && hint(t("manage.ledger.more", { n: amount(dropped - rows.length) })))];
+    dropped > 0 && fold(t("manage.ledger.why", { n: amount(dropped) }), table(t("manage.ledger.title"), [t("manage.ledger.row"), t("manage.ledger.because"), [t("manage.ledger.sentence"), "long"]], rows), dropped > rows.length && hint(t("manage.ledger.more", { n: amount(dropped - rows.length) })))];
 }
 
 // ----------------------------------------------------------------------------------------------------------- the list

@@ -3,8 +3,10 @@ import { button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { answering, said } from "./manage_answer.js";
 import { api, call, within } from "./manage_api.js";
-import { area, facts, field, heading, hint, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
+import { area, facts, field, heading, hint, moment, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
 import { conversation, letter, prose } from "./responses.js";
+
+const POLICIES = ["random", "margin", "disagreement", "imported", "again"];
 
 export async function showTask(view, id) {
   const [task, { criteria }, { settings }] = await Promise.all([call("GET", `${api}/tasks/${encodeURIComponent(id)}`), call("GET", within(view.project, "criteria")), call("GET", within(view.project))]);
@@ -15,16 +17,21 @@ export async function showTask(view, id) {
     heading(t("manage.task.title", { kind: t(`kind.${task.kind}`) }), t("manage.task.managers"), status({ ...task, judgments: task.judgments.length })),
     h("section", { class: "card panel" }, conversation(task.prompt.messages), facts([
       [t("manage.source"), task.prompt.source], [t("manage.created"), when(task.created_ms)], [t("manage.set.overlap"), String(task.overlap)], [t("manage.priority"), String(task.priority)],
-      [t("manage.task.policy"), task.policy], [t("manage.task.propensity"), String(Math.round(task.propensity * 1000) / 1000)], [t("manage.id"), h("code", {}, task.id)],
-    ])),
+      [t("manage.task.policy"), POLICIES.includes(task.policy) ? t(`manage.policy.${task.policy}`) : task.policy], [t("manage.task.propensity"), String(Math.round(task.propensity * 1000) / 1000)], [t("manage.id"), h("code", {}, task.id)],
+    ]), rounds(task)),
     h("section", { class: "cards of-2", "aria-label": t("manage.task.responses") }, task.responses.map(response)),
     panel(t("manage.task.judgments"), asked ? judgments(task) : nothing(t("manage.task.unjudged"))),
     task.is_gold ? known(task) : gold(view, task, settings, asked),
   );
 }
 
+/** What this task asks again, and what asks it again. */
+const rounds = ({ earlier, later }) => (earlier || later) && h("div", { class: "row-tools" },
+  earlier && h("a", { href: `#task/${earlier}` }, t("manage.task.earlier")), later && h("a", { href: `#task/${later}` }, t("manage.task.later")));
+
 export function status(task) {
   if (task.is_gold) return tag(t("manage.state.gold"), "gold");
+  if (task.later) return tag(t("manage.state.again"));
   if (!task.open) return tag(t("manage.state.closed"));
   if (task.places === 0) return tag(t("manage.tasks.full"), "good");
   return task.judgments ? tag(t("manage.state.begun"), "some") : tag(t("manage.state.waiting"));
@@ -55,28 +62,28 @@ function judgments(task) {
     return [
       h("span", {}, h("bdi", {}, one.pseudonym), one.purpose === "adjudicate" && [" ", tag(t("manage.task.adjudicated"), "good")], one.revision > 1 && [" ", tag(t("manage.task.revision", { n: one.revision }))], stale && [" ", tag(t("manage.task.stale"))]),
       h("div", { class: `pre-line ${stale ? "stale" : ""}` }, words), sides(task, one.shown),
-      h("span", {}, when(one.submitted_ms), h("br"), h("span", { class: "note" }, one.active_ms === null ? "–" : seconds(one.active_ms / 1000))),
-      h("div", {}, one.comment && h("p", { class: "pre-line", dir: "auto" }, one.comment), one.confidence && h("p", { class: "note" }, `${t("manage.confidence")} ${t(`confidence.${one.confidence}`)}`),
+      h("span", {}, moment(one.submitted_ms), h("span", { class: "note" }, [one.active_ms !== null && seconds(one.active_ms / 1000), one.guideline_version && t("manage.task.under", { n: one.guideline_version })].filter(Boolean).join(" · "))),
+      !one.comment && !one.confidence && !one.flags.length && !one.reason && !one.note ? null : h("div", {}, one.comment && h("p", { class: "pre-line", dir: "auto" }, one.comment), one.confidence && h("p", { class: "note" }, `${t("manage.confidence")} ${t(`confidence.${one.confidence}`)}`),
         one.flags.map(({ flag }) => tag(t(`flag.${flag}`), "warn")), one.reason && h("p", {}, t(`manage.reason.${one.reason}`)), one.note && h("p", { class: "pre-line" }, one.note)),
     ];
   });
-  return table(t("manage.task.judgments"), [t("manage.rater"), t("manage.task.answer"), t("manage.task.sides"), t("manage.when"), t("manage.task.beside")], rows);
+  return table(t("manage.task.judgments"), [t("manage.rater"), t("manage.task.answer"), [t("manage.task.sides"), "at"], [t("manage.when"), "at"], [t("manage.task.beside"), "long"]], rows);
 }
 
 const slots = (task) => h("ul", { class: "plain-list" }, task.responses.map((one, at) => h("li", {}, `${letter(at)} = ${t("manage.task.response", { n: one.slot + 1 })}`)));
 
 const known = (task) => panel(t("manage.gold.title"), h("p", { class: "pre-line" }, said(task.gold_answer, task)), slots(task));
 
-/** Tell the answer to a task that nobody has seen yet. */
+/** Tell the answer to a task; where it was handed out, to a copy of it. */
 function gold(view, task, settings, asked) {
-  if (asked) return panel(t("manage.gold.title"), hint(t("manage.gold.seen")));
   const note = area("", { rows: 2, maxlength: 2000 });
   const where = outcome();
   const blank = { ...task, prompt: [], project: { ...settings, blur: false }, diff: null };
   const box = h("div", { class: "form", hidden: true });
   const send = (answer) => run(null, where, async () => {
-    await call("POST", within(view.project, "gold"), { task: task.id, answer, note: note.value.trim() });
-    await showTask(view, task.id);
+    const made = await call("POST", within(view.project, "gold"), { task: task.id, answer, note: note.value.trim() });
+    if (made.task === task.id) await showTask(view, task.id);
+    else location.hash = `task/${made.task}`;
     return t("manage.gold.done");
   });
   const begin = button(t("manage.gold.begin"), () => {
@@ -87,5 +94,5 @@ function gold(view, task, settings, asked) {
     form.start();
     box.scrollIntoView({ block: "start" });
   });
-  return panel(t("manage.gold.title"), hint(t("manage.gold.hint")), h("div", {}, begin), box);
+  return panel(t("manage.gold.title"), hint(t("manage.gold.hint")), asked && hint(t("manage.gold.seen")), h("div", {}, begin), box);
 }

@@ -36,7 +36,7 @@ async function list(view, state, offset) {
   const filter = choices(t("manage.tasks.filter"), STATES.map((one) => [one, t(`manage.tasks.${one || "all"}`)]), (one) => (location.hash = `${one || "all"}/0`), "small");
   filter.show(state);
   const rows = found.items.map((one) => [
-    h("a", { href: `#task/${one.id}` }, h("bdi", {}, one.prompt_start || one.id)), t(`kind.${one.kind}`), [status(one)],
+    h("a", { class: "start-of", href: `#task/${one.id}` }, h("bdi", {}, one.prompt_start || one.id)), t(`kind.${one.kind}`), [status(one)],
     `${amount(one.judgments)} / ${one.is_gold ? "–" : amount(one.overlap)}`, amount(one.priority),
   ]);
   const heads = [t("manage.prompt"), t("manage.kind"), t("manage.state"), [t("manage.tasks.judged"), "num"], [t("manage.priority"), "num"]];

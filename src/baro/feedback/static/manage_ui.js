@@ -112,15 +112,20 @@ export const confirmed = (title, text, yes) => dialog({ title, body: [text].flat
 
 // -------------------------------------------------------------------------------------------------------------- tables
 
-/** A table that scrolls in a box of its own. heads: texts, or [text, "num"]. Cells: texts, nodes, null; a row's `below` fills a line under it. */
-export function table(caption, heads, rows) {
-  const looks = heads.map((head) => (Array.isArray(head) ? head[1] : ""));
-  const head = h("tr", {}, heads.map((one, at) => h("th", { scope: "col", class: looks[at] }, Array.isArray(one) ? one[0] : one)));
+/**
+ * A table that scrolls in a box of its own; on a narrow screen each row is a block of its own with names beside its values,
+ * unless it `keeps` its columns. heads: texts, or [text, look]: "num", "long" (needs a line of its own in a block), "acts"
+ * (what can be done). Cells: texts, nodes, null; a row's `below` fills a line under it.
+ */
+export function table(caption, heads, rows, { keeps = heads.length < 3 } = {}) {
+  const [names, looks] = [0, 1].map((part) => heads.map((head) => (Array.isArray(head) ? head[part] : part ? "" : head)));
+  const head = h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: looks[at] }, name)));
+  const value = (cell, at) => h("td", { class: `${looks[at]} ${cell === null || cell === undefined ? "none" : ""}`, "data-label": names[at] }, cell ?? "–");
   const body = rows.flatMap((cells) => [
-    h("tr", { class: cells.below ? "with-below" : "" }, cells.map((cell, at) => (at ? h("td", { class: looks[at] }, cell ?? "–") : h("th", { scope: "row", class: looks[at] }, cell ?? "–")))),
-    ...(cells.below ? [h("tr", {}, h("td", { colspan: heads.length, class: "below" }, cells.below))] : []),
+    h("tr", { class: cells.below ? "with-below" : "" }, cells.map((cell, at) => (at ? value(cell, at) : h("th", { scope: "row", class: looks[at] }, cell ?? "–")))),
+    ...(cells.below ? [h("tr", { class: "row-below" }, h("td", { colspan: heads.length, class: "below" }, cells.below))] : []),
   ]);
-  return h("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": caption }, h("table", { class: "grid" }, h("caption", { class: "sr" }, caption), h("thead", {}, head), h("tbody", {}, body)));
+  return h("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": caption }, h("table", { class: `grid ${keeps ? "" : "folds"}` }, h("caption", { class: "sr" }, caption), h("thead", {}, head), h("tbody", {}, body)));
 }
 
 /** Earlier and later pages of a list. */
@@ -144,14 +149,18 @@ export const percent = (value) => new Intl.NumberFormat(lang(), { style: "percen
 export const money = (value, currency) => `${amount(value, value < 100 ? 2 : 0)} ${currency}`;
 export const chance = (p) => (p < 0.001 ? `p < ${amount(0.001, 3)}` : `p = ${amount(p, 3)}`);
 export const when = (ms) => new Intl.DateTimeFormat(lang(), { dateStyle: "medium", timeStyle: "short" }).format(ms);
+export const moment = (ms) => h("time", { datetime: new Date(ms).toISOString() }, when(ms));
 export const seconds = (value) => (value === null || value === undefined ? null : t("manage.seconds", { n: amount(value, value < 10 ? 1 : 0) }));
 export const range = (found) => t("manage.range", { low: percent(found.low), high: percent(found.high) });
 
+export const SHARES = [[0, "0%"], [0.25, "25%"], [0.5, "50%"], [0.75, "75%"], [1, "100%"]]; // of a chart's scale
+
+/** A figure with its interval and number; say(value): how it is written, and ends(value): how the interval's ends are. */
+export const estimate = ({ value, low, high, n }, say, ends = say) => h("span", { class: "share" }, h("b", {}, say(value)), " ",
+  h("span", { class: "note" }, t("manage.range", { low: ends(low), high: ends(high) })), h("span", { class: "note dot" }, " · "), h("span", { class: "note" }, t("manage.n", { n: amount(n) })));
+
 /** A share with its interval and number, or why there is none. */
-export function share(found) {
-  if (!found || found.undefined !== undefined) return h("span", { class: "note" }, reason(found));
-  return h("span", { class: "share" }, h("b", {}, percent(found.value)), " ", h("span", { class: "note" }, `${range(found)} · ${t("manage.n", { n: amount(found.n) })}`));
-}
+export const share = (found) => (!found || found.undefined !== undefined ? h("span", { class: "note" }, reason(found)) : estimate(found, percent));
 
 /** Why a figure is undefined; the server's words where there are none of ours. */
 export function reason(found) {

@@ -2,20 +2,28 @@
 import { api } from "./api.js";
 import { $ } from "./dom.js";
 import { lang, speak } from "./i18n.js";
-import { keep } from "./store.js";
+import { forget, keep, kept } from "./store.js";
 
 const root = document.documentElement;
+const CHOSEN = "baro.lang"; // a language that the server does not know of yet: it outlives a reload
 
 $("#language").addEventListener("click", async () => {
   const next = lang() === "ko" ? "en" : "ko";
+  keep(CHOSEN, next);
   try {
     await speak(next);
   } catch {
-    return; // without a network the page stays in the language it has
+    return forget(CHOSEN); // without a network the page stays in the language it has
   }
   window.dispatchEvent(new Event("baro:language"));
-  if (document.body.dataset.page !== "join") await api("PATCH", "/api/me", { lang: next }).catch(() => {});
+  await tell();
 });
+
+async function tell() {
+  const chosen = kept(CHOSEN);
+  if (chosen === null || document.body.dataset.page === "join") return;
+  await api("PATCH", "/api/me", { lang: chosen }).then(() => kept(CHOSEN) === chosen && forget(CHOSEN), () => {});
+}
 
 $("#theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -27,4 +35,7 @@ const name = () => ($("#language").lang = lang() === "ko" ? "en" : "ko"); // the
 window.addEventListener("baro:language", name);
 name();
 
-export const ready = speak(lang());
+export const ready = speak(kept(CHOSEN) ?? lang()).then(() => {
+  name();
+  tell();
+});

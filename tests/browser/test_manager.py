@@ -1,0 +1,146 @@
+"""What a manager does on the pages: asks again under a new guideline, tells answers, looks into figures; on a phone."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+from browser.pages import press, settle
+from browser.sheet import judged_work
+from browser.website import answer_to
+from playwright.sync_api import expect
+from sqlalchemy import select
+
+from baro.feedback import schema
+from baro.feedback.client import Client
+
+
+def opened(page, site, work, tab):
+    page.goto(f"{site.url}/manage/{work.name}/{tab}")
+    page.wait_for_selector("#main:not([aria-busy])")
+    return page
+
+
+def judged(site, work, raters=2, **more):
+    """Every task by so many raters, each with the first answer there is."""
+    for _ in range(raters):
+        with Client(site.url, work.rater().token) as client:
+            while (task := client.next(work.name)) is not None:
+                client.submit(task, answer_to(task, random.Random(0)), active_ms=60_000, **more)
+
+
+def tasks(site, work):
+    with site.store.read() as connection:
+        here = schema.task.c.project_id == work.project.id
+        return connection.execute(select(schema.task).where(here).order_by(schema.task.c.id)).all()
+
+
+@pytest.fixture
+def page(website, visits):
+    return visits.context(website, website.manager("en")).new_page()
+
+
+def test_asking_again_under_a_new_guideline(website, page):
+    work = website.work(overlap=2, cost_per_hour=6000)
+    for kind in ("pair", "pair", "thumb"):
+        work.add(kind)
+    work.guideline("one")
+    judged(website, work)
+    opened(page, website, work, "guidelines")
+    panel = page.locator("section.panel", has=page.get_by_role("heading", name="Ask again"))
+    expect(panel).to_contain_text("Nothing needs to be asked again")
+    page.get_by_label("Guideline in Markdown").fill("two")
+    page.get_by_role("button", name="Publish as a new version").click()
+    expect(page.locator(".form .outcome").first).to_contain_text("Published: version 2")
+    figures = panel.locator(".facts")
+    expect(figures).to_have_text(re.compile(r"Tasks\s*3.*Judgments\s*6.*0\.1 hours.*600 KRW", re.DOTALL))
+    panel.get_by_label("Thumbs · 1").uncheck()
+    panel.get_by_label("Overlap").fill("3")
+    expect(figures).to_have_text(re.compile(r"Tasks\s*2.*Judgments\s*6", re.DOTALL))
+    panel.get_by_label("Comparison · 2").uncheck()
+    panel.get_by_role("button", name="Ask again").click()
+    expect(panel).to_contain_text("Nothing of this choice needs to be asked again.")
+    panel.get_by_label("Comparison · 2").check()
+    panel.get_by_role("button", name="Ask again").click()
+    sure = page.get_by_role("dialog")
+    expect(sure).to_contain_text("Ask 2 tasks again, for 6 judgments?")
+    sure.get_by_role("button", name="Cancel").click()
+    expect(sure).to_have_count(0)
+    assert len(tasks(website, work)) == 3
+    panel.get_by_role("button", name="Ask again").click()
+    sure.get_by_role("button", name="Ask again").click()
+    expect(panel).to_contain_text("2 tasks are asked again, for 6 judgments.")
+    expect(figures).to_have_text(re.compile(r"Tasks\s*1"))  # the thumbs are left
+    made = [row for row in tasks(website, work) if row.policy == "again"]
+    assert [(row.kind, row.overlap, row.open) for row in made] == [("pair", 3, True)] * 2
+    opened(page, website, work, "tasks")
+    expect(page.get_by_text("Asked again", exact=True)).to_have_count(2)
+    page.goto(f"{website.url}/manage/{work.name}/tasks#task/{work.tasks[0]}")
+    page.get_by_role("link", name="Asked again under a newer guideline").click()
+    expect(page.get_by_role("link", name="The earlier task")).to_be_visible()
+    expect(page.locator(".facts")).to_contain_text("asked again")
+
+
+def test_figures_under_the_newest_guideline_only(website, page):
+    work = website.work(overlap=2)
+    work.add("pair")
+    work.guideline("one")
+    judged(website, work)
+    work.guideline("two")
+    work.add("pair")
+    judged(website, work)
+    opened(page, website, work, "agreement")
+    counts = page.locator("tbody th", has_text="Better answer").locator(".note")
+    expect(counts).to_have_text("2 items, 4 judgments, 4 raters")
+    page.get_by_role("button", name="Under the newest guideline only").click()
+    expect(counts).to_have_text("1 items, 2 judgments, 2 raters")
+    expect(page.get_by_role("table", name="By version of the guideline").get_by_text("Version 1")).to_have_count(1)
+
+
+def test_drift_and_the_judgments_behind_it(website, page):
+    work = judged_work(website, "drifting")
+    opened(page, website, work, "agreement")
+    table = page.get_by_role("table", name="In the course of a sitting")
+    expect(table).to_contain_text(re.compile(r"points.*×", re.DOTALL))
+    table.get_by_role("button", name="Show last").click()
+    expect(page.get_by_role("heading", name="In the last third of a sitting")).to_be_visible()
+    shown = page.get_by_role("table", name="In the last third of a sitting")
+    assert shown.locator("tbody tr").count() > 0
+    expect(page.get_by_role("table", name="Bias").get_by_text("Pull of length")).to_be_visible()
+    words = re.compile(r"ε = 0\.\d\d.*one right answer.*label_smoothing", re.DOTALL)
+    expect(page.locator(".noise")).to_contain_text(words)
+
+
+def test_a_known_answer_for_a_task_that_was_handed_out(website, page):
+    work = website.work()
+    first = work.add("pair")
+    judged(website, work, raters=1)
+    page.goto(f"{website.url}/manage/{work.name}/tasks#task/{first}")
+    expect(page.get_by_text("a copy of it gets the answer")).to_be_visible()
+    page.get_by_role("button", name="Mark as known").click()
+    settle(page)
+    press(page, "1", "Enter")
+    expect(page.locator(".page-head .tag")).to_have_text("Known answer")
+    copy = tasks(website, work)[-1]
+    assert (copy.is_gold, copy.places) == (True, 0)
+    assert page.url.endswith(copy.id)
+    assert not tasks(website, work)[0].is_gold
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, visits, width):
+    """A row is a block on a phone: nothing is to be scrolled to, and every value stands below its name."""
+    work = judged_work(website, f"table-{width}", prompts=6, raters=3)
+    size = {"width": width, "height": 860}
+    page = visits.context(website, website.manager("en"), viewport=size).new_page()
+    for tab in ("guidelines", "tasks", "raters", "agreement", "adjudicate", "export", "overview"):
+        opened(page, website, work, tab)
+        page.locator("details.fold > summary").evaluate_all("found => found.forEach((one) => one.click())")
+        page.wait_for_load_state("networkidle")
+        wide = "boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel)"
+        assert page.locator(".scroller").evaluate_all(wide) == [], tab
+        lines = "found => found.map((one) => [...one.getClientRects()].length)"
+        assert set(page.locator("time").evaluate_all(lines)) <= {1}, tab
+    head = page.get_by_role("table", name="Latest events").locator("thead")
+    expect(head).to_be_visible(visible=width > 600)
