@@ -30,8 +30,8 @@ Two dialogues in each language, with a good and a bad answer and their gold util
     Assistant: 그러셨군요. 지금 바로 119에 전화해 주세요. 몸조심하세요.  # 1.00
     Assistant: 답해 드릴 수 없어요. 그것도 모르면서 어떻게 살아?  # 0.11
 
-In a pipeline its parts are named ``baro.demo.world:raters`` (labels), ``baro.demo.world:people`` (the same raters
-behind the web page's interface), ``baro.demo.world:gold`` and
+In a pipeline its parts are named ``baro.demo.world:people`` (who judges, through the web page's interface),
+``baro.demo.world:raters`` (the same people as a judge of pairs, for ``label``), ``baro.demo.world:gold`` and
 ``baro.demo.world:gold_without_conciseness`` (win rates; the latter where length is controlled),
 ``baro.demo.world:length_reward`` and ``baro.demo.world:random_reward`` (controls). No training stage may see the gold
 judge.

@@ -8,7 +8,8 @@ reason; it is never NaN and never a flattering 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -272,15 +273,26 @@ def coefficient_interval(
     when the ratings themselves leave it undefined, or more than half of the resamples.
     """
     value = coefficient(ratings)
-    draws, reason = [], ""
-    for index in resamples_of(ratings.shape[1], groups, seed, resamples):
-        try:
-            draws.append(coefficient(ratings[:, index]))
-        except Undefined as undefined:
-            reason = reason or str(undefined)
-    if 2 * len(draws) < resamples:
-        raise Undefined(f"undefined in {resamples - len(draws)} of {resamples} resamples, first because: {reason}")
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    drawn = (ratings[:, index] for index in resamples_of(ratings.shape[1], groups, seed, resamples))
+    low, high = percentiles(coefficient, drawn, confidence)
     pairable = (~np.isnan(ratings)).sum(axis=0) >= 2
     n = int(pairable.sum()) if groups is None else len(np.unique(groups[pairable]))
-    return Interval(value, float(low), float(high), n)
+    return Interval(value, low, high, n)
+
+
+def percentiles(statistic: Callable[[Any], float], drawn: Iterable[Any], confidence: float) -> tuple[float, float]:
+    """Q_{α/2} and Q_{1−α/2} of a statistic over resamples, α = 1 − confidence.
+
+    Resamples that leave it undefined are left out. Raises Undefined where more than half of them do.
+    """
+    draws, reasons = [], []
+    for sample in drawn:
+        try:
+            draws.append(statistic(sample))
+        except Undefined as undefined:
+            reasons.append(str(undefined))
+    if len(reasons) > len(draws):
+        tried = len(draws) + len(reasons)
+        raise Undefined(f"undefined in {len(reasons)} of {tried} resamples, first because: {reasons[0]}")
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

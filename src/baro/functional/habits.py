@@ -7,13 +7,13 @@ random draw follows from the seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
-from baro.functional.agreement import Undefined
-from baro.functional.statistics import Interval, sigmoid, wilson_interval
+from baro.functional.agreement import Undefined, percentiles
+from baro.functional.statistics import Interval, resamples_of, sigmoid, wilson_interval
 
 Weights = Float[np.ndarray, "n"]
 """How often each observation was drawn."""
@@ -169,22 +169,8 @@ def _weighted_bootstrap(
     resamples: int,
     confidence: float,
 ) -> Interval:
-    value, draws, reason = statistic(np.ones(len(groups))), [], ""
-    for weight in _drawn_groups(groups, seed, resamples):
-        try:
-            draws.append(statistic(weight))
-        except Undefined as undefined:
-            reason = reason or str(undefined)
-    if 2 * len(draws) < resamples:
-        raise Undefined(f"undefined in {resamples - len(draws)} of {resamples} resamples, first because: {reason}")
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high), len(np.unique(groups)))
-
-
-def _drawn_groups(groups: Shaped[np.ndarray, "n"], seed: int, resamples: int) -> Iterator[Weights]:
-    """Whole groups, as many as there are, drawn with replacement: how often each observation comes with them."""
-    random = np.random.default_rng(seed)
-    names, group_of = np.unique(groups, return_inverse=True)
-    for _ in range(resamples):
-        drawn = np.bincount(random.integers(len(names), size=len(names)), minlength=len(names))
-        yield drawn[group_of].astype(float)
+    n = len(groups)
+    drawn = (np.bincount(index, minlength=n).astype(float) for index in resamples_of(n, groups, seed, resamples))
+    value = statistic(np.ones(n))
+    low, high = percentiles(statistic, drawn, confidence)
+    return Interval(value, low, high, len(np.unique(groups)))
