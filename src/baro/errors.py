@@ -11,6 +11,12 @@
 Every message says what was wrong, where, and what to do. Errors that are not a BaroError are our own bugs.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_ERROR_FRACTION = 0.05  # of scores or judgments that may fail where no config key says it
+
 
 class BaroError(Exception):
     """Base of all errors that are raised on purpose; the message is one clear sentence for the user."""
@@ -38,6 +44,15 @@ class RunError(BaroError):
 
 class RewardError(BaroError):
     """More scores failed than ``max_error_fraction`` allows."""
+
+
+def check_failures(failed: Sequence[str], n: int, name: str, what: str = "judgments", advice: str = "") -> None:
+    """Raise RewardError where more than ``MAX_ERROR_FRACTION`` of ``n`` failed; ``failed`` says why, each in words."""
+    if len(failed) > MAX_ERROR_FRACTION * n:
+        raise RewardError(
+            f"{name}: {len(failed)} of {n} {what} failed, more than {MAX_ERROR_FRACTION:.0%}; {advice}"
+            f"the first: {failed[0]}"
+        )
 
 
 class BackendError(BaroError):

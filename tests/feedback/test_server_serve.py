@@ -148,3 +148,12 @@ def test_a_port_that_is_taken(tmp_path: Path):
         serve.serve(tmp_path, port=taken.getsockname()[1])
     with pytest.raises(ConfigError, match="holds no feedback"):
         serve.serve(tmp_path / "nothing", port=0)
+
+
+def test_no_answer_waits_for_a_delayed_acknowledgement():
+    with (
+        serve.listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

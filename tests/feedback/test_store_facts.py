@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from baro.errors import BackendError, ConfigError
 from baro.feedback import assign, gold, judge, people, project, schema
+from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
 from baro.records import Message
 
@@ -143,7 +144,9 @@ def test_tasks_are_made_once_and_evenly(store):
     make = lambda **given: store.write(lambda c: project.make_tasks(c, made, **given))  # noqa: E731
     done = make(kind="pair", per_prompt=10, seed=1)
     assert (done.added, done.known) == (11, 0)
-    assert sorted(sentence.split()[3] for sentence in done.refused) == ["0", "1"]
+    assert sorted(sentence.split("has ")[1] for sentence in done.refused) == [
+        "0 different answers; pair tasks need 2", "1 different answers; pair tasks need 2"
+    ]  # fmt: skip
     assert (make(kind="pair", per_prompt=10, seed=1).added, make(kind="rank", size=4).added) == (0, 1)
     with store.read() as connection:
         row = connection.execute(select(schema.task).where(schema.task.c.prompt_id == prompts[0])).first()
@@ -247,3 +250,15 @@ def test_erasing_a_rater_keeps_what_they_judged(judged):
         assert connection.execute(select(table)).all() == before
         where = schema.rater.c.id == before[0].rater_id
         assert connection.execute(select(schema.rater.c.pseudonym).where(where)).scalar_one().startswith("erased-")
+
+
+def test_postgres_keeps_no_plan_from_when_the_tables_were_empty(postgres_url):
+    with_tables = Store.open(postgres_url, create=True)
+    try:
+        with with_tables.read() as connection:
+            for number in range(20):  # psycopg prepares what was executed five times
+                connection.execute(select(schema.prompt).where(schema.prompt.c.id == str(number)))
+            prepared = connection.execute(select(func.count()).select_from(text("pg_prepared_statements"))).scalar_one()
+        assert prepared == 0
+    finally:
+        with_tables.close()

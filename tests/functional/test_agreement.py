@@ -26,8 +26,9 @@ from baro.functional.agreement import (
     nominal_distance,
     ordinal_distance,
     percent_agreement,
-    percent_agreement_interval,
+    percentiles,
 )
+from baro.functional.statistics import resamples_of
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 NONE = math.nan
@@ -62,14 +63,14 @@ FLEISS = np.array(
 
 @pytest.mark.parametrize(("scale", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
 def test_alpha_of_krippendorffs_textbook(scale, alpha):
-    assert round(krippendorff_alpha(TEXTBOOK, SCALES[scale]), 3) == alpha
+    assert round(krippendorff_alpha(TEXTBOOK, distance=SCALES[scale]), 3) == alpha
 
 
 def test_alpha_by_hand():
     # Units (0,0), (0,1), (1,1): o_00 = 2, o_11 = 2, o_01 = o_10 = 1; n_0 = n_1 = 3, n = 6.
     # D_o = 2/6, D_e = 2 · 9 / (6 · 5) = 0.6: α = 1 − 0.5556
     ratings = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
-    assert krippendorff_alpha(ratings, nominal_distance) == pytest.approx(4 / 9)
+    assert krippendorff_alpha(ratings, distance=nominal_distance) == pytest.approx(4 / 9)
 
 
 def test_percent_agreement_by_hand():
@@ -129,7 +130,7 @@ ratings_of = st.integers(2, 4).flatmap(
 def test_coefficients_match_the_oracles(ratings):
     for scale, distance in SCALES.items():
         try:
-            value = krippendorff_alpha(ratings, distance)
+            value = krippendorff_alpha(ratings, distance=distance)
         except Undefined:
             continue
         assert value == pytest.approx(oracle.alpha(ratings, scale), abs=1e-12)
@@ -144,10 +145,10 @@ def test_coefficients_match_their_peers(seed):
     ratings = random.integers(0, 3, size=(3, 12)).astype(float)
     rows = [(f"r{r}", f"i{i}", int(ratings[r, i])) for r in range(3) for i in range(12)]
     peer = nltk_agreement.AnnotationTask(data=rows)
-    assert krippendorff_alpha(ratings, nominal_distance) == pytest.approx(peer.alpha(), abs=1e-12)
+    assert krippendorff_alpha(ratings, distance=nominal_distance) == pytest.approx(peer.alpha(), abs=1e-12)
     assert percent_agreement(ratings) == pytest.approx(peer.avg_Ao(), abs=1e-12)
     spaced = nltk_agreement.AnnotationTask(data=rows, distance=lambda a, b: (a - b) ** 2)
-    assert krippendorff_alpha(ratings, interval_distance) == pytest.approx(spaced.alpha(), abs=1e-12)
+    assert krippendorff_alpha(ratings, distance=interval_distance) == pytest.approx(spaced.alpha(), abs=1e-12)
     counts = aggregate_raters(ratings.T.astype(int))[0]
     assert fleiss_kappa(category_counts(ratings)) == pytest.approx(float(peer_fleiss_kappa(counts)), abs=1e-12)
     assert cohen_kappa(ratings[0], ratings[1]) == pytest.approx(cohen_kappa_score(*ratings[:2]), abs=1e-12)
@@ -162,15 +163,15 @@ def test_neither_the_order_of_raters_and_items_nor_the_labels_matter():
     for coefficient in (percent_agreement, gwet_ac1, partial(krippendorff_alpha, distance=nominal_distance)):
         assert coefficient(shuffled) == pytest.approx(coefficient(TEXTBOOK), abs=1e-12)
         assert coefficient(renamed) == pytest.approx(coefficient(TEXTBOOK), abs=1e-12)
-    assert krippendorff_alpha(shuffled, ordinal_distance) == pytest.approx(
-        krippendorff_alpha(TEXTBOOK, ordinal_distance)
+    assert krippendorff_alpha(shuffled, distance=ordinal_distance) == pytest.approx(
+        krippendorff_alpha(TEXTBOOK, distance=ordinal_distance)
     )
     # ordinal: any growing function; interval: shift and scale
-    assert krippendorff_alpha(np.exp(TEXTBOOK), ordinal_distance) == pytest.approx(
-        krippendorff_alpha(TEXTBOOK, ordinal_distance)
+    assert krippendorff_alpha(np.exp(TEXTBOOK), distance=ordinal_distance) == pytest.approx(
+        krippendorff_alpha(TEXTBOOK, distance=ordinal_distance)
     )
-    assert krippendorff_alpha(3 * TEXTBOOK - 8, interval_distance) == pytest.approx(
-        krippendorff_alpha(TEXTBOOK, interval_distance)
+    assert krippendorff_alpha(3 * TEXTBOOK - 8, distance=interval_distance) == pytest.approx(
+        krippendorff_alpha(TEXTBOOK, distance=interval_distance)
     )
     ranks = random.normal(size=(4, 6))
     assert kendall_w(ranks[::-1][:, ::-1]) == pytest.approx(kendall_w(ranks), abs=1e-12)
@@ -180,7 +181,7 @@ def test_raters_who_guess_agree_no_more_than_chance():
     random = np.random.default_rng(2)
     ratings = (random.random((3, 4000)) < 0.3).astype(float)
     assert percent_agreement(ratings) == pytest.approx(0.58, abs=0.02)
-    assert krippendorff_alpha(ratings, nominal_distance) == pytest.approx(0, abs=0.03)
+    assert krippendorff_alpha(ratings, distance=nominal_distance) == pytest.approx(0, abs=0.03)
     assert cohen_kappa(ratings[0], ratings[1]) == pytest.approx(0, abs=0.04)
     assert fleiss_kappa(category_counts(ratings)) == pytest.approx(0, abs=0.03)
 
@@ -298,16 +299,47 @@ def test_undefined_resamples_are_left_out_or_said():
         coefficient_interval(SAME, alpha, seed=0)
 
 
+COEFFICIENTS = {
+    "raw": percent_agreement,
+    "fleiss": lambda r, times: fleiss_kappa(category_counts(r), times),
+    "cohen": lambda r, times: cohen_kappa(r[0], r[1], times),
+    "ac1": gwet_ac1,
+} | {name: partial(krippendorff_alpha, distance=distance) for name, distance in SCALES.items()}
+
+
+def value_or_reason(work):
+    try:
+        return work()
+    except Undefined as reason:
+        return str(reason)
+
+
+@FEW
+@given(ratings_of, st.integers(0, 10_000))
+def test_an_item_that_counts_three_times_is_three_items(ratings, seed):
+    times = np.random.default_rng(seed).integers(4, size=ratings.shape[1])
+    for coefficient in COEFFICIENTS.values():
+        expected = value_or_reason(lambda: coefficient(np.repeat(ratings, times, axis=1), None))  # noqa: B023
+        found = value_or_reason(lambda: coefficient(ratings, times))  # noqa: B023
+        assert found == (expected if isinstance(expected, str) else pytest.approx(expected, abs=1e-12))
+
+
 @FEW
 @given(st.integers(0, 10_000), st.booleans())
-def test_the_quick_interval_is_the_same_interval(seed, grouped):
+def test_the_interval_is_that_of_items_drawn_one_by_one(seed, grouped):
     draw = np.random.default_rng(seed)
-    ratings = np.where(draw.random((3, 15)) < 0.5, draw.integers(3, size=(3, 15)), NONE)
-    drawn = {"seed": seed, "resamples": 50, "groups": draw.integers(5, size=15) if grouped else None}
-    try:
-        expected = coefficient_interval(ratings, percent_agreement, **drawn)
-    except Undefined:
-        with pytest.raises(Undefined, match=r"no item has two ratings|of 50 resamples"):
-            percent_agreement_interval(ratings, **drawn)
-        return
-    assert percent_agreement_interval(ratings, **drawn) == expected
+    ratings = np.where(draw.random((3, 15)) < 0.7, draw.integers(3, size=(3, 15)), NONE)
+    groups = draw.integers(5, size=15) if grouped else None
+    indices = list(resamples_of(15, groups, seed, 50))
+    for coefficient in COEFFICIENTS.values():
+
+        def naive():
+            return percentiles(lambda index: coefficient(ratings[:, index], None), indices, 0.95)  # noqa: B023
+
+        found = value_or_reason(
+            lambda: coefficient_interval(ratings, coefficient, seed=seed, resamples=50, groups=groups)  # noqa: B023
+        )
+        if isinstance(found, str):
+            assert found in (value_or_reason(lambda: coefficient(ratings, None)), value_or_reason(naive))  # noqa: B023
+        else:
+            assert (found.low, found.high) == pytest.approx(naive(), abs=1e-12)

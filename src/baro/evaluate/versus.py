@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from baro.batch import Sample, branch
 from baro.data.files import write_rows
 from baro.data.template import Template
-from baro.errors import ConfigError, DataError, RewardError
+from baro.errors import ConfigError, DataError, check_failures
 from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.inputs import load_judge, load_reward, load_template, resolve
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from baro.evaluate.evaluate import BestOf, Config
 
 log = logging.getLogger("baro")
-MAX_ERROR_FRACTION = 0.05
 CHUNK = 256  # judged or scored at once: a moving bar
 MICRO_BATCH_TOKENS = 8192
 
@@ -252,11 +251,7 @@ def score(source: RewardSource, rollouts: Sequence[Rollout], description: str) -
 def checked(values: Sequence[float | None], errors: Sequence[str | None], name: str) -> Float[np.ndarray, "n"]:
     """Numbers, with NaN where there is none, if there are not too many of those."""
     failed = [error or "no value" for value, error in zip(values, errors, strict=True) if value is None]
-    if len(failed) > MAX_ERROR_FRACTION * len(values):
-        raise RewardError(
-            f"{name}: {len(failed)} of {len(values)} judgments failed, more than {MAX_ERROR_FRACTION:.0%}; "
-            f"the first: {failed[0]}"
-        )
+    check_failures(failed, len(values), name)
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 

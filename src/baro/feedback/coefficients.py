@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from baro.feedback.derive import Votes
 from baro.feedback.scales import Scale, scales_of
 from baro.functional.agreement import (
+    Coefficient,
     Undefined,
     category_counts,
     coefficient_interval,
@@ -23,7 +24,7 @@ from baro.functional.agreement import (
     krippendorff_alpha,
     nominal_distance,
     ordinal_distance,
-    percent_agreement_interval,
+    percent_agreement,
 )
 from baro.functional.statistics import Interval, bootstrap_interval, wilson_interval
 from baro.functional.votes import noise_from_agreement
@@ -45,19 +46,13 @@ def outline(scale: Scale) -> dict[str, Any]:
     distance = nominal_distance if scale.level == "nominal" else ordinal_distance
     found: dict[str, Any] = {"scale": scale.name, "level": scale.level, "items": matrix.shape[1]}
     found |= {"judgments": int((~np.isnan(matrix)).sum())}
-    found["raw"] = _raw(matrix, prompts)
+    found["raw"] = _interval(matrix, prompts, percent_agreement)
     found["alpha"] = _interval(matrix, prompts, partial(krippendorff_alpha, distance=distance))
     if scale.name.startswith(COMPARED):
         tied = matrix == 0.5
-        found["noise"] = _noise(_raw(np.where(tied, np.nan, matrix), prompts) if tied.any() else found["raw"])
+        without = np.where(tied, np.nan, matrix)
+        found["noise"] = _noise(_interval(without, prompts, percent_agreement) if tied.any() else found["raw"])
     return found
-
-
-def _raw(matrix: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    try:
-        return interval_json(percent_agreement_interval(matrix, seed=SEED, groups=prompts, resamples=RESAMPLES))
-    except Undefined as reason:
-        return {"undefined": str(reason)}
 
 
 def _noise(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,10 +76,12 @@ def _scale(scale: Scale) -> dict[str, Any]:
     matrix, prompts = _matrix(scale)
     found = outline(scale) | {"raters": len(raters)}
     if scale.level == "nominal":
-        found["fleiss"] = _interval(matrix, prompts, lambda ratings: fleiss_kappa(category_counts(ratings)))
+        found["fleiss"] = _interval(
+            matrix, prompts, lambda ratings, times: fleiss_kappa(category_counts(ratings), times)
+        )
     if scale.level == "nominal" and len(raters) == 2:
         two, _ = _matrix(scale, raters)
-        found["cohen"] = _interval(two, prompts, lambda ratings: cohen_kappa(ratings[0], ratings[1]))
+        found["cohen"] = _interval(two, prompts, lambda ratings, times: cohen_kappa(*ratings, times))
     if scale.name in SKEWED:
         found["ac1"] = _interval(matrix, prompts, gwet_ac1)
     return found
@@ -102,7 +99,7 @@ def _matrix(scale: Scale, raters: Sequence[str] | None = None) -> tuple[np.ndarr
 
 
 def _interval(
-    matrix: np.ndarray, prompts: np.ndarray, coefficient: Callable[[np.ndarray], float]
+    matrix: np.ndarray, prompts: np.ndarray, coefficient: Coefficient
 ) -> dict[str, Any]:  # fmt: skip
     try:
         return interval_json(coefficient_interval(matrix, coefficient, seed=SEED, groups=prompts, resamples=RESAMPLES))

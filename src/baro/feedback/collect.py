@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
 from sqlalchemy import Connection, func, select
 
 from baro import config as blocks
@@ -159,7 +167,7 @@ def _fill(connection: Connection, config: Config, loaded: Loaded) -> None:
     project = create_project(connection, PROJECT, settings)
     model = add_generation(connection, project.id, config.answers, {})
     unusable = []  # what a model can say and no page can show
-    for key, record in loaded:
+    for key, record in track(list(loaded), "prompts", console=Console(stderr=True)):
         assert isinstance(record, Answers)
         prompt_id, _ = add_prompt(connection, project.id, record.prompt, key, record.extra)
         for text, finished in zip(record.completions, record.finished, strict=True):
@@ -222,15 +230,14 @@ def _bar() -> Iterator[Progress]:
 @contextmanager
 def _served(store: Store, folder: Path, port: int, per_second: float) -> Iterator[str]:
     """The web page, by a thread of this process; yields its address."""
-    import socket
-
     import uvicorn
 
     from baro.feedback.server.app import create_app
+    from baro.feedback.server.serve import listen
 
     app = create_app(store, files=folder, per_second=per_second, burst=int(10 * per_second))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, ws="none"))
-    listening = socket.create_server(("127.0.0.1", port))
+    listening = listen("127.0.0.1", port)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

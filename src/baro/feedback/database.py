@@ -240,8 +240,10 @@ def _sqlite_engine(path: Path, begin: str, *, foreign_keys: bool = True) -> Engi
 def _postgres_engine(url: sqlalchemy.URL) -> Engine:
     given = url.query.get("options", "")
     options = f"{given} -c lock_timeout={BUSY_MS}".strip()
+    # No statement is prepared: its plan would be made for the empty tables in which a large import begins, and kept.
+    arguments = {"options": options, "prepare_threshold": None}
     engine = sqlalchemy.create_engine(
-        url.difference_update_query(["options"]), connect_args={"options": options}, json_serializer=json_text,
+        url.difference_update_query(["options"]), connect_args=arguments, json_serializer=json_text,
         pool_size=20, max_overflow=40, pool_pre_ping=True,
     )  # fmt: skip
     event.listen(engine, "before_cursor_execute", _check_parameters)

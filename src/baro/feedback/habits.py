@@ -16,6 +16,7 @@ from baro.feedback import coefficients, schema
 from baro.feedback.derive import Judgment, PairVote, Votes, as_given, votes_of
 from baro.feedback.project import Project
 from baro.feedback.reliability import judgments_with_others
+from baro.feedback.render import prompt_start
 from baro.feedback.scales import main_scales
 from baro.functional.agreement import Undefined
 from baro.functional.habits import length_slope, mean_difference, share_difference, sittings, thirds
@@ -66,11 +67,6 @@ def judgments(connection: Connection, project: Project, habit: Habit, limit: int
         for one, shows in shown
     ]
     return {"total": len(cases), "items": items}
-
-
-def prompt_start(messages: Sequence[Any]) -> str:
-    """The first words of a prompt's last turn."""
-    return " ".join(messages[-1]["content"].split())[:80] if messages else ""
 
 
 def _left(votes: Votes) -> list[Case]:

@@ -17,9 +17,10 @@ from baro.feedback import schema
 from baro.feedback.adapt import first_places, posteriors
 from baro.feedback.coefficients import COMPARED, outline, scales_agreement, share
 from baro.feedback.derive import Votes, as_given, only, under_newest, votes_of
-from baro.feedback.habits import Case, by_rater, cases_of, counts, drift, longer_slope, prompt_start
+from baro.feedback.habits import Case, by_rater, cases_of, counts, drift, longer_slope
 from baro.feedback.project import Project
 from baro.feedback.reliability import agreement_with_others, gold_answers
+from baro.feedback.render import prompt_start
 from baro.feedback.scales import main_scales
 from baro.functional.votes import binomial_test
 

@@ -22,6 +22,7 @@ from baro.feedback.answers import AnyAnswer
 from baro.feedback.database import check_text, for_update, json_text, log_event
 from baro.feedback.ids import content_sha256, new_id, sha256
 from baro.feedback.refusals import Refused
+from baro.feedback.render import prompt_start
 from baro.feedback.settings import ProjectSettings
 from baro.records import Conversation
 
@@ -274,12 +275,12 @@ def make_tasks(
     wanted = sorted(one for one in here if chosen is None or one in chosen)
     added, known = 0, 0
     for start in range(0, len(wanted), CHUNK):
-        tasks, items = [], []
+        tasks, items, too_few = [], [], {}
         chunk = wanted[start : start + CHUNK]
         have = _sets(connection, chunk, kind)
         for prompt_id, answers in _answers(connection, chunk).items():
             if len(answers) < size:
-                refused.append(f"prompt {prompt_id} has {len(answers)} different answers; {kind} tasks need {size}")
+                too_few[prompt_id] = len(answers)
                 continue
             propensity = min(1.0, per_prompt / comb(len(answers), size))
             for one in _draw(list(answers), size, per_prompt, Random(f"{seed} {here[prompt_id]}")):
@@ -296,8 +297,16 @@ def make_tasks(
             connection.execute(insert(schema.task), tasks)
             connection.execute(insert(schema.task_item), items)
         added += len(tasks)
+        refused += _too_few(connection, too_few, f"{kind} tasks need {size}")
     log_event(connection, "command line", "tasks", "project", project.id, {"kind": kind, "added": added})
     return Added(added, known, refused)
+
+
+def _too_few(connection: Connection, counts: Mapping[str, int], needed: str) -> list[str]:
+    table = schema.prompt
+    rows = connection.execute(select(table).where(table.c.id.in_(counts)).order_by(table.c.id)).all()
+    named = [f"prompt {row.id} ({row.source}: {prompt_start(row.messages)!r})" for row in rows]
+    return [f"{name} has {counts[row.id]} different answers; {needed}" for name, row in zip(named, rows, strict=True)]
 
 
 def _answers(connection: Connection, prompts: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ text in ``<pre class="plain too-long">`` (or ``too-deep``, ``too-complex``); wha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import Match, SequenceMatcher
 from functools import cache, lru_cache
 from html import escape, unescape
@@ -88,6 +88,11 @@ def plain(text: str, limit: int = 200) -> str:
     start = _CONTROLS.sub(" ", _readable(text[: 8 * limit]))
     line = " ".join(start.split())
     return line if len(line) <= limit and len(text) <= 8 * limit else line[:limit].rstrip() + "…"
+
+
+def prompt_start(messages: Sequence[Mapping[str, Any]], limit: int = 80) -> str:
+    """The first words of a prompt's last turn, by which people know it in a list."""
+    return plain(messages[-1]["content"], limit) if messages else ""
 
 
 # C0 and C1 controls, and what embeds, overrides or isolates a direction: in one line nothing would close it

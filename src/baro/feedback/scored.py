@@ -9,19 +9,18 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Connection, select
 
-from baro.errors import RewardError
+from baro.errors import check_failures
 from baro.feedback import schema
 from baro.feedback.project import Project
 from baro.records import Message, Rollout
 
 AT_ONCE = 64
-MAX_ERROR_FRACTION = 0.05
 
 
 def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) -> dict[str, list[float]]:
     """By response one number for each reward source; an answer that one of them could not score has no entry.
 
-    RewardError where one of them could not score more than ``MAX_ERROR_FRACTION`` of the answers.
+    RewardError where one of them could not score too many of the answers.
     """
     response, prompt = schema.response, schema.prompt
     query = select(response.c.id, response.c.text, response.c.finished, prompt.c.messages).join(prompt)
@@ -36,11 +35,7 @@ def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) 
             for row, score in zip(part, reward.score([_rollout(row) for row in part]), strict=True):
                 scores[row.id] += [] if score.value is None else [score.value]
                 failed += [score.error or "no score"] if score.value is None else []
-        if len(failed) > MAX_ERROR_FRACTION * len(rows):
-            raise RewardError(
-                f"{reward.name}: {len(failed)} of {len(rows)} answers could not be scored, more than "
-                f"{MAX_ERROR_FRACTION:.0%}; mend the reward, or choose at random; the first: {failed[0]}"
-            )
+        check_failures(failed, len(rows), reward.name, "scores", "mend the reward, or choose at random; ")
     return {one: values for one, values in scores.items() if len(values) == len(rewards)}
 
 

@@ -13,7 +13,7 @@ from baro.feedback.ids import now_ms
 from baro.feedback.judge import criteria_of
 from baro.feedback.people import Rater
 from baro.feedback.project import Project, latest_guideline
-from baro.feedback.render import diff_html, plain, to_html
+from baro.feedback.render import diff_html, prompt_start, to_html
 
 LEFT_AT_MOST = 1000  # counting further costs time and tells a rater nothing
 DIFF_AT_MOST = 20_000  # characters of both texts together
@@ -199,7 +199,7 @@ def history(connection: Connection, rater_id: str, project_id: str, limit: int) 
             "assignment": row.assignment_id,
             "kind": row.kind,
             "submitted_ms": row.submitted_ms,
-            "prompt_start": plain(row.messages[-1]["content"])[:80] if row.messages else "",
+            "prompt_start": prompt_start(row.messages),
             "revision": row.revision,
             "action": row.action,
         }

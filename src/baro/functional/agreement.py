@@ -2,7 +2,8 @@
 
 Shapes: a reliability matrix holds one row per rater and one column per item, NaN where a rater did not rate an item.
 Categories are the distinct values present. A coefficient that the ratings leave undefined raises Undefined with the
-reason; it is never NaN and never a flattering 1.
+reason; it is never NaN and never a flattering 1. ``times`` says how often each item counts, once unless given: a
+bootstrap draws how often, and items that were rated alike are computed once.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Num, Shaped
 
-from baro.functional.statistics import Interval, resamples_of
+from baro.functional.statistics import Interval, times_of
 
-Coefficient = Callable[[Float[np.ndarray, "raters items"]], float]
-"""From a reliability matrix to a number; raises Undefined where there is none."""
+Times = Int[np.ndarray, "items"] | None
+Coefficient = Callable[[Float[np.ndarray, "raters items"], Times], float]
+"""From a reliability matrix, and how often each item counts, to a number; raises Undefined where there is none."""
 
 Distance = Callable[[Float[np.ndarray, "values"], Float[np.ndarray, "values"]], Float[np.ndarray, "values values"]]
 """From the distinct values, ascending, and how often each occurs, to the squared difference δ² of every two."""
@@ -46,17 +48,26 @@ def _values_and_counts(
     return values, np.bincount(cell, minlength=item * len(values)).reshape(item, len(values))
 
 
-def _item_agreement(counts: Int[np.ndarray, "items categories"]) -> Float[np.ndarray, "pairable"]:
-    """Share of agreeing rater pairs of each item with at least two ratings."""
+def _counted(
+    items: Num[np.ndarray, "items *rest"], times: Times
+) -> tuple[Num[np.ndarray, "some *rest"], Int[np.ndarray, "some"]]:
+    """The items that count at all, and how often each of them does."""
+    if times is None:
+        return items, np.ones(len(items), dtype=int)
+    return items[times > 0], times[times > 0]
+
+
+def _agreement(counts: Int[np.ndarray, "items categories"], times: Int[np.ndarray, "items"]) -> float:
+    """Mean share of agreeing rater pairs over the items with at least two ratings."""
     pairable = counts.sum(axis=1) >= 2
     if not pairable.any():
         raise Undefined("no item has two ratings, so no two can agree")
     counts = counts[pairable]
     rated = counts.sum(axis=1)
-    return np.asarray((counts * (counts - 1)).sum(axis=1) / (rated * (rated - 1)))
+    return float(np.average((counts * (counts - 1)).sum(axis=1) / (rated * (rated - 1)), weights=times[pairable]))
 
 
-def percent_agreement(ratings: Float[np.ndarray, "raters items"]) -> float:
+def percent_agreement(ratings: Float[np.ndarray, "raters items"], times: Times = None) -> float:
     """Share of rater pairs that agree, as a fraction of 1, chance not taken out.
 
         mean over items of Σ_c n_ic (n_ic − 1) / (n_i (n_i − 1))
@@ -65,39 +76,12 @@ def percent_agreement(ratings: Float[np.ndarray, "raters items"]) -> float:
     (Krippendorff's observed disagreement weights an item by n_i; the two are one when all n_i are equal). Raises
     Undefined without such an item.
     """
-    return float(_item_agreement(category_counts(ratings)).mean())
+    return _agreement(*_counted(category_counts(ratings), times))
 
 
-def percent_agreement_interval(
-    ratings: Float[np.ndarray, "raters items"],
-    *,
-    seed: int,
-    groups: Shaped[np.ndarray, "items"] | None = None,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> Interval:
-    """coefficient_interval of percent_agreement, to the last bit, without comparing the raters anew in every resample.
-
-    An item's own agreement is the same in each, so that its mean is all that is drawn again. Raises Undefined as that.
-    """
-    counts = category_counts(ratings)
-    pairable = counts.sum(axis=1) >= 2
-    by_item = np.full(ratings.shape[1], np.nan)
-    by_item[pairable] = _item_agreement(counts)
-
-    def mean(shares: Float[np.ndarray, "1 items"]) -> float:
-        known = shares[0][~np.isnan(shares[0])]
-        if len(known) == 0:
-            raise Undefined("no item has two ratings, so no two can agree")
-        return float(known.mean())
-
-    found = coefficient_interval(
-        by_item[None], mean, seed=seed, groups=groups, resamples=resamples, confidence=confidence
-    )  # fmt: skip
-    return found._replace(n=int(pairable.sum()) if groups is None else len(np.unique(groups[pairable])))
-
-
-def cohen_kappa(first: Float[np.ndarray, "items"], second: Float[np.ndarray, "items"]) -> float:
+def cohen_kappa(
+    first: Float[np.ndarray, "items"], second: Float[np.ndarray, "items"], times: Times = None
+) -> float:  # fmt: skip
     """Agreement of two raters beyond what their own habits give by chance.
 
         κ = (p_o − p_e) / (1 − p_e),   p_e = Σ_c p_1c p_2c
@@ -105,19 +89,21 @@ def cohen_kappa(first: Float[np.ndarray, "items"], second: Float[np.ndarray, "it
     Cohen 1960. Over the items that both rated; NaN where one did not. Raises Undefined when there is none, and when
     both named one and the same category throughout.
     """
-    both = ~np.isnan(first) & ~np.isnan(second)
+    given, times = _counted(np.stack([first, second], axis=1), times)
+    both = ~np.isnan(given).any(axis=1)
     if not both.any():
         raise Undefined("no item was rated by both raters")
-    values, category = np.unique(np.stack([first[both], second[both]]), return_inverse=True)
+    values, category = np.unique(given[both].T, return_inverse=True)
     if len(values) == 1:
         raise Undefined("both raters named the same one category throughout; chance alone would agree as much")
     one, two = category.reshape(2, -1)
-    shares = [np.bincount(c, minlength=len(values)) / len(c) for c in (one, two)]
+    weights = times[both] / times[both].sum()
+    shares = [np.bincount(c, weights, minlength=len(values)) for c in (one, two)]
     by_chance = float(shares[0] @ shares[1])
-    return (float((one == two).mean()) - by_chance) / (1 - by_chance)
+    return (float((one == two) @ weights) - by_chance) / (1 - by_chance)
 
 
-def fleiss_kappa(counts: Int[np.ndarray, "items categories"]) -> float:
+def fleiss_kappa(counts: Int[np.ndarray, "items categories"], times: Times = None) -> float:
     """Agreement of equally many raters per item, not always the same ones, beyond chance.
 
         κ = (P̄ − P_e) / (1 − P_e),   P̄ as percent_agreement,   P_e = Σ_c p_c²,   p_c = share of category c
@@ -125,19 +111,20 @@ def fleiss_kappa(counts: Int[np.ndarray, "items categories"]) -> float:
     Fleiss 1971; counts from category_counts. Raises Undefined when items have fewer than two ratings or unequally many
     (krippendorff_alpha has no such demand), and when only one category was used.
     """
+    counts, times = _counted(counts, times)
     rated = counts.sum(axis=1)
     if len(rated) == 0 or rated.min() != rated.max():
         spread = f"{rated.min()} to {rated.max()} ratings" if len(rated) else "no items"
         raise Undefined(f"{spread}; Fleiss' kappa needs equally many ratings on every item (alpha does not)")
-    agreement = float(_item_agreement(counts).mean())
-    share = counts.sum(axis=0) / counts.sum()
+    agreement = _agreement(counts, times)
+    share = times @ counts / (times @ rated)
     if (share > 0).sum() == 1:
         raise Undefined("only one category was used; chance alone would agree as much")
     by_chance = float(share @ share)
     return (agreement - by_chance) / (1 - by_chance)
 
 
-def gwet_ac1(ratings: Float[np.ndarray, "raters items"]) -> float:
+def gwet_ac1(ratings: Float[np.ndarray, "raters items"], times: Times = None) -> float:
     """Agreement beyond chance that stays meaningful when nearly every item falls into one category (safety flags).
 
         AC1 = (p_a − p_e) / (1 − p_e),   p_e = Σ_c π_c (1 − π_c) / (q − 1)
@@ -146,12 +133,13 @@ def gwet_ac1(ratings: Float[np.ndarray, "raters items"]) -> float:
     the share n_ic / n_i, q the number of categories present. Raises Undefined without an item of two ratings, and when
     only one category was used.
     """
-    counts = category_counts(ratings)
-    agreement = float(_item_agreement(counts).mean())
+    counts, times = _counted(category_counts(ratings), times)
+    agreement = _agreement(counts, times)
+    counts, rated = counts[:, counts.any(axis=0)], counts.sum(axis=1)
     if counts.shape[1] == 1:
         raise Undefined("only one category was used, which leaves no scale to agree on")
-    rated = counts[counts.sum(axis=1) > 0]
-    share = (rated / rated.sum(axis=1, keepdims=True)).mean(axis=0)
+    some = rated > 0
+    share = np.average(counts[some] / rated[some, None], axis=0, weights=times[some])
     by_chance = float(share @ (1 - share)) / (len(share) - 1)
     return (agreement - by_chance) / (1 - by_chance)
 
@@ -178,7 +166,7 @@ def interval_distance(
     return np.asarray(np.subtract.outer(values, values) ** 2)
 
 
-def krippendorff_alpha(ratings: Float[np.ndarray, "raters items"], distance: Distance) -> float:
+def krippendorff_alpha(ratings: Float[np.ndarray, "raters items"], times: Times = None, *, distance: Distance) -> float:
     """Agreement beyond chance for any number of raters, missing ratings, and the scale that ``distance`` names.
 
         α = 1 − D_o / D_e,   D_o = Σ_ck o_ck δ²_ck / n,   D_e = Σ_ck n_c n_k δ²_ck / (n (n − 1))
@@ -190,16 +178,18 @@ def krippendorff_alpha(ratings: Float[np.ndarray, "raters items"], distance: Dis
     item, and when all ratings of these items are one value.
     """
     values, counts = _values_and_counts(ratings)
-    counts = counts[counts.sum(axis=1) >= 2]
+    counts, times = _counted(counts, times)
+    pairable = counts.sum(axis=1) >= 2
+    counts, times = counts[pairable], times[pairable]
     used = counts.sum(axis=0) > 0
     if not used.any():
         raise Undefined("no item has two ratings, so no two can agree")
     if used.sum() == 1:
         raise Undefined(f"every rating that can be compared is {values[used][0]:g}; nothing varied to agree about")
     values, counts = values[used], counts[:, used].astype(float)
-    weighted = counts / (counts.sum(axis=1, keepdims=True) - 1)
+    weighted = counts * (times / (counts.sum(axis=1) - 1))[:, None]
     coincidences = counts.T @ weighted - np.diag(weighted.sum(axis=0))  # [values, values]
-    totals = counts.sum(axis=0)
+    totals = times @ counts
     squared = distance(values, totals)
     observed, expected = (coincidences * squared).sum(), totals @ squared @ totals / (totals.sum() - 1)
     return float(1 - observed / expected)
@@ -267,17 +257,28 @@ def coefficient_interval(
         [Q_{α/2}, Q_{1−α/2}] of coefficient(ratings*), columns of ratings* drawn with replacement, α = 1 − confidence
 
     Efron 1979. ``groups`` names each item's prompt: whole prompts are drawn. n counts the items (or groups) with at
-    least two ratings. ``coefficient`` takes a reliability matrix; partial and lambda adapt the others
-    (``lambda r: fleiss_kappa(category_counts(r))``, ``lambda r: cohen_kappa(r[0], r[1])``). Resamples that leave it
+    least two ratings. ``coefficient`` takes a reliability matrix and ``times``; partial and lambda adapt the others
+    (``lambda r, t: fleiss_kappa(category_counts(r), t)``, ``lambda r, t: cohen_kappa(*r, t)``). Resamples that leave it
     undefined (a rare category not drawn) are left out, so the interval holds given that it is defined. Raises Undefined
     when the ratings themselves leave it undefined, or more than half of the resamples.
     """
-    value = coefficient(ratings)
-    drawn = (ratings[:, index] for index in resamples_of(ratings.shape[1], groups, seed, resamples))
-    low, high = percentiles(coefficient, drawn, confidence)
+    value = coefficient(ratings, None)
+    alike, kind_of = _alike(ratings)
+    drawn = times_of(ratings.shape[1], groups, seed, resamples)
+    counted = (np.bincount(kind_of, times, minlength=alike.shape[1]).astype(int) for times in drawn)
+    low, high = percentiles(lambda times: coefficient(alike, times), counted, confidence)
     pairable = (~np.isnan(ratings)).sum(axis=0) >= 2
     n = int(pairable.sum()) if groups is None else len(np.unique(groups[pairable]))
     return Interval(value, low, high, n)
+
+
+def _alike(
+    ratings: Float[np.ndarray, "raters items"],
+) -> tuple[Float[np.ndarray, "raters kinds"], Int[np.ndarray, "items"]]:
+    """One item of each kind that was rated in the same way by everybody, and each item's kind."""
+    codes = np.where(np.isnan(ratings), -1, np.unique(ratings, return_inverse=True)[1].reshape(ratings.shape))
+    _, first, kind_of = np.unique(codes, axis=1, return_index=True, return_inverse=True)
+    return ratings[:, first], kind_of.reshape(-1)
 
 
 def percentiles(statistic: Callable[[Any], float], drawn: Iterable[Any], confidence: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from baro.functional.agreement import Undefined, percentiles
-from baro.functional.statistics import Interval, resamples_of, sigmoid, wilson_interval
+from baro.functional.statistics import Interval, sigmoid, times_of, wilson_interval
 
 Weights = Float[np.ndarray, "n"]
 """How often each observation was drawn."""
@@ -170,7 +170,7 @@ def _weighted_bootstrap(
     confidence: float,
 ) -> Interval:
     n = len(groups)
-    drawn = (np.bincount(index, minlength=n).astype(float) for index in resamples_of(n, groups, seed, resamples))
+    drawn = (times.astype(float) for times in times_of(n, groups, seed, resamples))
     value = statistic(np.ones(n))
     low, high = percentiles(statistic, drawn, confidence)
     return Interval(value, low, high, len(np.unique(groups)))

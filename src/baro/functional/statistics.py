@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num, Shaped
+from jaxtyping import Bool, Float, Int, Num, Shaped
 
 Statistic = Callable[[Any], Any]
 """From an array of observations (the first axis is resampled) to a number."""
@@ -64,14 +64,19 @@ def resamples_of(
     n: int, groups: Shaped[np.ndarray, "n"] | None, seed: int, resamples: int
 ) -> Iterator[Num[np.ndarray, "_"]]:
     """Indices of each bootstrap sample: n draws of an observation, or as many draws of whole groups as there are."""
+    for times in times_of(n, groups, seed, resamples):
+        yield np.repeat(np.arange(n), times)
+
+
+def times_of(
+    n: int, groups: Shaped[np.ndarray, "n"] | None, seed: int, resamples: int
+) -> Iterator[Int[np.ndarray, "n"]]:
+    """How often each observation is in each bootstrap sample; those of a group are drawn together."""
     random = np.random.default_rng(seed)
-    if groups is None:
-        yield from (random.integers(n, size=n) for _ in range(resamples))
-        return
-    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(sizes)[:-1])
+    group_of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(group_of.max(initial=-1)) + 1
     for _ in range(resamples):
-        yield np.concatenate([members[g] for g in random.integers(len(members), size=len(members))])
+        yield np.bincount(random.integers(count, size=count), minlength=count)[group_of]
 
 
 def bootstrap_interval(

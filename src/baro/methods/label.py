@@ -23,7 +23,7 @@ from rich.progress import track
 from baro import config as blocks
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger
-from baro.errors import RewardError
+from baro.errors import check_failures
 from baro.functional.statistics import Interval, wilson_interval
 from baro.inputs import load_object, load_reward, open_run, resolve
 from baro.methods import stage
@@ -33,7 +33,6 @@ from baro.rollout.source import stream_key
 from baro.runs import RunDir, saving, write_atomic
 
 log = logging.getLogger("baro")
-MAX_ERROR_FRACTION = 0.05
 CHUNK = 256  # judged at once: a moving bar, and little lost when a judge fails
 Pair = tuple[int, int]
 
@@ -84,11 +83,7 @@ class Tally:
 
     def check(self, by: str) -> None:
         """Raise RewardError where too many judgments failed."""
-        if len(self.errors) > MAX_ERROR_FRACTION * self.asked:
-            raise RewardError(
-                f"{by}: {len(self.errors)} of {self.asked} judgments failed, more than {MAX_ERROR_FRACTION:.0%}; "
-                f"the first: {self.errors[0]}"
-            )
+        check_failures(self.errors, self.asked, by)
 
     def figures(self, kind: str) -> dict[str, Interval | float]:
         """For figures.json; ``left_preferred`` is 0.5 for a judge who favours no side."""

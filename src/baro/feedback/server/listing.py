@@ -11,7 +11,7 @@ from baro.feedback import schema, view
 from baro.feedback.again import rounds_of
 from baro.feedback.judge import criteria_of
 from baro.feedback.refusals import Refused
-from baro.feedback.render import plain, to_html
+from baro.feedback.render import prompt_start, to_html
 
 TaskState = Literal["open", "full", "closed", "gold"]
 
@@ -115,7 +115,7 @@ def tasks(
 def _task_row(row: Row[Any]) -> dict[str, Any]:
     names = ("id", "kind", "overlap", "places", "priority", "open", "is_gold", "policy", "score", "judgments",
              "created_ms")  # fmt: skip
-    start = plain(row.messages[-1]["content"])[:80] if row.messages else ""
+    start = prompt_start(row.messages)
     return {name: getattr(row, name) for name in names} | {"prompt": row.prompt_id, "prompt_start": start}
 
 
