@@ -113,8 +113,9 @@ def test_the_figures_are_what_the_script_draws(page):
     specification.loader.exec_module(draw)
     drawn = draw.drawn()
     assert {path.name for path in FIGURES.glob("*.svg")} == drawn.keys()
-    shown = re.findall(r"!\[[^\]]+\]\((?:\.\./)?figures/([^)]+)\)", page.read_text())
     code = page.parent.name if page.parent.name == "ko" else "en"
+    pages = [page, page.with_name("feedback.md")]
+    shown = [one for at in pages for one in re.findall(r"!\[[^\]]+\]\((?:\.\./)?figures/([^)]+svg)\)", at.read_text())]
     assert sorted(shown) == sorted(name for name in drawn if name.endswith(f".{code}.svg"))
     for name in shown:
         assert (FIGURES / name).read_text(encoding="utf-8") == drawn[name], f"{name}: run docs/figures/draw.py"

@@ -1,11 +1,13 @@
-"""The figures of docs/concepts.md and docs/ko/concepts.md as SVG: python docs/figures/draw.py
+"""The figures of the documentation, English and Korean, as SVG: python docs/figures/draw.py
 
 Text stays text, so that it can be searched and read aloud; fonts are the reader's own. Every figure has a white card
 behind it and reads the same on a light and on a dark page. Sizes fit DejaVu Sans and Noto Sans CJK, wide as they are.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
+from math import log2
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -311,6 +313,42 @@ def tree(say: Say) -> Figure:
     return f
 
 
+def judgments(say: Say) -> Figure:
+    """The table of docs/feedback.md, "What judgments buy"."""
+    table = re.findall(r"^\| (\d+), (.+?) \| ([\d.]+) \| (.+) \|$", (FOLDER.parent / "feedback.md").read_text(), re.M)
+    f = Figure(640, 380, say("What judgments buy", "판단의 값어치"))
+
+    def at(rankings: float, rate: float) -> tuple[float, float]:
+        return 110 + 114 * (log2(rankings) - log2(50)), 300 - 800 * (rate - 0.45)
+
+    f.note(60, 68, say("win rate against SFT, by the gold judge", "SFT 상대 승률(금 판정자)"), "start")
+    for rate in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7):
+        y = at(50, rate)[1]
+        f.parts.append(f'<line x1="60" y1="{y:g}" x2="620" y2="{y:g}" stroke="#d0d7de"/>')
+        f.note(52, y + 4, f"{rate:.2f}", "end")
+    means = []
+    for rankings, how, hours, seeds in table:
+        given = [tuple(map(float, one)) for one in re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", seeds)]
+        chosen = "margin" in how
+        ink = FILLS["person" if chosen else "model"][1]
+        for number, (rate, low, high) in enumerate(given):
+            x, y = at(int(rankings), rate)
+            x += 9 * (number - 1) + 32 * chosen
+            ends = at(50, low)[1], at(50, high)[1]
+            f.parts.append(f'<path d="M{x:g} {ends[0]:g}V{ends[1]:g}" stroke="{ink}" stroke-width="1.6"/>')
+            f.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="4" fill="{ink}"/>')
+        if not chosen:
+            x, y = at(int(rankings), sum(rate for rate, _, _ in given) / len(given))
+            means.append(f"{x:g} {y:g}")
+            f.words(x, 322, rankings)
+            f.note(x, 340, say(f"{hours} hours", f"{hours}시간"))
+    f.parts.append(f'<path d="M{"L".join(means)}" fill="none" stroke="{QUIET}" stroke-width="1.4"/>')
+    f.note(340, 364, say("rankings, and hours at 40 seconds each", "순위의 수와, 하나에 40초일 때의 시간"))
+    f.words(585, 270, say("at random", "무작위"), size=12, ink=FILLS["model"][1], at="end")
+    f.words(585, 288, "margin", size=12, ink=FILLS["person"][1], at="end")
+    return f
+
+
 FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("rlhf-loop", loop),
     ("agent-environment", agent),
@@ -318,6 +356,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("dpo", dpo),
     ("constitution", constitution),
     ("decision-tree", tree),
+    ("judgments", judgments),
 )
 
 
