@@ -106,7 +106,7 @@ def test_scores_come_in_an_order_of_contents_and_failures_stop(tmp_path):
             desk.responses(prompt, SENTENCES[1:4][::order])
         assert set(map(tuple, desk.do(scores_of, desk.project, [Counting(), Counting()]).values())) == {(1.0, 1.0)}
         desk.responses("c", SENTENCES[:1])
-        with pytest.raises(RewardError, match=r"counting: 1 of 7 answers .*, more than 5%.*: too long"):
+        with pytest.raises(RewardError, match=r"counting: 1 of 7 scores failed, more than 5%.*: too long"):
             desk.do(scores_of, desk.project, [Counting()])
         desk.store.close()
     assert seen[:3] == seen[3:]
