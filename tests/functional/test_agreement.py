@@ -28,7 +28,6 @@ from baro.functional.agreement import (
     percent_agreement,
     percentiles,
 )
-from baro.functional.statistics import resamples_of
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 NONE = math.nan
@@ -330,7 +329,12 @@ def test_the_interval_is_that_of_items_drawn_one_by_one(seed, grouped):
     draw = np.random.default_rng(seed)
     ratings = np.where(draw.random((3, 15)) < 0.7, draw.integers(3, size=(3, 15)), NONE)
     groups = draw.integers(5, size=15) if grouped else None
-    indices = list(resamples_of(15, groups, seed, 50))
+    members = [[one] for one in range(15)]
+    if grouped:
+        members = [np.flatnonzero(groups == one) for one in np.unique(groups)]
+    drawn = np.random.default_rng(seed)
+    several = [drawn.integers(len(members), size=len(members)) for _ in range(50)]
+    indices = [np.concatenate([members[one] for one in sample]) for sample in several]
     for coefficient in COEFFICIENTS.values():
 
         def naive():

@@ -90,9 +90,9 @@ def plain(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit and len(text) <= 8 * limit else line[:limit].rstrip() + "…"
 
 
-def prompt_start(messages: Sequence[Mapping[str, Any]], limit: int = 80) -> str:
+def prompt_start(messages: Sequence[Mapping[str, Any]]) -> str:
     """The first words of a prompt's last turn, by which people know it in a list."""
-    return plain(messages[-1]["content"], limit) if messages else ""
+    return plain(messages[-1]["content"], 80) if messages else ""
 
 
 # C0 and C1 controls, and what embeds, overrides or isolates a direction: in one line nothing would close it
