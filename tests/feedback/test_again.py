@@ -7,18 +7,13 @@ from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, 
 from feedback.store_work import broken
 from sqlalchemy import func, select
 
-from baro.feedback import adapt, coefficients, exports, habits, panel, schema
+from baro.feedback import adapt, exports, habits, panel, schema
 from baro.feedback.again import Choice, ask_again, preview
 from baro.feedback.assign import claim
 from baro.feedback.derive import last_event, votes_of
 from baro.feedback.labels import LabelSettings, binary_labels, pair_labels, rank_labels
 from baro.feedback.project import make_tasks, publish_guideline
 from baro.feedback.refusals import Refused
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(coefficients, "RESAMPLES", 40)
 
 
 @pytest.fixture

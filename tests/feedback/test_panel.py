@@ -10,15 +10,10 @@ import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
 from sqlalchemy import select, update
 
-from baro.feedback import adapt, coefficients, habits, panel, schema
+from baro.feedback import adapt, habits, panel, schema
 from baro.feedback.assign import claim
 from baro.feedback.derive import votes_of
 from baro.feedback.project import publish_guideline
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(coefficients, "RESAMPLES", 40)
 
 
 @pytest.fixture
