@@ -7,6 +7,7 @@ needs its file there, written by `write_rows` below, and REVISIONS in migrate.py
 import hashlib
 import json
 import multiprocessing
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from feedback.store_work import any_answer, set_up, submission, task_of
 from sqlalchemy import inspect, select, text
 
 from baro.errors import ConfigError
-from baro.feedback import assign, gold, judge, migrate, people, project, schema
+from baro.feedback import assign, database, gold, judge, migrate, people, project, schema
 from baro.feedback.database import FILE, Store
 from baro.feedback.triggers import trigger_statements
 
@@ -200,7 +201,8 @@ def test_a_store_is_made_once_and_keeps_its_secret(nowhere):
 
 def test_two_make_a_store_at_once(nowhere):
     context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=_make, args=(nowhere,)) for _ in range(2)]
+    together = context.Barrier(2)
+    children = [context.Process(target=_make, args=(nowhere, together)) for _ in range(2)]
     for child in children:
         child.start()
     for child in children:
@@ -208,8 +210,30 @@ def test_two_make_a_store_at_once(nowhere):
     assert [child.exitcode for child in children] == [0, 0]
 
 
-def _make(address):
+def _make(address, together):
+    together.wait()
     Store.open(address, create=True).close()
+
+
+def test_wal_mode_is_asked_for_again_while_another_gives_it(monkeypatch):
+    class Refuses:
+        asked = 0
+
+        def execute(self, statement):
+            self.asked += 1
+            if self.asked < 4:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = code
+                raise error
+
+    monkeypatch.setattr(database.time, "sleep", lambda _: None)
+    code, busy = sqlite3.SQLITE_BUSY, Refuses()
+    database._use_wal(busy)
+    assert busy.asked == 4
+    code, broken = sqlite3.SQLITE_IOERR, Refuses()
+    with pytest.raises(sqlite3.OperationalError):
+        database._use_wal(broken)
+    assert broken.asked == 1
 
 
 def test_no_store(nowhere):

@@ -221,11 +221,12 @@ def _sqlite_engine(path: Path, begin: str, *, foreign_keys: bool = True) -> Engi
     engine = sqlalchemy.create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=20, max_overflow=40, json_serializer=json_text
     )
-    pragmas = ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={int(foreign_keys)}", "recursive_triggers=ON")
+    pragmas = ("synchronous=FULL", f"foreign_keys={int(foreign_keys)}", "recursive_triggers=ON")
 
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # sqlite3 would begin transactions of its own
+        _use_wal(connection)
         for pragma in pragmas:  # recursive_triggers: INSERT OR REPLACE must not delete facts past their triggers
             connection.execute(f"PRAGMA {pragma}")
 
@@ -235,6 +236,19 @@ def _sqlite_engine(path: Path, begin: str, *, foreign_keys: bool = True) -> Engi
 
     event.listen(engine, "before_cursor_execute", _check_parameters)
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """WAL mode. Of two who give it to a new file at once, SQLite refuses one without waiting, or both would wait."""
+    until = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
 
 
 def _postgres_engine(url: sqlalchemy.URL) -> Engine:
