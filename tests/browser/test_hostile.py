@@ -12,7 +12,7 @@ from feedback.test_render import CORPUS
 from playwright.sync_api import expect
 from sqlalchemy import update
 
-from baro.feedback import people, project, schema
+from baro.feedback import criteria, people, schema
 from baro.feedback.ids import sha256
 
 PAYLOADS = [one for one in CORPUS if not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in one)]
@@ -98,7 +98,7 @@ def test_hostile_texts_on_the_managers_pages(website, visits, at_work):
     work.criteria()
     labels = {"en": {"name": EVIL, "anchors": [EVIL] * 5}}
     evil = [{"key": "evil", "labels": labels, "low": 1, "high": 5, "weight": 1.0}]
-    website.store.write(lambda c: project.set_criteria(c, work.project, evil, EVIL))
+    website.store.write(lambda c: criteria.set_criteria(c, work.project, evil, EVIL))
     work.add("pair", [EVIL, f"{EVIL} again"], question="\n\n".join(PAYLOADS), models=[EVIL], overlap=2)
     work.add("criteria", [EVIL], question=EVIL, models=[EVIL])
     work.guideline("\n\n".join(PAYLOADS))

@@ -18,7 +18,7 @@ import uvicorn
 from sqlalchemy import Connection, select
 
 from baro.feedback import people, project, schema
-from baro.feedback.criteria import shipped_criteria
+from baro.feedback.criteria import set_criteria, shipped_criteria
 from baro.feedback.database import Store
 from baro.feedback.project import Project
 from baro.feedback.server.app import create_app
@@ -79,7 +79,7 @@ class Work:
     def criteria(self, keys: Sequence[str] = ("correctness", "overall")) -> None:
         """Criteria that come with Baro."""
         chosen = shipped_criteria(keys)
-        self.store.write(lambda c: project.set_criteria(c, self.project, chosen, "test"))
+        self.store.write(lambda c: set_criteria(c, self.project, chosen, "test"))
 
     def guideline(self, body: str, lang: str = "en") -> None:
         """A guideline's next version."""

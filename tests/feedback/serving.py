@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 from starlette.testclient import TestClient
 
-from baro.feedback import people, project
+from baro.feedback import criteria, people, project
 from baro.feedback.database import Store
 from baro.feedback.project import Project
 from baro.feedback.server.app import create_app
@@ -54,7 +54,7 @@ class Site:
         settings = ProjectSettings(repeat_fraction=0, gold_fraction=0)
         made = project.create_project(connection, "colours", settings)
         other = project.create_project(connection, "elsewhere", settings)
-        project.set_criteria(connection, made, CRITERIA, "test")
+        criteria.set_criteria(connection, made, CRITERIA, "test")
         for i in range(prompts):
             prompt_id, _ = project.add_prompt(connection, made.id, (Message("user", f"question **{i}**"),), "test")
             for j in range(3):

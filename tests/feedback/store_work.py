@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from baro.feedback import assign, judge, people, project, schema
+from baro.feedback import assign, criteria, judge, people, project, schema
 from baro.feedback.answers import Submission
 from baro.feedback.assign import Lease
 from baro.feedback.database import Store
@@ -27,6 +27,7 @@ from baro.feedback.project import Project
 from baro.feedback.settings import ProjectSettings
 from baro.records import Message
 
+SCALE = {"key": "clear", "labels": {}, "low": 1, "high": 5}
 LIVE = ("leased", "submitted")  # hold a place
 
 
@@ -48,6 +49,8 @@ def set_up(
         for j in range(answers):
             generation = project.add_generation(connection, made.id, f"model-{j}", {})
             project.add_response(connection, prompt_id, generation, f"answer {i} {j}")
+    if kind == "criteria":
+        criteria.set_criteria(connection, made, [SCALE], "test")
     size = answers if kind == "rank" else None
     project.make_tasks(connection, made, kind, size=size)
     people_ = [people.add_rater(connection, made.id) for _ in range(raters)]

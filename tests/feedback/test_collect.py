@@ -65,6 +65,28 @@ def test_simulated_people_judge_over_http(tmp_path, kind, record):
     assert again.records.read_bytes() == done.records.read_bytes()
 
 
+def test_criteria_are_scored(tmp_path):
+    config = {"answers": answers_file(tmp_path / "answers.jsonl"), "kind": "criteria", "overlap": 1, "by": PEOPLE}
+    done = run(Config(**config, criteria=["clarity", "correctness"]), tmp_path / "out")
+    rows = [json.loads(line) for line in done.records.read_text().splitlines()]
+    assert len(rows) == figures_of(done)["judgments"] == 5
+    assert all(1 <= row[name] <= 5 for row in rows for name in ("clarity", "correctness"))
+    with pytest.raises(ConfigError, match="'taste' is none of the criteria that come with Baro: correctness, clarity"):
+        run(Config(**config, criteria=["taste"]), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"overlap": 3, "raters": 2}, "2 raters cannot give 3 judgments of each task, one each; raise raters or lower"),
+        ({"criteria": ["clarity"]}, "criteria are scored in tasks of kind criteria, and kind is pair; leave them out"),
+    ],
+)
+def test_settings_that_contradict_each_other(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Config(answers="answers.jsonl", **changes)
+
+
 def test_rankings_leave_their_pairs_as_well(tmp_path):
     done = run(
         Config(answers=answers_file(tmp_path / "answers.jsonl"), kind="rank", overlap=1, by=PEOPLE), tmp_path / "out"
@@ -234,6 +256,35 @@ def test_a_person_at_the_page_is_waited_for(tmp_path, monkeypatch, caplog):
         done = run(config, tmp_path / "out")
     assert opened == [message.split()[-1] for message in caplog.messages if "/join#" in message]
     assert figures_of(done)["judgments"] == 3 == len(list(read_records(done.records, Preference)))
+
+
+def test_what_everybody_skipped_is_not_waited_for(tmp_path, monkeypatch, caplog):
+    """One of two people skips a task, and nobody else could judge it a second time."""
+
+    def judge(link, skips):
+        with Client.join(link) as person:
+            while (task := person.next("collected")) is not None:
+                if skips:
+                    person.skip(task, "cannot_judge")
+                    skips = False
+                else:
+                    person.submit(task, world.people.answer(0, task), active_ms=2000)
+
+    def told(record):
+        if "/join#" in record.getMessage():
+            links.append(record.getMessage().split()[-1])
+            threading.Thread(target=judge, args=(links[-1], len(links) == 1)).start()
+        return True
+
+    links = []
+    monkeypatch.setattr(collect, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(collect, "UNDO_SECONDS", 0.2)
+    monkeypatch.setattr(collect.log, "filter", told)
+    with caplog.at_level("INFO", logger="baro"):
+        done = run(Config(answers=answers_file(tmp_path / "answers.jsonl"), port=0), tmp_path / "out")
+    assert len(links) == 2
+    assert "1 of 10 judgments are missing: nobody is left who may still give them" in caplog.text
+    assert figures_of(done)["judgments"] == 9
 
 
 @pytest.mark.parametrize(

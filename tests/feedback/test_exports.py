@@ -17,8 +17,9 @@ from baro.data.formats import read_records
 from baro.errors import ConfigError
 from baro.feedback import coefficients, exports
 from baro.feedback.card import REASONS
+from baro.feedback.criteria import set_criteria
 from baro.feedback.derive import last_event
-from baro.feedback.project import publish_guideline, set_criteria
+from baro.feedback.project import publish_guideline
 from baro.feedback.refusals import Refused
 from baro.feedback.stage_input import records_file
 from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb

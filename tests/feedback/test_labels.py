@@ -6,6 +6,7 @@ import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
 
 from baro.errors import ConfigError
+from baro.feedback.criteria import set_criteria
 from baro.feedback.derive import votes_of
 from baro.feedback.labels import (
     LabelSettings,
@@ -15,7 +16,6 @@ from baro.feedback.labels import (
     rank_labels,
     score_labels,
 )
-from baro.feedback.project import set_criteria
 from baro.feedback.reliability import consensus, reliability
 
 

@@ -20,7 +20,7 @@ from feedback.store_work import any_answer, set_up, submission, task_of
 from sqlalchemy import inspect, select, text
 
 from baro.errors import ConfigError
-from baro.feedback import assign, database, gold, judge, migrate, people, project, schema
+from baro.feedback import assign, criteria, database, gold, judge, migrate, people, project, schema
 from baro.feedback.database import FILE, Store
 from baro.feedback.triggers import trigger_statements
 
@@ -96,7 +96,7 @@ def populate(store):
             made[kind], raters = set_up(connection, kind, kind=kind, prompts=2, answers=answers, raters=2)
             project.publish_guideline(connection, made[kind], "ko", f"# {kind} 지침", "test")
             scale = {"en": {"name": "Clear", "anchors": ["no"] * 5}}
-            project.set_criteria(
+            criteria.set_criteria(
                 connection, made[kind], [{"key": "clear", "labels": scale, "low": 1, "high": 5}], "test"
             )
             _judge_all(connection, made[kind], raters)

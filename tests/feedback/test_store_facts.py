@@ -14,7 +14,6 @@ from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
 from baro.records import Message
 
-SCALE = {"key": "clear", "labels": {}, "low": 1, "high": 5}
 LEFT = {"kind": "pair", "choice": {"outcome": "win", "position": 0}}
 
 
@@ -23,7 +22,6 @@ def judged(store):
     """A project in which everything was judged, of every kind."""
     for kind in schema.KINDS:
         made, raters = store.write(lambda c, kind=kind: set_up(c, kind, kind=kind, answers=3 if kind == "rank" else 2))
-        store.write(lambda c, made=made: project.set_criteria(c, made, [SCALE], "test"))
         store.write(lambda c, made=made: project.publish_guideline(c, made, "ko", "# 지침", "test"))
         work(store, raters[0], made, random.Random(0), f"key-{kind}")
         work(store, raters[1], made, random.Random(0), f"key-{kind}-2")

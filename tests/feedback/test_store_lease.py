@@ -242,8 +242,6 @@ def test_sides_are_even_and_secret(at_work, store):
 @pytest.mark.parametrize("kind", schema.KINDS)
 def test_every_kind_is_stored(at_work, store, kind):
     work = at_work(kind=kind, answers=4 if kind == "rank" else 2)
-    scale = {"key": "clear", "labels": {}, "low": 1, "high": 5}
-    store.write(lambda c: project.set_criteria(c, work.made, [scale], "test"))
     lease = work.claim(0)
     with store.read() as connection:
         task, items = task_of(connection, lease.assignment_id)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from baro.errors import ConfigError
-from baro.feedback import answers, assign, judge, people, project, schema
+from baro.feedback import answers, assign, criteria, judge, people, project, schema
 from baro.feedback.database import json_text
 from baro.feedback.refusals import Refused
 from baro.records import Message
@@ -47,7 +47,7 @@ def test_odd_characters_are_refused_everywhere(store, odd):
         lambda c: project.add_generation(c, made.id, text, {}),
         lambda c: project.add_generation(c, made.id, "model", {"a": {"b": text}}),
         lambda c: project.publish_guideline(c, made, "ko", text, "test"),
-        lambda c: project.set_criteria(c, made, [label], "test"),
+        lambda c: criteria.set_criteria(c, made, [label], "test"),
         lambda c: project.get_project(c, text),
         lambda c: people.add_rater(c, made.id, pseudonym=text),
         lambda c: judge.submit(c, *me, fine.model_copy(update={"comment": text})),
@@ -168,13 +168,13 @@ def test_numbers_out_of_range(store):
         (lambda c: project.make_tasks(c, made, "pair", size=3), "a task of kind pair shows 2 responses, not 3"),
         (lambda c: project.make_tasks(c, made, "rank", size=10), "shows 2 to 9 responses, not 10"),
         (lambda c: project.make_tasks(c, made, "likert"), "'likert' is no kind of task; give one of pair, rank"),
-        (lambda c: project.set_criteria(c, made, [label | {"high": 2**40}], "test"), "between -1000 and 1000"),
-        (lambda c: project.set_criteria(c, made, [label | {"low": 5}], "test"), "the scale must go up"),
+        (lambda c: criteria.set_criteria(c, made, [label | {"high": 2**40}], "test"), "between -1000 and 1000"),
+        (lambda c: criteria.set_criteria(c, made, [label | {"low": 5}], "test"), "the scale must go up"),
         (
-            lambda c: project.set_criteria(c, made, [label | {"weight": float("nan")}], "test"),
+            lambda c: criteria.set_criteria(c, made, [label | {"weight": float("nan")}], "test"),
             "weight must be a number",
         ),
-        (lambda c: project.set_criteria(c, made, [label | {"key": "k" * 5000}], "test"), "1 to 100 characters"),
+        (lambda c: criteria.set_criteria(c, made, [label | {"key": "k" * 5000}], "test"), "1 to 100 characters"),
     ):
         with pytest.raises(Refused, match=sentence):
             store.write(work)

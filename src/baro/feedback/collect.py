@@ -34,6 +34,8 @@ from baro import config as blocks
 from baro.config import NO_EFFECT
 from baro.errors import ConfigError
 from baro.feedback import ask, people, schema
+from baro.feedback.assign import available
+from baro.feedback.criteria import set_criteria, shipped_criteria
 from baro.feedback.database import Store, check_text, set_secret_seed
 from baro.feedback.ids import content_sha256
 from baro.feedback.labels import LabelSettings
@@ -95,7 +97,12 @@ class Config(blocks.Config):
     overlap: int = Field(2, ge=1, le=50, description="judgments of each task")
     by: str | None = Field(None, description="simulated people, module:NAME; without it people judge on the web page")
     seed: int = Field(0, ge=0, description="seed of which answers meet; with simulated people, of everything")
-    raters: int = Field(2, ge=1, description="people who are invited", json_schema_extra=NO_EFFECT)
+    criteria: list[str] = Field(
+        [], description="criteria of Baro's that are scored, for kind criteria; all unless given"
+    )
+    raters: int | None = Field(
+        None, ge=1, description="people who are invited; as many as overlap unless given", json_schema_extra=NO_EFFECT
+    )
     lang: Literal["en", "ko"] = Field("ko", description="language of their page", json_schema_extra=NO_EFFECT)
     port: int = Field(8765, ge=0, le=65535, description="where the page is served", json_schema_extra=NO_EFFECT)
     open_page: bool = Field(
@@ -104,6 +111,19 @@ class Config(blocks.Config):
     expand: Literal["all", "adjacent", "best"] = Field("all", description="which pairs of a ranking")
     labels: LabelSettings = LabelSettings()
     choose: Choose | None = Field(None, description="so many tasks, chosen; every prompt unless given")
+
+    @model_validator(mode="after")
+    def _enough_people_for_each_task(self) -> Config:
+        if self.by is None and self.raters is not None and self.raters < self.overlap:
+            few = f"{self.raters} raters cannot give {self.overlap} judgments of each task, one each"
+            raise ValueError(f"{few}; raise raters or lower overlap")
+        return self
+
+    @model_validator(mode="after")
+    def _criteria_are_for_criteria(self) -> Config:
+        if self.criteria and self.kind != "criteria":
+            raise ValueError(f"criteria are scored in tasks of kind criteria, and kind is {self.kind}; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _choose_says_what_is_asked(self) -> Config:
@@ -135,6 +155,9 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
             _wait_for_people(store, project, config, run.path)
         else:
             _simulate(store, project, crowd, run.path)
+        done, wanted = _counts(store)
+        if done < wanted:
+            log.warning("%d of %d judgments are missing: nobody is left who may still give them", wanted - done, wanted)
         _write(run, store, project, config)
     finally:
         store.close()
@@ -179,6 +202,8 @@ def _fill(connection: Connection, config: Config, loaded: Loaded) -> None:
                 add_response(connection, prompt_id, model, text, finished=finished)
     if unusable:
         log.warning("answers left out, since no page can show them: %d; for example %s", len(unusable), unusable[0])
+    if config.kind == "criteria":
+        set_criteria(connection, project, shipped_criteria(config.criteria), "feedback collect")
     if config.choose is None:
         _every_prompt(connection, project, config)
     else:
@@ -250,7 +275,7 @@ def _served(store: Store, folder: Path, port: int, per_second: float) -> Iterato
 def _wait_for_people(store: Store, project: Project, config: Config, folder: Path) -> None:
     def invited(connection: Connection) -> list[str]:
         known = list(connection.execute(select(schema.rater.c.id).order_by(schema.rater.c.id)).scalars())
-        more = range(len(known), config.raters)
+        more = range(len(known), config.overlap if config.raters is None else config.raters)
         known += [people.add_rater(connection, project.id, lang=config.lang) for _ in more]
         return [people.invite(connection, rater_id) for rater_id in known]
 
@@ -266,8 +291,19 @@ def _wait_for_people(store: Store, project: Project, config: Config, folder: Pat
         while complete_for < UNDO_SECONDS:
             time.sleep(POLL_SECONDS)
             done, wanted = _counts(store)
-            complete_for = complete_for + POLL_SECONDS if done >= wanted else 0.0
+            complete_for = complete_for + POLL_SECONDS if done >= wanted or _nobody_can(store, project) else 0.0
             bar.update(shown, completed=done, total=wanted)
+
+
+def _nobody_can(store: Store, project: Project) -> bool:
+    """Nobody holds a task, and what is left was skipped by everybody who could take it."""
+    assignment, rater, task = schema.assignment, schema.rater, schema.task
+    with store.read() as connection:
+        if connection.execute(select(assignment.c.id).where(assignment.c.state == "leased").limit(1)).first():
+            return False
+        active = connection.execute(select(rater.c.id).where(rater.c.active)).scalars().all()
+        left = (select(task.c.id).where(available(one, project.id)).limit(1) for one in active)
+        return all(connection.execute(query).first() is None for query in left)
 
 
 def _simulate(store: Store, project: Project, crowd: Any, folder: Path) -> None:

@@ -217,8 +217,8 @@ def criteria(
     store: StoreOption = "feedback",
 ) -> None:
     """Take criteria that come with Baro: correctness, clarity, security, empathy, politeness, creativity, overall."""
-    from baro.feedback.criteria import shipped_criteria
-    from baro.feedback.project import get_project, set_criteria
+    from baro.feedback.criteria import set_criteria, shipped_criteria
+    from baro.feedback.project import get_project
 
     chosen = shipped_criteria(keys or ())
     _open(store).write(lambda connection: set_criteria(connection, get_project(connection, name), chosen, ACTOR))

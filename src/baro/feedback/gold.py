@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, exists, select, update
 
 from baro.feedback import answers, schema
+from baro.feedback.criteria import criteria_of
 from baro.feedback.database import for_update, log_event
-from baro.feedback.judge import criteria_of
 from baro.feedback.project import Project, add_task
 from baro.feedback.refusals import Refused
 

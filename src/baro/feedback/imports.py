@@ -21,6 +21,7 @@ from baro.feedback import judge, schema
 from baro.feedback.answers import CriteriaAnswer
 from baro.feedback.argilla import is_argilla, is_flat_text, read_argilla
 from baro.feedback.assign import take_place
+from baro.feedback.criteria import criteria_of, set_criteria
 from baro.feedback.database import Store, for_update, log_event, secret_seed
 from baro.feedback.ids import content_sha256, keyed_hash, new_id, now_ms, sha256
 from baro.feedback.intake import in_parts
@@ -28,7 +29,7 @@ from baro.feedback.judged import Judged
 from baro.feedback.label_studio import is_label_studio, is_short_form, read_label_studio
 from baro.feedback.people import add_rater
 from baro.feedback.plain import read_plain
-from baro.feedback.project import Project, add_generation, add_prompt, add_response, add_task, set_criteria
+from baro.feedback.project import Project, add_generation, add_prompt, add_response, add_task
 from baro.feedback.refusals import Refused
 
 Form = Literal["auto", "argilla", "label-studio", "plain"]
@@ -319,7 +320,7 @@ def _scales(connection: Connection, project: Project, judged: Sequence[Judged]) 
         if isinstance(one.answer, CriteriaAnswer):
             for key, row in one.answer.scores.items():
                 scores.setdefault(key, []).extend(score for score in row if score is not None)
-    known = {row.key: (row.low, row.high) for row in judge.criteria_of(connection, project.id)}
+    known = {row.key: (row.low, row.high) for row in criteria_of(connection, project.id)}
     new = {key: _scale(found) for key, found in sorted(scores.items()) if found and key not in known}
     if new:
         made = [

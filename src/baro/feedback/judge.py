@@ -15,6 +15,7 @@ from baro.feedback import answers, ids, schema
 from baro.feedback.adapt import reconsider
 from baro.feedback.answers import Submission
 from baro.feedback.assign import check_secret, close, counted, own_assignment, take_place
+from baro.feedback.criteria import criteria_of
 from baro.feedback.database import for_update, log_event
 from baro.feedback.ids import new_id, sha256
 from baro.feedback.project import get_project
@@ -128,13 +129,6 @@ def _scale_problems(connection: Connection, project_id: str, answer: answers.Cri
         wrong = [s for s in answer.scores.get(key, []) if s is not None and not row.low <= s <= row.high]
         problems += [f"criterion {key!r} goes from {row.low} to {row.high}, not to {score}" for score in wrong]
     return problems
-
-
-def criteria_of(connection: Connection, project_id: str) -> list[Row[Any]]:
-    """A project's criteria in their order, ``overall`` last: a general impression must not colour the others."""
-    table = schema.criterion
-    rows = connection.execute(select(table).where(table.c.project_id == project_id).order_by(table.c.position)).all()
-    return sorted(rows, key=lambda row: row.key == "overall")
 
 
 def _place(connection: Connection, task: Row[Any], mine: Row[Any]) -> Row[Any]:

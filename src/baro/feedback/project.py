@@ -6,10 +6,10 @@ the hash of its messages, a response by its text within the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import comb, isfinite
+from math import comb
 from random import Random
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from baro.errors import ConfigError
 from baro.feedback import ids, schema
 from baro.feedback.answers import AnyAnswer
+from baro.feedback.criteria import check_there_are_some
 from baro.feedback.database import check_text, for_update, json_text, log_event
 from baro.feedback.ids import content_sha256, new_id, sha256
 from baro.feedback.refusals import Refused
@@ -268,6 +269,8 @@ def make_tasks(
     size = checked_size(kind, size)
     if not 1 <= per_prompt <= MOST_PER_PROMPT:
         raise Refused("invalid", f"each prompt may get 1 to {MOST_PER_PROMPT} tasks at once, not {per_prompt}")
+    if kind == "criteria":
+        check_there_are_some(connection, project)
     table = schema.prompt
     there = connection.execute(select(table.c.id, table.c.sha256).where(table.c.project_id == project.id))
     chosen, here = None if prompts is None else set(prompts), {row.id: row.sha256 for row in there}
@@ -341,7 +344,7 @@ def _sets(connection: Connection, prompts: Sequence[str], kind: str) -> set[froz
     return {frozenset(one) for one in shown.values()}
 
 
-# --------------------------------------------------------------------------------------------- guidelines and criteria
+# ---------------------------------------------------------------------------------------------------------- guidelines
 
 
 def publish_guideline(connection: Connection, project: Project, lang: str, body: str, actor: str) -> str:
@@ -365,32 +368,3 @@ def latest_guideline(connection: Connection, project_id: str, lang: str) -> Any 
     rows = connection.execute(select(table).where(table.c.project_id == project_id).order_by(table.c.version)).all()
     in_lang = [row for row in rows if row.lang == lang]
     return (in_lang or rows or [None])[-1]
-
-
-def set_criteria(connection: Connection, project: Project, criteria: Iterable[Mapping[str, Any]], actor: str) -> None:
-    """Add criteria, or change the words and weight of known ones; a scale never changes under scores that exist."""
-    table = schema.criterion
-    known = {row.key: row for row in connection.execute(select(table).where(table.c.project_id == project.id))}
-    for position, one in enumerate(criteria):
-        before = known.get(one["key"])
-        _check_criterion(one)
-        if before is not None and (before.low, before.high) != (one["low"], one["high"]):
-            key, scale = one["key"], f"{before.low} to {before.high}"
-            raise Refused("invalid", f"criterion {key!r} goes from {scale}; another scale needs another key")
-        values = {"labels": one["labels"], "weight": float(one.get("weight", 1.0)), "position": position}
-        if before is not None:
-            connection.execute(update(table).where(table.c.id == before.id).values(**values))
-        else:
-            row = {"id": new_id(), "project_id": project.id, "key": one["key"], "low": one["low"], "high": one["high"]}
-            connection.execute(insert(table).values(**row, **values))
-    log_event(connection, actor, "criteria", "project", project.id)
-
-
-def _check_criterion(one: Mapping[str, Any]) -> None:
-    key = one["key"]
-    if not 1 <= len(key) <= 100:
-        raise Refused("invalid", "a criterion's key has 1 to 100 characters")
-    if not -1000 <= one["low"] < one["high"] <= 1000:
-        raise Refused("invalid", f"criterion {key!r}: the scale must go up, between -1000 and 1000")
-    if not isfinite(one.get("weight", 1.0)):
-        raise Refused("invalid", f"criterion {key!r}: the weight must be a number")

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row, and_, func, select
 
 from baro.feedback import schema
 from baro.feedback.assign import Lease, available
+from baro.feedback.criteria import criteria_of
 from baro.feedback.ids import now_ms
-from baro.feedback.judge import criteria_of
 from baro.feedback.people import Rater
 from baro.feedback.project import Project, latest_guideline
 from baro.feedback.render import diff_html, prompt_start, to_html

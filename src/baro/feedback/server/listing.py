@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, Select, func, or_, select
 
 from baro.feedback import schema, view
 from baro.feedback.again import rounds_of
-from baro.feedback.judge import criteria_of
+from baro.feedback.criteria import criteria_of
 from baro.feedback.refusals import Refused
 from baro.feedback.render import prompt_start, to_html
 

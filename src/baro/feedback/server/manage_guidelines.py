@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from baro.feedback import again
 from baro.feedback import project as projects
 from baro.feedback.answers import MAX_TEXT
+from baro.feedback.criteria import set_criteria as change_criteria
 from baro.feedback.criteria import shipped_criteria
 from baro.feedback.refusals import Refused
 from baro.feedback.render import diff_html, to_html
@@ -159,7 +160,7 @@ def set_criteria(
 
     def work(connection: Connection) -> list[dict[str, Any]]:
         found = project_of(connection, manager, project)
-        projects.set_criteria(connection, found, [one.model_dump() for one in given], manager.id)
+        change_criteria(connection, found, [one.model_dump() for one in given], manager.id)
         return listing.criteria(connection, found.id)
 
     return JSONResponse({"criteria": store.write(work)})
