@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from baro.errors import BaroError, ConfigError
-from baro.feedback.commands import app as feedback_app
+from baro.feedback.commands_people import app as feedback_app
 
 if TYPE_CHECKING:
     from baro.runs import RunDir

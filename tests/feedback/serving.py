@@ -103,3 +103,16 @@ def serving(store: Store, folder: Path, **options: Any) -> Iterator[Site]:
 def error_of(response: Any) -> tuple[int, str]:
     """The status and code of a refusal."""
     return response.status_code, json.loads(response.content)["error"]
+
+
+def routes(app: Any) -> Iterator[str]:
+    """Every method and path that the application answers."""
+
+    def inside(found: Any) -> Iterator[str]:
+        for route in found:
+            if hasattr(route, "original_router"):
+                yield from inside(route.original_router.routes)
+            else:
+                yield from (f"{method} {route.path}" for method in sorted(route.methods - {"HEAD"}))
+
+    return inside(app.routes)

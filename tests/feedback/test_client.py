@@ -1,13 +1,14 @@
 """The client: what it waits out, what it sends again, and what it never sends twice."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from feedback.serving import ANSWERS, Site, serving
+from feedback.serving import ANSWERS, Site, routes, serving
 from sqlalchemy import func, select
 
 from baro.errors import BackendError, ConfigError
@@ -187,7 +188,7 @@ def test_a_manager_works(site: Site, wire: Wire):
     task = rater.next("new")
     assert task["guideline"]["version"] == 1
     rater.submit(task, ANSWERS["pair"])
-    (row,) = manager.tasks("new")["items"]
+    (row,) = manager.listed("new", "tasks", state="full")["items"]
     assert manager.task(row["id"])["judgments"][0]["answer"] == ANSWERS["pair"]
     assert {one["name"]: one["tasks"] for one in manager.projects()}["new"] == 1
     assert manager.figures("new", "progress")["judgments"] == 1
@@ -205,6 +206,79 @@ def test_a_manager_works(site: Site, wire: Wire):
         rater.me()
     with pytest.raises(ConfigError):
         Client.join("http://localhost/join")
+
+
+PAGES_ONLY = {  # what a page needs besides, and a program does not
+    "GET /api/texts/{lang}",
+    "GET /api/assignments/{assignment}",
+    "POST /api/assignments/{assignment}/renew",
+    "PUT /api/assignments/{assignment}/draft",
+    "POST /api/manage/preview",
+}
+
+
+def test_the_client_does_what_the_pages_do(site: Site, wire: Wire):
+    """Every route of the interface is asked by a method of the client."""
+    manager, settler = client(site, wire, "manager"), client(site, wire, "settler")
+    raters = [client(site, wire, who) for who in ("rater", "second")]
+    raters[0].set_language("en")
+    for rater in raters:  # sides are mirrored for the second, so that two left answers disagree
+        task = rater.next("colours")
+        rater.submit(task, ANSWERS["pair"])
+        rater.history("colours")
+        rater.guideline("colours")
+    raters[1].retract(raters[1].open(task["assignment"]))
+    raters[1].submit(raters[1].next("colours"), ANSWERS["pair"])
+    raters[1].skip(raters[1].next("colours"), "too hard")
+    raters[1].release(raters[1].next("colours"))
+
+    (disputed,) = settler.figures("colours", "adjudication")["items"]
+    leased = settler.adjudicate(disputed["task"])
+    assert settler.settle(leased, ANSWERS["pair"], "rater_error", "misread")["action"] == "submit"
+    assert settler.figures("colours", "adjudication")["items"] == []
+    assert manager.task(disputed["task"])["judgments"][-1]["purpose"] == "adjudicate"
+
+    manager.create_project("new")
+    manager.change_settings("new", {"overlap": 1})
+    assert manager.project("new")["settings"]["overlap"] == 1
+    assert [one["name"] for one in manager.projects()] == ["colours", "elsewhere", "new"]
+    manager.add_prompts("new", [{"prompt": "which?"}])
+    manager.add_responses("new", [{"prompt": "which?", "responses": ["a", "b"]}], "m", {"temperature": 0.5})
+    manager.make_tasks("new", "pair")
+    for what in ("prompts", "tasks", "guidelines", "criteria", "raters", "exports", "events", "jobs"):
+        assert isinstance(manager.listed("new", what), dict)
+    (task,) = manager.listed("new", "tasks", state="open", limit=1)["items"]
+    manager.set_gold("new", task["id"], ANSWERS["pair"], "it is so")
+    manager.set_criteria("new", manager.shipped_criteria())
+    versions = [manager.publish_guideline("new", "en", text)["id"] for text in ("read", "read twice")]
+    assert "twice" in "".join(manager.difference(*versions)["diff"])
+    manager.preview_again("new")
+    manager.ask_again("new")
+
+    assert manager.policies() == []
+    with pytest.raises(Refused):
+        manager.generate("new", [{"policy": "none of the server's"}])
+    for ask in (manager.job, manager.start_again):
+        with pytest.raises(Refused):
+            ask("no-such-job")
+    rater = manager.invite("new", lang="en")["rater"]
+    visitor = Client.join(manager.invite("new", rater=rater)["link"], transport=wire)
+    assert visitor.me()["id"] == rater
+    visitor.sign_out()
+    with pytest.raises(Refused):
+        visitor.me()
+    manager.revoke(rater)
+    manager.erase(rater)
+
+    for which in ("progress", "agreement", "bias"):
+        assert manager.figures("colours", which)
+    manager.habit("colours", "left", limit=5)
+    manager.preview("colours", "pairs")
+    assert manager.download(manager.export("colours", "facts")["id"])[:2] == b"PK"
+
+    asked = {f"{one.method} {one.url.raw_path.decode().partition('?')[0]}" for one in wire.sent}
+    patterns = {one: re.sub(r"\{[^}]*\}", "[^/]+", one) for one in routes(site.app) if " /api/" in one}
+    assert {one for one, path in patterns.items() if not any(re.fullmatch(path, ask) for ask in asked)} == PAGES_ONLY
 
 
 def test_names_stay_names(site: Site, wire: Wire):

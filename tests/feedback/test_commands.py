@@ -1,6 +1,7 @@
 """The command line of feedback, as a user types it: from nothing to a data set, and what goes wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -115,6 +116,84 @@ def test_what_to_ask_next():
     assert says("ask", "greetings", "--count", "2").startswith("2 tasks added, 2 of them at random")
     asked = says("ask", "greetings", "--count", "2", "--by", f"{__name__}:length", "--seed", "1")
     assert asked.startswith("2 tasks added, 1 of them at random; 2 known")
+
+
+def test_people_come_and_go():
+    set_up()
+    first = says("invite", "greetings", "--pseudonym", "민수", "--lang", "en")
+    assert says("invite", "greetings", "--again", "민수").partition("#")[0] == first.partition("#")[0]
+    says("revoke", "민수")
+    with pytest.raises(BaroError, match="민수 is not active any more; invite somebody new"):
+        says("invite", "greetings", "--again", "민수")
+    says("erase", "민수")
+    with pytest.raises(BaroError, match="there is no rater '민수'"):
+        says("revoke", "민수")
+
+
+def test_what_is_there():
+    set_up()
+    (project,) = json.loads(says("list", "--json"))
+    assert (project["name"], project["prompts"], project["tasks"]) == ("greetings", 2, 6)
+    assert "blur: true" in says("settings", "greetings", "--set", "blur=true")
+    assert "overlap: 1" in says("settings", "greetings")
+    page = json.loads(says("list", "greetings", "--limit", "1", "--json"))
+    assert (page["total"], len(page["items"])) == (6, 1)
+    told = '{"kind": "pair", "choice": {"outcome": "win", "position": 0}}'
+    gold = says("gold", "greetings", page["items"][0]["id"], "--answer", told, "--note", "it says hello")
+    assert json.loads(says("task", gold, "--json"))["gold_answer"]["choice"]["position"] == 0
+    assert json.loads(says("list", "greetings", "--state", "gold", "--json"))["total"] == 1
+    for what in ("prompts", "guidelines", "criteria", "events"):
+        says("list", "greetings", what)
+
+
+def test_criteria_of_ones_own(tmp_path):
+    set_up()
+    with pytest.raises(BaroError, match="a criteria task needs criteria to score; write them on the page"):
+        says("tasks", "greetings", "--kind", "criteria")
+    words = "labels: {ko: {name: 친절, anchors: [무례, 보통, 친절]}}"
+    (tmp_path / "criteria.yaml").write_text(f"criteria:\n  - {{key: kindness, {words}, low: 0, high: 2}}\n")
+    assert says("criteria", "greetings", "--file", "criteria.yaml") == "kindness"
+    assert says("criteria", "greetings", "overall", "--file", "criteria.yaml") == "overall, kindness"
+    (tmp_path / "criteria.yaml").write_text(f"criteria:\n  - {{key: warmth, {words}}}\n")
+    with pytest.raises(BaroError, match=r"criteria.yaml:2: .*'warmth' has 3 anchors in 'ko' and 5 scores; write"):
+        says("criteria", "greetings", "--file", "criteria.yaml")
+
+
+def test_an_export_with_settings():
+    set_up()
+    with pytest.raises(BaroError, match="there is no row to export yet"):
+        says("export", "greetings", "--layout", "pairs", "--set", "labels.method=majority")
+    says("invite", "greetings")
+    judge_all(Store.open("feedback"))
+    assert "count: 6" in says("export", "greetings", "--layout", "pairs", "--preview")
+    folder = says(
+        "export", "greetings", "--layout", "pairs", "--set", "labels.method=majority", "--set", "held_out=0.5"
+    )
+    assert "majority" in (Path(folder) / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("export", "greetings", "--layout", "pairs", "--set", "bad"), "this is no assignment; write --set KEY=VALUE"),
+        (("export", "greetings", "--layout", "pairs", "--set", "watermark=x"), "--set watermark=x: 'watermark'"),
+        (("guideline", "greetings", "nowhere.md"), "nowhere.md: cannot be read .No such file or directory."),
+        (("guideline", "greetings", "latin.md"), "latin.md: is no UTF-8 text .byte 3.; save it as UTF-8"),
+        (("guideline", "greetings", "empty.md"), "a guideline has 1 to 200,000 characters, and this one 0"),
+        (("guideline", "greetings", "guideline.md", "--lang", "fr"), "there is no page in 'fr'; give one of en, ko"),
+        (("settings", "greetings", "--set", "overlaps=2"), "did you mean 'overlap'"),
+        (("invite", "greetings", "--count", "2", "--pseudonym", "mina"), "are about one person; leave --count out"),
+        (("gold", "greetings", "x", "--answer", "{"), "--answer: the text: Invalid JSON"),
+        (("gold", "greetings", "x", "--answer", '{"kind": "pair"}'), "--answer: pair.choice: Field required"),
+        (("list", "greetings", "people"), "WHAT people: there is no such thing; give one of tasks, prompts"),
+    ],
+)
+def test_words_that_are_wrong(tmp_path, words, sentence):
+    set_up()
+    (tmp_path / "latin.md").write_bytes("caf\xe9".encode("latin-1"))
+    (tmp_path / "empty.md").write_text("")
+    with pytest.raises(BaroError, match=sentence):
+        says(*words)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feedback.serving import ANSWERS, Site, error_of, serving
+from feedback.serving import ANSWERS, Site, error_of, routes, serving
 from sqlalchemy import Connection, func, select, text, update
 
 from baro.feedback import people, schema
@@ -134,19 +134,6 @@ def one_site(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (folder / FILE).write_bytes(sqlite_template.read_bytes())
     with serving(Store.open(folder), folder) as made:
         yield made
-
-
-def routes(app: Any) -> Iterator[str]:
-    """Every method and path that the application answers."""
-
-    def inside(found: Any) -> Iterator[str]:
-        for route in found:
-            if hasattr(route, "original_router"):
-                yield from inside(route.original_router.routes)
-            else:
-                yield from (f"{method} {route.path}" for method in sorted(route.methods - {"HEAD"}))
-
-    return inside(app.routes)
 
 
 def test_every_route_says_whom_it_is_for(one_site: Site):

@@ -23,6 +23,7 @@ COOKIE = "baro_session"
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 20.0
 Json = Any
+SLOW_SECONDS = 600.0  # for figures over everything that was judged; asked once, lest they be computed twice at once
 SAFE, CAREFUL = True, False  # to send again: after any failure, or only where the server did not take it up
 
 
@@ -89,9 +90,7 @@ class Client:
 
     def submit(self, task: Mapping[str, Any], answer: Mapping[str, Any], **more: Any) -> Json:
         """The judgment as it is stored. ``more``: confidence, comment, flags, active_ms, visible_ms, changes, ..."""
-        guideline = (task.get("guideline") or {}).get("id")
-        body = {"lease": task["lease"], "key": new_key(), "answer": dict(answer), "guideline_id": guideline, **more}
-        return self._call("POST", _at(task["assignment"], "judgment"), body)
+        return self._call("POST", _at(task["assignment"], "judgment"), _submission(task, answer, more))
 
     def retract(self, task: Mapping[str, Any]) -> Json:
         """Take back what was submitted; ``task`` as ``open`` gave it."""
@@ -109,6 +108,14 @@ class Client:
         """One's own last judgments."""
         return self._call("GET", f"/api/projects/{_name(project)}/history?limit={limit}")
 
+    def set_language(self, lang: str) -> Json:
+        """The language of one's page."""
+        return self._call("PATCH", "/api/me", {"lang": lang})
+
+    def sign_out(self) -> None:
+        """End this session."""
+        self._send("DELETE", "/api/session", None, SAFE)
+
     def guideline(self, project: str) -> Json | None:
         """What raters go by; None if there is none."""
         return self._call("GET", f"/api/projects/{_name(project)}/guideline")
@@ -123,6 +130,17 @@ class Client:
         """A new project."""
         return self._manage("POST", "projects", {"name": name, "settings": dict(settings or {})})
 
+    def project(self, project: str) -> Json:
+        """A project with its settings."""
+        return self._manage("GET", _in(project))
+
+    def listed(self, project: str, what: str, **options: Any) -> Json:
+        """``what``: prompts, tasks, guidelines, criteria, raters, exports, events or jobs.
+
+        ``options``: offset and limit, where there may be many; of tasks state, too: open, full, closed or gold.
+        """
+        return self._manage("GET", _in(project, what + (f"?{urlencode(options)}" if options else "")))
+
     def change_settings(self, project: str, settings: Mapping[str, Any]) -> Json:
         """New settings from now on."""
         return self._manage("PATCH", _in(project), {"settings": dict(settings)})
@@ -131,18 +149,38 @@ class Client:
         """Prompts of any layout; what is there already is not added again."""
         return self._manage("POST", _in(project, "prompts"), {"name": name, "rows": [dict(row) for row in rows]}, SAFE)
 
-    def add_responses(self, project: str, rows: Sequence[Mapping[str, Any]], model: str) -> Json:
-        """Answers of one model."""
-        body = {"model": model, "rows": [dict(row) for row in rows]}
+    def add_responses(
+        self, project: str, rows: Sequence[Mapping[str, Any]], model: str, settings: Mapping[str, Any] | None = None
+    ) -> Json:
+        """Answers of one model; ``settings``: how it was sampled, kept beside it."""
+        body = {"model": model, "rows": [dict(row) for row in rows], "settings": dict(settings or {})}
         return self._manage("POST", _in(project, "responses"), body, SAFE)
 
     def make_tasks(self, project: str, kind: str, **options: Any) -> Json:
         """Tasks of the answers that are there; the same call again makes none twice."""
         return self._manage("POST", _in(project, "tasks"), {"kind": kind, **options}, SAFE)
 
-    def tasks(self, project: str, *, offset: int = 0, limit: int = 50) -> Json:
-        """Tasks, page by page."""
-        return self._manage("GET", _in(project, f"tasks?offset={offset}&limit={limit}"))
+    def policies(self) -> list[str]:
+        """What the server can draw answers from."""
+        return list(self._manage("GET", "policies")["policies"])
+
+    def generate(
+        self, project: str, draws: Sequence[Mapping[str, Any]], prompts: Sequence[str] | None = None
+    ) -> str:  # fmt: skip
+        """Draw answers to prompts, all unless given, on the server; returns the job's id.
+
+        ``draws``: each with policy (a name from ``policies``), n, seed and sampling, a block as `baro generate` has it.
+        """
+        body = {"policies": [dict(one) for one in draws]} | ({} if prompts is None else {"prompts": list(prompts)})
+        return str(self._manage("POST", _in(project, "generate"), body)["job"])
+
+    def job(self, job: str) -> Json:
+        """How far a job is."""
+        return self._manage("GET", f"jobs/{_name(job)}")
+
+    def start_again(self, job: str) -> Json:
+        """Go on with a job that was cut short."""
+        return self._manage("POST", f"jobs/{_name(job)}/again", {})
 
     def task(self, task: str) -> Json:
         """Everything about a task."""
@@ -156,6 +194,10 @@ class Client:
         """The next version of the guideline."""
         return self._manage("POST", _in(project, "guidelines"), {"lang": lang, "body": body}, SAFE)
 
+    def difference(self, guideline: str, other: str) -> Json:
+        """In what two versions differ, as HTML; None where they are too long to compare."""
+        return self._manage("GET", f"guidelines/{_name(guideline)}/diff/{_name(other)}")
+
     def preview_again(self, project: str, which: str = "all", **options: Any) -> Json:
         """What asking again would take; ``which``: all or divided, ``options``: kinds, overlap."""
         return self._manage("GET", _in(project, f"again?{urlencode({'which': which, **options}, doseq=True)}"))
@@ -168,31 +210,61 @@ class Client:
         """The criteria, in their order."""
         return self._manage("PUT", _in(project, "criteria"), [dict(one) for one in criteria], SAFE)
 
-    def invite(self, project: str, *, role: str = "rater", lang: str = "ko", pseudonym: str | None = None) -> Json:
-        """A link for one person."""
-        body = {"role": role, "lang": lang, "pseudonym": pseudonym}
+    def shipped_criteria(self) -> list[Json]:
+        """The criteria that come with Baro."""
+        return list(self._manage("GET", "criteria")["criteria"])
+
+    def invite(
+        self,
+        project: str,
+        *,
+        role: str = "rater",
+        lang: str = "ko",
+        pseudonym: str | None = None,
+        rater: str | None = None,
+    ) -> Json:
+        """A link for one person; ``rater``: the id of somebody who has lost theirs."""
+        body = {"role": role, "lang": lang, "pseudonym": pseudonym, "rater": rater}
         return self._manage("POST", _in(project, "invites"), body)
 
     def revoke(self, rater: str) -> None:
         """End somebody's access."""
         self._manage("POST", f"raters/{_name(rater)}/revoke", {}, SAFE)
 
+    def erase(self, rater: str) -> None:
+        """Forget who somebody is, and end their access; what they judged stays."""
+        self._manage("POST", f"raters/{_name(rater)}/erase", {}, SAFE)
+
     def figures(self, project: str, which: str, **options: Any) -> Json:
         """``which``: progress, agreement, bias, raters or adjudication. Agreement takes guidelines="newest"."""
-        return self._manage("GET", _in(project, which + (f"?{urlencode(options)}" if options else "")))
+        return self._slow("GET", _in(project, which + (f"?{urlencode(options)}" if options else "")))
+
+    def habit(self, project: str, habit: str, limit: int = 50) -> Json:
+        """The judgments behind a figure of bias: left, longer, repeats or quick."""
+        return self._slow("GET", _in(project, f"bias/{_name(habit)}?limit={limit}"))
 
     def adjudicate(self, task: str) -> Json:
         """A disputed task, to settle it."""
         return self._manage("POST", f"tasks/{_name(task)}/adjudicate", {}, SAFE)
 
+    def settle(
+        self, task: Mapping[str, Any], answer: Mapping[str, Any], reason: str, note: str = "", **more: Any
+    ) -> Json:  # fmt: skip
+        """The answer that settles a disagreement; ``task`` as ``adjudicate`` gave it.
+
+        ``reason``: ambiguous, guideline_gap, rater_error or subjective. ``more`` as for ``submit``.
+        """
+        body = {"submission": _submission(task, answer, more), "reason": reason, "note": note}
+        return self._call("POST", _at(task["assignment"], "adjudication"), body)
+
     def preview(self, project: str, layout: str, settings: Mapping[str, Any] | None = None) -> Json:
         """The first rows of an export."""
         body = {"layout": layout, "settings": dict(settings or {})}
-        return self._manage("POST", _in(project, "exports/preview"), body, SAFE)
+        return self._slow("POST", _in(project, "exports/preview"), body)
 
     def export(self, project: str, layout: str, settings: Mapping[str, Any] | None = None) -> Json:
         """Write an export on the server."""
-        return self._manage("POST", _in(project, "exports"), {"layout": layout, "settings": dict(settings or {})})
+        return self._slow("POST", _in(project, "exports"), {"layout": layout, "settings": dict(settings or {})})
 
     def download(self, export: str) -> bytes:
         """An export as a zip."""
@@ -202,6 +274,10 @@ class Client:
 
     def _manage(self, method: str, path: str, body: Json = None, again: bool = CAREFUL) -> Json:
         return self._call(method, f"/api/manage/{path}", body, again if method != "GET" else SAFE)
+
+    def _slow(self, method: str, path: str, body: Json = None) -> Json:
+        """What takes its time on a large project."""
+        return self._send(method, f"/api/manage/{path}", body, CAREFUL, timeout=SLOW_SECONDS).json()
 
     def _end(self, task: Mapping[str, Any], how: str, body: Json) -> None:
         """What was ended by an attempt whose answer got lost is ended."""
@@ -217,17 +293,24 @@ class Client:
         return None if response.status_code == 204 else response.json()
 
     def _send(
-        self, method: str, path: str, body: Json, again: bool, tries: list[int] | None = None
-    ) -> httpx2.Response:  # fmt: skip
+        self,
+        method: str,
+        path: str,
+        body: Json,
+        again: bool,
+        tries: list[int] | None = None,
+        timeout: float | None = None,
+    ) -> httpx2.Response:
         """Send until there is an answer; ``tries`` gets an entry for each attempt."""
         problem, tries = "", [] if tries is None else tries
         content = None if body is None else json.dumps(body).encode()  # the server says what is wrong with odd text
         kind = {} if body is None else {"Content-Type": "application/json"}
+        patience = self._http.timeout if timeout is None else timeout
         for attempt in range(self.attempts):
             tries.append(attempt)
             wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
             try:
-                response = self._http.request(method, path, content=content, headers=kind)
+                response = self._http.request(method, path, content=content, headers=kind, timeout=patience)
             except httpx2.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
                 if not (again or isinstance(error, httpx2.ConnectError)):
@@ -249,6 +332,11 @@ class Client:
 def new_key() -> str:
     """A name for one judgment, the same for every attempt to send it."""
     return secrets.token_hex(16)
+
+
+def _submission(task: Mapping[str, Any], answer: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    guideline = (task.get("guideline") or {}).get("id")
+    return {"lease": task["lease"], "key": new_key(), "answer": dict(answer), "guideline_id": guideline, **more}
 
 
 def _name(name: str) -> str:

@@ -1,4 +1,5 @@
-"""``baro feedback ...``: the store from the command line, without the server.
+"""``baro feedback ...``: what goes into the store and what comes out of it, from the command line; people are in
+commands_people.py.
 
 The store is the folder ``feedback`` beside you, or what --store or the environment variable BARO_FEEDBACK names: a
 folder, or a PostgreSQL URL. Everything but typer is imported inside functions.
@@ -25,12 +26,33 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ACTOR = "command line"
 
 
-def _open(where: str, *, create: bool = False) -> Store:
+def open_store(where: str, *, create: bool = False) -> Store:
     try:
         from baro.feedback.database import Store
     except ModuleNotFoundError as error:
         raise ConfigError(f"feedback needs {error.name}: install it with pip install 'baro[feedback]'") from error
     return Store.open(where, create=create)
+
+
+def text_of(file: Path) -> str:
+    """A file that a person wrote; ConfigError where there is none, or no UTF-8 in it."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); give another file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def tell(found: Any, as_json: bool) -> None:
+    """What was found, as YAML for people or as JSON."""
+    text = json.dumps(found, ensure_ascii=False)
+    if as_json:
+        typer.echo(text)
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(json.loads(text), allow_unicode=True, sort_keys=False).rstrip())
 
 
 @app.command()
@@ -45,8 +67,31 @@ def create(
     from baro.feedback.settings import ProjectSettings
 
     settings = load_config(ProjectSettings, None, set_ or (), {})
-    made = _open(store, create=True).write(lambda connection: create_project(connection, name, settings))
+    made = open_store(store, create=True).write(lambda connection: create_project(connection, name, settings))
     typer.echo(made.name)
+
+
+@app.command()
+def settings(
+    name: ProjectName,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change.")] = None,
+    json_: Json = False,
+    store: StoreOption = "feedback",
+) -> None:
+    """A project's settings; with --set new ones from now on."""
+    from baro.config import load_config
+    from baro.feedback.project import change_settings, get_project
+    from baro.feedback.settings import ProjectSettings
+
+    given = load_config(ProjectSettings, None, set_ or ())
+    changes = given.model_dump(mode="json", include=given.model_fields_set)
+    opened = open_store(store)
+    with opened.read() as connection:
+        project = get_project(connection, name)
+    found = project.settings
+    if changes:
+        found = opened.write(lambda connection: change_settings(connection, project, changes, ACTOR))
+    tell(found.model_dump(mode="json"), json_)
 
 
 @app.command("import")
@@ -66,14 +111,14 @@ def import_(
     from baro.feedback.intake import TOLD, Source, take_file
     from baro.feedback.project import get_project
 
-    opened, path = _open(store), _records_of(file)
+    opened, path = open_store(store), _records_of(file)
     with opened.read() as connection:
         project = get_project(connection, name)
     if format_ is None:
         told, ledger = take_file(opened, project, path, Source(path.name, model or _model_of(file)), ACTOR)
         said = f"{told['added']} added, {told['known']} known"
     else:
-        form, judged, ledger = read_judged(path, _one_of("--format", format_, ("argilla", "label-studio", "plain")))
+        form, judged, ledger = read_judged(path, one_of("--format", format_, ("argilla", "label-studio", "plain")))
         done = enter(opened, project, form, judged, ledger)
         said = f"{done.judgments} judgments added, {done.known} known"
     Console(stderr=True).print(ledger.summary())
@@ -84,7 +129,7 @@ def import_(
     typer.echo(said)
 
 
-def _one_of(flag: str, value: str, known: tuple[str, ...]) -> Any:
+def one_of(flag: str, value: str, known: tuple[str, ...]) -> Any:
     if value not in known:
         raise ConfigError(f"{flag} {value}: there is no such thing; give one of {', '.join(known)}")
     return value
@@ -109,20 +154,51 @@ def tasks(
     per_prompt: Annotated[int, typer.Option(help="Tasks of each prompt.")] = 1,
     size: Annotated[int | None, typer.Option(help="Answers of a task; 4 for rankings.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Judgments of each task; the project's unless given.")] = None,
+    priority: Annotated[int, typer.Option(help="Higher ones are handed out first.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of which answers meet.")] = 0,
     store: StoreOption = "feedback",
 ) -> None:
     """Tasks from the answers that are there."""
     from baro.feedback.project import get_project, make_tasks
 
-    done = _open(store).write(
-        lambda connection: make_tasks(
-            connection, get_project(connection, name), kind, per_prompt=per_prompt, size=size, overlap=overlap
-        )
+    how = {"per_prompt": per_prompt, "size": size, "overlap": overlap, "priority": priority, "seed": seed}
+    done = open_store(store).write(
+        lambda connection: make_tasks(connection, get_project(connection, name), kind, **how)
     )
     for sentence in done.refused[:3]:
         typer.echo(sentence, err=True)
     left_out = f", {len(done.refused)} prompts left out" if done.refused else ""
     typer.echo(f"{done.added} tasks added, {done.known} known{left_out}")
+
+
+@app.command()
+def gold(
+    name: ProjectName,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Its id.")],
+    answer: Annotated[
+        str, typer.Option(metavar="JSON", help='{"kind": "pair", "choice": {...}}; slots for positions.')
+    ],
+    note: Annotated[str, typer.Option(help="Why this is the answer; managers see it.")] = "",
+    store: StoreOption = "feedback",
+) -> None:
+    """Tell the answer to a task, by which raters are measured; prints the id of the task that has it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from baro.feedback.answers import AnyAnswer
+    from baro.feedback.gold import make_gold
+    from baro.feedback.project import get_project
+
+    try:
+        known = TypeAdapter(AnyAnswer).validate_json(answer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the text"
+        raise ConfigError(f"--answer: {where}: {first['msg']}; a task's judgments show what one looks like") from None
+    typer.echo(
+        open_store(store).write(
+            lambda connection: make_gold(connection, get_project(connection, name), task, known, note, ACTOR)
+        )
+    )
 
 
 @app.command()
@@ -141,7 +217,7 @@ def ask(
     from baro.feedback.ask import select
     from baro.feedback.project import get_project
 
-    opened, scores = _open(store), None
+    opened, scores = open_store(store), None
     with opened.read() as connection:
         project = get_project(connection, name)
         if by:
@@ -159,12 +235,6 @@ def ask(
 
 
 @app.command()
-def adjudicate(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
-    """The tasks on which raters disagree, the least sure first; they are settled on the manager's page."""
-    _panel(store, name, "disagreements", json_)
-
-
-@app.command()
 def guideline(
     name: ProjectName,
     file: Annotated[Path, typer.Argument(metavar="FILE.md", help="The guideline, in Markdown.")],
@@ -174,9 +244,9 @@ def guideline(
     """What raters go by; the same text again is no new version."""
     from baro.feedback.project import get_project, publish_guideline
 
-    body = file.read_text(encoding="utf-8")
+    body = text_of(file)
     typer.echo(
-        _open(store).write(
+        open_store(store).write(
             lambda connection: publish_guideline(connection, get_project(connection, name), lang, body, ACTOR)
         )
     )
@@ -197,8 +267,8 @@ def ask_again(
     from baro.feedback import again
     from baro.feedback.project import get_project
 
-    opened = _open(store)
-    choice = again.Choice(_one_of("--which", which, ("all", "divided")), kinds or (), overlap)
+    opened = open_store(store)
+    choice = again.Choice(one_of("--which", which, ("all", "divided")), kinds or (), overlap)
     with opened.read() as connection:
         project = get_project(connection, name)
         found = again.preview(connection, project, choice)
@@ -214,112 +284,17 @@ def ask_again(
 def criteria(
     name: ProjectName,
     keys: Annotated[list[str] | None, typer.Argument(metavar="[CRITERION...]", help="All unless named.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Criteria of your own.")] = None,
     store: StoreOption = "feedback",
 ) -> None:
     """Take criteria that come with Baro: correctness, clarity, security, empathy, politeness, creativity, overall."""
-    from baro.feedback.criteria import set_criteria, shipped_criteria
+    from baro.feedback.criteria import own_criteria, set_criteria, shipped_criteria
     from baro.feedback.project import get_project
 
-    chosen = shipped_criteria(keys or ())
-    _open(store).write(lambda connection: set_criteria(connection, get_project(connection, name), chosen, ACTOR))
+    chosen = [] if file is not None and not keys else shipped_criteria(keys or ())
+    chosen += [] if file is None else own_criteria(file)
+    open_store(store).write(lambda connection: set_criteria(connection, get_project(connection, name), chosen, ACTOR))
     typer.echo(", ".join(one["key"] for one in chosen))
-
-
-@app.command()
-def invite(
-    name: ProjectName,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="How many raters.")] = 1,
-    role: Annotated[str, typer.Option(metavar="rater|adjudicator|manager")] = "rater",
-    lang: Annotated[str, typer.Option(metavar="ko|en", help="The language of their page.")] = "ko",
-    address: Annotated[str, typer.Option(help="Where the server is reached.")] = "http://127.0.0.1:8765",
-    store: StoreOption = "feedback",
-) -> None:
-    """Links that work once each; give each to one person."""
-    from baro.feedback.people import add_rater
-    from baro.feedback.people import invite as make_invite
-    from baro.feedback.project import get_project
-
-    def work(connection: Any) -> list[str]:
-        project = get_project(connection, name)
-        people = [add_rater(connection, project.id, role=role, lang=lang) for _ in range(count)]
-        return [make_invite(connection, rater_id) for rater_id in people]
-
-    for token in _open(store).write(work):
-        typer.echo(f"{address.rstrip('/')}/join#{token}")
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Where to listen; this machine only unless given.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8765,
-    hosts: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Names under which people reach it.")] = None,
-    behind_https_proxy: Annotated[
-        bool, typer.Option("--behind-https-proxy", help="A proxy speaks HTTPS to them.")
-    ] = False,
-    policies: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="What managers may draw answers from.")
-    ] = None,
-    files: Annotated[Path | None, typer.Option(metavar="DIR", help="Where exports go; the store unless given.")] = None,
-    store: StoreOption = "feedback",
-) -> None:
-    """The web page on which people judge."""
-    _open(store).close()
-    from baro.feedback.server.serve import serve as run_server
-
-    run_server(
-        store,
-        host=host,
-        port=port,
-        hosts=hosts or (),
-        behind_https_proxy=behind_https_proxy,
-        policies=policies or (),
-        files=files,
-    )
-
-
-@app.command()
-def progress(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
-    """How far it is, and what it cost."""
-    _panel(store, name, "progress", json_)
-
-
-@app.command()
-def agreement(
-    name: ProjectName,
-    guidelines: Annotated[
-        str, typer.Option(metavar="all|newest", help="Judgments under every guideline, or under the newest only.")
-    ] = "all",
-    json_: Json = False,
-    store: StoreOption = "feedback",
-) -> None:
-    """How far raters agree, with intervals."""
-    _panel(store, name, "agreement", json_, _one_of("--guidelines", guidelines, ("all", "newest")))
-
-
-@app.command()
-def bias(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
-    """Habits that have nothing to do with the answers: sides, length, haste, and what changes over a sitting."""
-    _panel(store, name, "bias", json_)
-
-
-@app.command()
-def raters(name: ProjectName, json_: Json = False, store: StoreOption = "feedback") -> None:
-    """Each rater's figures, with flags and the evidence for them."""
-    _panel(store, name, "raters", json_)
-
-
-def _panel(store: str, name: str, which: str, as_json: bool, *more: Any) -> None:
-    from baro.feedback import panel
-    from baro.feedback.project import get_project
-
-    with _open(store).read() as connection:
-        found = getattr(panel, which)(connection, get_project(connection, name), *more)
-    if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
-        return
-    import yaml
-
-    typer.echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
 
 
 @app.command()
@@ -327,19 +302,25 @@ def export(
     name: ProjectName,
     layout: Annotated[str, typer.Option(metavar="LAYOUT", help="pairs, ranks, kto, pku, criteria, edits, facts, ...")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder is made inside.")] = Path("exports"),
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of labels.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting: labels.method, held_out, ...")
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Only show the first rows and what is left out.")] = False,
     store: StoreOption = "feedback",
 ) -> None:
     """A data set with its card: rows, what was left out and why, agreement."""
-    import yaml
-
+    from baro.config import load_config
     from baro.feedback import exports
     from baro.feedback.project import get_project
+    from baro.feedback.rows import ExportSettings
 
-    settings = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in set_ or ())}
-    opened = _open(store)
+    settings = load_config(ExportSettings, None, set_ or ())
+    opened = open_store(store)
     with opened.read() as connection:
         project = get_project(connection, name)
+        if preview:
+            tell(exports.preview(connection, project, layout, settings), as_json=False)
+            return
     done = exports.write(opened, project, layout, settings, out, ACTOR)
     for reason, count in done["dropped"].items():
         typer.echo(f"{count} left out: {reason}", err=True)
@@ -360,7 +341,7 @@ def records(
     from baro.feedback.stage_input import records_file
 
     folder = cache_folder() / "feedback" if "://" in store else None
-    _open(store).close()
+    open_store(store).close()
     typer.echo(str(records_file(store, name, form, watermark=watermark, folder=folder)))
 
 
@@ -370,4 +351,4 @@ def backup(
     store: StoreOption = "feedback",
 ) -> None:
     """A copy of the whole store while people go on working."""
-    typer.echo(str(_open(store).backup(file)))
+    typer.echo(str(open_store(store).backup(file)))

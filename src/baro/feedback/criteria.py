@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
+from pydantic import Field, StringConstraints, model_validator
 from sqlalchemy import Connection, Row, insert, select, update
 
+from baro.config import Config, load_config
 from baro.errors import ConfigError
 from baro.feedback import schema
 from baro.feedback.database import log_event
@@ -20,6 +23,47 @@ if TYPE_CHECKING:
     from baro.feedback.project import Project
 
 LOW, HIGH = 1, 5
+
+
+class Label(Config):
+    """A criterion's words in one language."""
+
+    name: str = Field(min_length=1, max_length=200)
+    anchors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field(
+        [], max_length=101, description="words for each score, from low to high, or none"
+    )
+
+
+class Criterion(Config):
+    """A criterion with its scale."""
+
+    key: str = Field(pattern="^[a-z][a-z0-9_]{0,49}$", description="its column in an export")
+    labels: dict[Literal["en", "ko"], Label] = Field(min_length=1)
+    low: int = Field(LOW, ge=0, le=100)
+    high: int = Field(HIGH, ge=0, le=100)
+    weight: float = Field(1.0, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _words_for_each_score(self) -> Criterion:
+        scores = self.high - self.low + 1
+        for lang, label in self.labels.items():
+            if len(label.anchors) not in (0, scores):
+                raise ValueError(
+                    f"criterion {self.key!r} has {len(label.anchors)} anchors in {lang!r} and {scores} scores; "
+                    "write one for each score, or none"
+                )
+        return self
+
+
+class Criteria(Config):
+    """A file of criteria."""
+
+    criteria: list[Criterion] = Field(min_length=1, max_length=50)
+
+
+def own_criteria(path: Path) -> list[dict[str, Any]]:
+    """The criteria of a YAML file, as ``set_criteria`` takes them; ConfigError with the line of what is wrong."""
+    return [one.model_dump() for one in load_config(Criteria, path).criteria]
 
 
 def shipped_criteria(keys: Sequence[str] = ()) -> list[dict[str, Any]]:

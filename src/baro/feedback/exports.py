@@ -74,7 +74,10 @@ def write(
     with store.read() as connection:
         source, built = built_export(connection, project, layout, checked)
         if not built.rows:
-            raise Refused("invalid", "there is no row to export yet", dropped=dict(built.dropped))
+            left_out = "; left out: " * bool(built.dropped) + ", ".join(
+                f"{n} {why}" for why, n in built.dropped.items()
+            )
+            raise Refused("invalid", f"there is no row to export yet{left_out}", dropped=dict(built.dropped))
         about = _about(connection, project, layout, source, built)
     made = new_id()
     name = f"{project.name}-{layout}-{made}"

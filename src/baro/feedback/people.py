@@ -45,7 +45,7 @@ def add_rater(
     table = schema.rater
     if role not in schema.ROLES:
         raise Refused("invalid", f"{role!r} is no role; give one of {', '.join(schema.ROLES)}")
-    _check_lang(lang)
+    check_lang(lang)
     name = _next_pseudonym(connection, role) if pseudonym is None else pseudonym.strip()
     if not 1 <= len(name) <= 60 or not name.isprintable():
         raise Refused("invalid", "a pseudonym has 1 to 60 visible characters")
@@ -60,7 +60,8 @@ def add_rater(
     return made
 
 
-def _check_lang(lang: str) -> None:
+def check_lang(lang: str) -> None:
+    """Refused for a language that the pages do not have."""
     if lang not in LANGS:
         raise Refused("invalid", f"there is no page in {lang!r}; give one of {', '.join(LANGS)}")
 
@@ -72,6 +73,17 @@ def _next_pseudonym(connection: Connection, role: str) -> str:
     while f"{role}-{number}" in taken:
         number += 1
     return f"{role}-{number}"
+
+
+def find_rater(connection: Connection, name: str, *, active: bool = False) -> str:
+    """The id of who has this pseudonym or id; Refused for nobody, and with ``active`` for who works here no longer."""
+    table = schema.rater
+    row = connection.execute(select(table).where((table.c.pseudonym == name) | (table.c.id == name))).first()
+    if row is None:
+        raise Refused("not_found", f"there is no rater {name!r}")
+    if active and not row.active:
+        raise Refused("conflict", f"{row.pseudonym} is not active any more; invite somebody new")
+    return str(row.id)
 
 
 def _check_rater(connection: Connection, rater_id: str) -> None:
@@ -191,5 +203,5 @@ def check_member(connection: Connection, rater: Rater, project_id: str) -> None:
 
 def set_lang(connection: Connection, rater_id: str, lang: str) -> None:
     """The language of the rater's page."""
-    _check_lang(lang)
+    check_lang(lang)
     connection.execute(update(schema.rater).where(schema.rater.c.id == rater_id).values(lang=lang))

@@ -18,10 +18,11 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from baro.errors import ConfigError
 from baro.feedback import ids, schema
-from baro.feedback.answers import AnyAnswer
+from baro.feedback.answers import MAX_TEXT, AnyAnswer
 from baro.feedback.criteria import check_there_are_some
 from baro.feedback.database import check_text, for_update, json_text, log_event
 from baro.feedback.ids import content_sha256, new_id, sha256
+from baro.feedback.people import check_lang
 from baro.feedback.refusals import Refused
 from baro.feedback.render import prompt_start
 from baro.feedback.settings import ProjectSettings
@@ -350,6 +351,9 @@ def _sets(connection: Connection, prompts: Sequence[str], kind: str) -> set[froz
 def publish_guideline(connection: Connection, project: Project, lang: str, body: str, actor: str) -> str:
     """The next version in a language; earlier ones stay. Returns its id. The same text again is no new version."""
     table = schema.guideline
+    check_lang(lang)
+    if not 1 <= len(body) <= MAX_TEXT:
+        raise Refused("invalid", f"a guideline has 1 to {MAX_TEXT:,} characters, and this one {len(body):,}")
     newest = latest_guideline(connection, project.id, lang)
     if newest is not None and newest.lang == lang and newest.sha256 == sha256(body):
         return str(newest.id)

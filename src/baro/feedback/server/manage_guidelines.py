@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from sqlalchemy import Connection
 
 from baro.feedback import again
 from baro.feedback import project as projects
 from baro.feedback.answers import MAX_TEXT
+from baro.feedback.criteria import Criterion, shipped_criteria
 from baro.feedback.criteria import set_criteria as change_criteria
-from baro.feedback.criteria import shipped_criteria
 from baro.feedback.refusals import Refused
 from baro.feedback.render import diff_html, to_html
 from baro.feedback.server import listing
@@ -36,23 +36,6 @@ class Text(Body):
     """Some Markdown."""
 
     text: str = Field(max_length=MAX_TEXT)
-
-
-class Label(Body):
-    """A criterion's words in one language; ``anchors``: one for each score."""
-
-    name: str = Field(min_length=1, max_length=200)
-    anchors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field([], max_length=101)
-
-
-class Criterion(Body):
-    """A criterion with its scale."""
-
-    key: str = Field(pattern="^[a-z][a-z0-9_]{0,49}$")
-    labels: dict[Lang, Label] = Field(min_length=1)
-    low: int = Field(ge=0, le=100)
-    high: int = Field(ge=0, le=100)
-    weight: float = Field(1.0, ge=0, le=1000)
 
 
 class Again(Body):
@@ -153,10 +136,6 @@ def set_criteria(
     store: Stored, manager: Manager, project: Name, given: Annotated[list[Criterion], Field(max_length=50)]
 ) -> Response:
     """Add criteria, or change the words and weights of known ones."""
-    for one in given:
-        wrong = [lang for lang, label in one.labels.items() if len(label.anchors) not in (0, one.high - one.low + 1)]
-        if wrong:
-            raise Refused("invalid", f"criterion {one.key!r} needs one anchor in {wrong[0]!r} for each score, or none")
 
     def work(connection: Connection) -> list[dict[str, Any]]:
         found = project_of(connection, manager, project)
