@@ -19,6 +19,7 @@ LAYERS = [
     {"evaluate"},
     {"pipeline"},
     {"demo"},
+    {"data_cli"},
     {"cli"},
     {"__main__"},
 ]

@@ -123,6 +123,7 @@ VERBS = [
     "dpo",
     "ppo",
     "generate",
+    "chat",
     "label",
     "evaluate",
     "report",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from baro.data_cli import app as data_app
 from baro.errors import BaroError, ConfigError
 from baro.feedback.commands_people import app as feedback_app
 
@@ -33,7 +34,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich takes as long to import as the rest of --help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at files before training on them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(feedback_app, name="feedback")
 
@@ -246,6 +246,29 @@ def generate(
 
 
 @app.command()
+def chat(
+    policy: Annotated[str | None, typer.Argument(metavar="RUN", help="Who answers.")] = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="FILE.jsonl", help="Keep every turn, for the next round.")
+    ] = None,
+    consent: Annotated[
+        bool | None, typer.Option("--consent", help="Who types agrees to that; asked otherwise.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    seed: Seed = None,
+    config: ConfigOption = None,
+    set_: Set = None,
+) -> None:
+    """Talk with a policy; with --record what is said becomes prompts."""
+    from baro.config import load_config
+    from baro.methods.chat import Config, run
+
+    given = {"policy": policy, "record": record, "consent": consent, "system": system, "seed": seed}
+    values = {key: value for key, value in given.items() if value is not None}
+    run(load_config(Config, config, set_ or (), values))
+
+
+@app.command()
 def label(
     answers: Annotated[str | None, typer.Argument(metavar="ANSWERS", help="The same as --answers.")] = None,
     answers_flag: Annotated[str | None, typer.Option("--answers", metavar="RUN", help="What to judge.")] = None,
@@ -335,50 +358,6 @@ def report(
 
 
 # -------------------------------------------------------------------------------------------------------------- data
-
-
-@data_app.command()
-def check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, a hub id or a run.")],
-    policy: Annotated[str | None, typer.Option(metavar="RUN", help="Show rows in the tokens of this model.")] = None,
-    as_: Annotated[str | None, typer.Option("--as", metavar="KIND", help="As demonstrations, prompts, ...")] = None,
-    max_length: Annotated[int, typer.Option(help="Most tokens of a row.")] = 1024,
-    max_dropped_fraction: Annotated[float, typer.Option(help="Share of unusable rows that is an error.")] = 0.01,
-    json_: Json = False,
-) -> None:
-    """What a file is taken for, three rows as tokens, and what would become of every row."""
-    from rich.console import Console
-
-    from baro.data.check import check_file, kind_called
-    from baro.inputs import load_template, resolve
-
-    template = load_template(policy) if policy is not None else None
-    want = kind_called(as_) if as_ is not None else None
-    found = check_file(resolve(file, "records"), template, max_length, want)
-    if json_:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
-    else:
-        Console().print(found)
-    found.ledger.check(max_dropped_fraction)
-
-
-@data_app.command()
-def convert(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file or a run.")],
-    to: Annotated[str, typer.Option(metavar="LAYOUT", help="Columns, as in prompt/chosen/rejected.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .jsonl or .jsonl.gz.")],
-    max_dropped_fraction: Annotated[float, typer.Option(help="Share of rows left out that is an error.")] = 0.01,
-) -> None:
-    """The same records in another layout, as JSON Lines."""
-    from rich.console import Console
-
-    from baro.data.convert import convert_file
-    from baro.inputs import resolve
-
-    description, ledger = convert_file(resolve(file, "records"), to, out)
-    Console(stderr=True).print(description, ledger.summary(), sep="\n", markup=False, soft_wrap=True)
-    ledger.check(max_dropped_fraction)
-    typer.echo(str(out))
 
 
 @data_app.command("split")

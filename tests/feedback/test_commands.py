@@ -229,3 +229,25 @@ def test_a_stage_takes_what_people_judged(tmp_path):
     assert hash_input("feedback:greetings", "records") == hash_input(str(path), "records")
     with pytest.raises(BaroError, match="holds no ranks yet"):
         resolve("feedback:greetings/ranks", "records")
+
+
+def test_a_log_gives_prompts(tmp_path):
+    rows = [
+        {
+            "messages": [{"role": "user", "content": "Greet Mina."}, {"role": "assistant", "content": "Hi"}],
+            "consent": True,
+        },
+        {"messages": [{"role": "user", "content": "Write to mina@example.com."}], "consent": True},
+        {"messages": [{"role": "user", "content": "Thank Mina."}], "consent": False},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    says("create", "talks")
+    assert says("import", "talks", "log.jsonl", "--chat") == "1 added, 0 known"
+    assert says("import", "talks", "log.jsonl", "--chat", "--personal", "mask") == "1 added, 1 known"
+    (_, masked) = json.loads(says("list", "talks", "prompts", "--json"))["items"]
+    assert (masked["messages"][0]["content"], masked["extra"]) == ("Write to [email].", {})
+    with pytest.raises(BaroError, match="--chat takes the prompts of a log, and --model answers"):
+        says("import", "talks", "log.jsonl", "--chat", "--model", "m")
+    (tmp_path / "log.jsonl").write_text(json.dumps(rows[2]) + "\n")
+    with pytest.raises(BaroError, match="none is left; let rows of people who agreed say `consent: true`"):
+        says("import", "talks", "log.jsonl", "--chat")

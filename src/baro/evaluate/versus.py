@@ -22,7 +22,8 @@ from baro.evaluate.metrics import average_orders, distinct_2, length_controlled,
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.inputs import load_judge, load_reward, load_template, resolve
 from baro.methods import stage
-from baro.methods.generate import draw_answers, progress_bar, read_prompts
+from baro.methods.generate import draw_answers, read_prompts
+from baro.methods.stage import progress_bar
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource

@@ -102,20 +102,35 @@ def import_(
     format_: Annotated[
         str | None, typer.Option("--format", metavar="argilla|label-studio|plain", help="Judgments made elsewhere.")
     ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Conversations: each turn of a person's, with consent, is a prompt."),
+    ] = False,
+    personal: Annotated[
+        str, typer.Option(metavar="drop|mask|keep", help="With --chat: turns with personal data.")
+    ] = "drop",
+    all_agreed: Annotated[
+        bool, typer.Option("--all-agreed", help="With --chat: everybody agreed, though the rows do not say so.")
+    ] = False,
     store: StoreOption = "feedback",
 ) -> None:
-    """Prompts; with --model their answers; with --format judgments made elsewhere."""
+    """Prompts; with --model their answers; with --chat those of a log; with --format judgments made elsewhere."""
     from rich.console import Console
 
+    from baro.data.chat_logs import personal_called
     from baro.feedback.imports import enter, read_judged
-    from baro.feedback.intake import TOLD, Source, take_file
+    from baro.feedback.intake import TOLD, ChatLog, Source, take_file
     from baro.feedback.project import get_project
 
     opened, path = open_store(store), _records_of(file)
     with opened.read() as connection:
         project = get_project(connection, name)
     if format_ is None:
-        told, ledger = take_file(opened, project, path, Source(path.name, model or _model_of(file)), ACTOR)
+        if chat and model:
+            raise ConfigError("--chat takes the prompts of a log, and --model answers; give one of them")
+        log = ChatLog(personal_called(personal), all_agreed) if chat else None
+        source = Source(path.name, None if chat else model or _model_of(file), chat=log)
+        told, ledger = take_file(opened, project, path, source, ACTOR)
         said = f"{told['added']} added, {told['known']} known"
     else:
         form, judged, ledger = read_judged(path, one_of("--format", format_, ("argilla", "label-studio", "plain")))

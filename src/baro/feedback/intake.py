@@ -10,13 +10,14 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from baro.data.chat_logs import Personal, check_some_are_left, prompts_of
 from baro.data.formats import read_records
 from baro.data.ledger import Ledger
 from baro.feedback.database import Store, log_event
@@ -33,12 +34,21 @@ TOLD = 50  # dropped rows that are named in the answer; all are counted
 
 
 @dataclass(frozen=True)
+class ChatLog:
+    """The file is a log: every turn of a person's is a prompt, under these conditions."""
+
+    personal: Personal = "drop"
+    all_agreed: bool = False
+
+
+@dataclass(frozen=True)
 class Source:
-    """Where answers come from; without a model only the prompts are taken."""
+    """Where answers come from; without a model only the prompts are taken. ``chat``: of people's conversations."""
 
     name: str
     model: str | None = None
     settings: Mapping[str, Any] | None = None
+    chat: ChatLog | None = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,19 @@ def in_parts(
 
 def _read(path: Path, source: Source, ledger: Ledger) -> tuple[list[Row], str]:
     loaded = read_records(path)
+    records: Iterable[tuple[str, Record | None]] = loaded
+    if source.chat is not None:
+        records = prompts_of(loaded, ledger, personal=source.chat.personal, all_agreed=source.chat.all_agreed)
     rows = []
-    for key, record in loaded:
+    for key, record in records:
         try:
             assert record is not None, "only another kind of record has rows without one"
             rows.append(_row(key, record, source))
             ledger.keep()
         except Refused as refused:
             ledger.drop(key, refused.more["reason"], str(refused))
+    if source.chat is not None:
+        check_some_are_left(ledger)
     return rows, loaded.description
 
 

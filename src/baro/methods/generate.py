@@ -6,13 +6,10 @@ the same answers. The records are written once, when all are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from baro import config as blocks
 from baro.batch import Sample
@@ -90,7 +87,7 @@ def draw_answers(
     """``n`` answers to each prompt, in order, with a progress bar; ``keys`` names each prompt's random streams."""
     engine = Engine(policy, end_ids=template.end_ids)
     drawn: list[list[Rollout]] = []
-    with progress_bar(description, n * len(samples)) as show:
+    with stage.progress_bar(description, n * len(samples)) as show:
         for start in range(0, len(samples), CHUNK):
             chunk = slice(start, start + CHUNK)
             engine.on_progress = lambda done, _, before=n * start: show(before + done)
@@ -118,17 +115,3 @@ def figures_of(drawn: Sequence[Rollout]) -> dict[str, Interval | float]:
         "tokens": sum(len(one.completion_ids) for one in drawn) / count,
         "finished_fraction": sum(one.finished for one in drawn) / count,
     }
-
-
-@contextmanager
-def progress_bar(description: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with the time left; call what is yielded with how many are done.
-
-    A transient one goes when it is done, and is not there at all where stderr is a file.
-    """
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = transient and not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)

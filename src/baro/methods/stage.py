@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from baro.batch import Sample
@@ -195,3 +197,17 @@ def write_figures(run: RunDir, figures: dict[str, Interval | float]) -> None:
         for name, f in figures.items()
     ]
     write_atomic(run.path / "figures.json", json.dumps(rows, ensure_ascii=False, indent=1))
+
+
+@contextmanager
+def progress_bar(description: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with the time left; call what is yielded with how many are done.
+
+    A transient one goes when it is done, and is not there at all where stderr is a file.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = transient and not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)
