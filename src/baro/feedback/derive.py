@@ -169,6 +169,11 @@ def last_event(connection: Connection, project_id: str) -> int:
     return int(connection.execute(query.where(task.c.project_id == project_id)).scalar_one() or 0)
 
 
+def newest_event(connection: Connection) -> int:
+    """The number of the last thing that happened in the store, 0 before the first."""
+    return int(connection.execute(select(func.max(schema.event.c.id))).scalar_one() or 0)
+
+
 def votes_of(
     connection: Connection,
     project_id: str,

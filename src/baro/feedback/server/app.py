@@ -27,6 +27,7 @@ from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
 from baro.feedback.server import manage_guidelines, manage_people, manager, pages, rater
 from baro.feedback.server.checked import MANAGERS
+from baro.feedback.server.figures import Figures
 from baro.feedback.server.jobs import Jobs
 from baro.feedback.server.security import (
     BodyLimit,
@@ -79,6 +80,7 @@ def create_app(
         openapi_url="/openapi.json" if docs else None,
     )  # fmt: skip
     app.state.store, app.state.files, app.state.jobs, app.state.https = store, files, jobs, https
+    app.state.figures = Figures()
     for kind in _SAID:
         app.add_exception_handler(kind, _say)
     for part in (pages, rater, manager, manage_guidelines, manage_people):

@@ -15,10 +15,12 @@ from starlette.background import BackgroundTask
 
 from baro.feedback import assign, habits, ids, people, schema
 from baro.feedback.database import log_event
+from baro.feedback.derive import newest_event
 from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
 from baro.feedback.project import Project
 from baro.feedback.refusals import Refused
 from baro.feedback.server.checked import Body, CheckedRoute, Nothing
+from baro.feedback.server.figures import Figures
 from baro.feedback.server.rater import show
 from baro.feedback.server.sessions import Adjudicator, Id, Limit, Manager, Name, Offset, Stored, project_of
 
@@ -46,13 +48,13 @@ class Wanted(Body):
 
 
 @router.get("/projects/{project}/raters")
-def list_raters(store: Stored, manager: Manager, project: Name) -> Response:
+def list_raters(request: Request, store: Stored, manager: Manager, project: Name) -> Response:
     """Who works here, and the figures of those who have judged something."""
-    from baro.feedback import panel
-
     with store.read() as connection:
         found = project_of(connection, manager, project)
-        return JSONResponse({"raters": _members(connection, found), "figures": panel.raters(connection, found)})
+        return JSONResponse(
+            {"raters": _members(connection, found), "figures": _figures(request, connection, found, "raters")}
+        )
 
 
 def _members(connection: Connection, project: Project) -> list[dict[str, Any]]:
@@ -125,23 +127,23 @@ def _leave(store: Stored, manager: Rater, rater_id: str, end: Any) -> Response:
 
 
 @router.get("/projects/{project}/progress")
-def progress(store: Stored, manager: Manager, project: Name) -> Response:
+def progress(request: Request, store: Stored, manager: Manager, project: Name) -> Response:
     """How far it is, and what it cost."""
-    return _panel(store, manager, project, "progress")
+    return _panel(request, store, manager, project, "progress")
 
 
 @router.get("/projects/{project}/agreement")
 def agreement(
-    store: Stored, manager: Manager, project: Name, guidelines: Literal["all", "newest"] = "all"
+    request: Request, store: Stored, manager: Manager, project: Name, guidelines: Literal["all", "newest"] = "all"
 ) -> Response:  # fmt: skip
     """How far raters agree, under every guideline or under the newest only."""
-    return _panel(store, manager, project, "agreement", guidelines)
+    return _panel(request, store, manager, project, "agreement", guidelines)
 
 
 @router.get("/projects/{project}/bias")
-def bias(store: Stored, manager: Manager, project: Name) -> Response:
+def bias(request: Request, store: Stored, manager: Manager, project: Name) -> Response:
     """Habits that have nothing to do with the answers."""
-    return _panel(store, manager, project, "bias")
+    return _panel(request, store, manager, project, "bias")
 
 
 @router.get("/projects/{project}/bias/{habit}")
@@ -151,11 +153,18 @@ def bias_judgments(store: Stored, manager: Manager, project: Name, habit: habits
         return JSONResponse(habits.judgments(connection, project_of(connection, manager, project), habit, limit))
 
 
-def _panel(store: Stored, manager: Rater, project: str, which: str, *more: Any) -> Response:
+def _panel(request: Request, store: Stored, manager: Rater, project: str, which: str, *more: Any) -> Response:
+    with store.read() as connection:
+        found = project_of(connection, manager, project)
+        return JSONResponse(_figures(request, connection, found, which, *more))
+
+
+def _figures(request: Request, connection: Connection, project: Project, which: str, *more: Any) -> Any:
     from baro.feedback import panel
 
-    with store.read() as connection:
-        return JSONResponse(getattr(panel, which)(connection, project_of(connection, manager, project), *more))
+    figures: Figures = request.app.state.figures
+    state = None if which == "progress" else newest_event(connection)  # tasks are handed out without an event
+    return figures.get((which, project.id, *more), state, lambda: getattr(panel, which)(connection, project, *more))
 
 
 # ------------------------------------------------------------------------------------------------------- disagreements
