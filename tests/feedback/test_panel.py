@@ -104,6 +104,13 @@ def test_every_kind_has_its_coefficients(desk):
     assert "alpha" in found["strength/overall"]
 
 
+def test_a_ranking_that_nobody_finished_has_no_concordance(desk):
+    judged(desk, 1, lambda i: rank(1, 2, None), lambda i: rank(2, 1, None), kind="rank", texts="abc")
+    (scale,) = look(desk, panel.agreement)["scales"]
+    assert scale["kendall_tau"]["value"] == -1
+    assert "ranked by two raters" in scale["kendall_w"]["undefined"]
+
+
 def test_by_version_of_the_guideline(desk):
     desk.do(publish_guideline, desk.project, "en", "first", "boss")
     judged(desk, 2, lambda i: win(0), lambda i: win(1), word="a")
@@ -262,6 +269,15 @@ def copy_for(desk, task, name):
         c.execute(schema.task_item.insert(), [one._asdict() | {"task_id": name} for one in items])
 
     desk.do(copy)
+
+
+@pytest.mark.parametrize(("again", "same"), [("tie", 1), ("both_bad", 0), ("unsure", 0)])
+def test_a_repeat_without_a_winner_is_the_same_only_if_the_same_was_said(desk, again, same):
+    task = desk.task("pair", "q", ("one", "two"))
+    desk.say("ann", task, neither())
+    copy_for(desk, task, "again")
+    desk.say("ann", "again", neither(again))
+    assert look(desk, panel.bias)["repeats"]["count"] == same
 
 
 def test_hidden_repeats(desk):

@@ -134,7 +134,9 @@ def _kendall(votes: Votes) -> dict[str, Any]:
         taus += [(float(np.mean(found)), task.prompt_id)] if found else []
         whole = [[one.ranks[r] for r in task.responses] for one in given if len(one.ranks) == len(task.responses)]
         try:
-            concordances.append((kendall_w(np.array(whole, dtype=float).reshape(len(whole), -1)), task.prompt_id))
+            concordances.append(
+                (kendall_w(np.array(whole, dtype=float).reshape(len(whole), len(task.responses))), task.prompt_id)
+            )
         except Undefined:
             continue
     return {"kendall_tau": _mean(taus), "kendall_w": _mean(concordances)}

@@ -88,7 +88,7 @@ def _same(votes: Votes) -> list[Case]:
         task = pair.judgment.task
         key = (pair.judgment.rater_id, task.repeat_of or task.id)
         is_copy = pair.judgment.role == "repeat"
-        (again if is_copy else first).setdefault(key, {})[pair.dimension] = pair.winner
+        (again if is_copy else first).setdefault(key, {})[pair.dimension] = (pair.outcome, pair.winner)
         if is_copy:
             copies[key] = pair.judgment
         else:
