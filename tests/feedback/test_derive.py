@@ -114,3 +114,12 @@ def test_ten_thousand_judgments_in_about_a_second(desk):
     seconds = time.process_time() - begun
     assert len(found.pairs) == 10_000
     assert seconds < 3, f"{seconds:.2f} s"  # 0.5 s on an idle core
+
+
+def test_what_one_judgment_says_has_an_order_of_its_own(store):
+    """Not that of the screen, nor any that a query's plan may have."""
+    desk = Desk(store, overlap=1)
+    for i in range(6):
+        desk.say("ann", desk.task("thumb", f"q{i}", [f"{i} {k}" for k in range(5)]), thumbs(*[True] * 5))
+    said = [(one.judgment.event_id, one.response) for one in votes(desk).thumbs]
+    assert said == sorted(said)

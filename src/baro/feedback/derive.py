@@ -196,7 +196,7 @@ def votes_of(
     def said(table: Table) -> Iterable[tuple[Judgment, Row[Any]]]:
         query = select(table).join(judgment, judgment.c.id == table.c.judgment_id)
         query = query.join(schema.task, schema.task.c.id == table.c.task_id).where(here)
-        for row in connection.execute(query.order_by(judgment.c.event_id)):
+        for row in connection.execute(query.order_by(judgment.c.event_id, *table.primary_key)):
             if row.judgment_id in found:
                 yield found[row.judgment_id], row
 
