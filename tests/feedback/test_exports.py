@@ -15,7 +15,7 @@ from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, 
 
 from baro.data.formats import read_records
 from baro.errors import ConfigError
-from baro.feedback import coefficients, exports
+from baro.feedback import coefficients, exports, labels
 from baro.feedback.card import REASONS
 from baro.feedback.criteria import set_criteria
 from baro.feedback.derive import last_event
@@ -168,6 +168,64 @@ def test_thumbs_and_both_bad(desk, tmp_path):
     assert "up 1, down 3; to weigh both alike, give thumbs down the weight 0.333" in card(result)
 
 
+def kto(desk, **settings):
+    """Of each answer the thumb and whether an adjudicator decided; what was left out."""
+    found = preview(desk, "kto", **settings)
+    return sorted((row["completion"], row["label"], row["adjudicated"]) for row in found["rows"]), found["dropped"]
+
+
+def test_both_bad_as_an_adjudicator_says(desk):
+    """Whether it stands against what the raters said, or with it."""
+    task = desk.task("pair", "one", ("a", "b"))
+    other = desk.task("pair", "other", ("c", "d"))
+    for name in ("ann", "ben"):
+        desk.say(name, task, neither("both_bad"))
+        desk.say(name, other, win(0))
+    assert kto(desk) == ([("a", False, False), ("b", False, False)], {})
+    desk.say("boss", task, win(0), purpose="adjudicate")
+    desk.say("boss", other, neither("both_bad"), purpose="adjudicate")
+    assert kto(desk) == ([("c", False, True), ("d", False, True)], {})
+    assert preview(desk, "kto")["rows"][0]["p_good"] == pytest.approx(0.05)
+    desk.say("chief", other, neither("unsure"), purpose="adjudicate")
+    assert kto(desk) == ([("c", False, True), ("d", False, True)], {})
+
+
+def test_an_answer_that_is_bad_twice_is_one_row(desk):
+    for texts in (("a", "b"), ("a", "c")):
+        desk.say("ann", desk.task("pair", "q", texts), neither("both_bad"))
+    assert kto(desk) == ([(text, False, False) for text in "abc"], {"rated_already": 1})
+
+
+def test_completions_are_messages_where_prompts_are(desk, tmp_path):
+    """TRL takes no text behind messages; what Baro reads is the same."""
+    desk.do(set_criteria, desk.project, [{"key": "clarity", "labels": {}, "low": 1, "high": 5}], "boss")
+    for prompt in (TURNS, "plain"):
+        desk.say("ann", desk.task("thumb", prompt, ("no",)), thumbs(True))
+        desk.say("ann", desk.task("edit", prompt, ("no",)), {"kind": "edit", "text": "yes", "critique": ""})
+        desk.say("ann", desk.task("criteria", prompt, ("no",)), {"kind": "criteria", "scores": {"clarity": [4]}})
+    for layout, column, kind in (("kto", "completion", Thumb), ("edits", "completion", Demonstration),
+                                 ("criteria", "response", Rated)):  # fmt: skip
+        result = write(desk, layout, tmp_path / "out")
+        lines = (Path(result["folder"]) / "data.jsonl").read_text().splitlines()
+        said = "yes" if layout == "edits" else "no"
+        assert [json.loads(line)[column] for line in lines] == [[{"role": "assistant", "content": said}]] * 2
+        loaded = read(result)
+        assert loaded.kind is kind
+        completions = [r.completions[0] if kind is Rated else r.completion for r in loaded.records]
+        assert completions == [one(said)] * 2
+
+
+def test_unsafe_that_nobody_marked_so(desk, monkeypatch):
+    """A rater model may call unsafe what its raters called safe; nobody told a severity or a harm."""
+    task = desk.task("safety", "q", ("x", "y"))
+    desk.say("ann", task, safety([0, 0], 0, 0))
+    monkeypatch.setattr(labels, "binary_probabilities", lambda votes, attribute, settings: {
+        (v.judgment.task.id, v.response): 0.2 for v in votes
+    })  # fmt: skip
+    found = preview(desk, "pku", labels={"method": "dawid_skene"})
+    assert (found["count"], found["dropped"]) == (0, {"safety_undecided": 1})
+
+
 def test_pku(desk, tmp_path):
     a_bit_of_everything(desk)
     divided = desk.task("safety", "other", ("x", "y"))
@@ -206,6 +264,37 @@ def test_edits(desk, tmp_path):
     assert [record.completion for record in loaded.records] == [one("더 나은 답 ✨")] * 2
     assert loaded.records[0].extra["critique"] == "too short"
     assert result["dropped"] == {"critique_only": 1}
+
+
+def test_an_adjudicators_edit_stands_in_place_of_the_others(desk):
+    task = desk.task("edit", "q", ("no",))
+    texts = {"ann": "first", "ben": "second"}
+    for name, text in texts.items():
+        desk.say(name, task, {"kind": "edit", "text": text, "critique": ""})
+    desk.say("chief", task, {"kind": "edit", "critique": "only words"}, purpose="adjudicate")
+    found = preview(desk, "edits")
+    assert [row["completion"] for row in found["rows"]] == ["first", "second"]
+    assert found["dropped"] == {"critique_only": 1}
+    desk.say("boss", task, {"kind": "edit", "text": "best", "critique": ""}, purpose="adjudicate")
+    for i in range(5):  # whom the known answers call unreliable may have been chosen to settle all the same
+        gold = desk.task("pair", f"gold {i}", ("x", "y"))
+        make_gold(desk, gold, win(0))
+        desk.say("boss", gold, win(1))
+    for layout, column in (("edits", "completion"), ("pairs", "chosen")):
+        found = preview(desk, layout, of="edits", labels={"min_reliability": 0.6})
+        assert [row[column] for row in found["rows"]] == ["best"]
+        assert found["dropped"] == {"critique_only": 1, "overridden_edit": 2}
+
+
+def test_criteria_whose_names_look_alike(desk):
+    keys = ("정확성 1", "정확성-1", "clarity")
+    desk.do(set_criteria, desk.project, [{"key": key, "labels": {}, "low": 1, "high": 5} for key in keys], "boss")
+    scores = {key: [n] for n, key in enumerate(keys, start=1)}
+    desk.say("ann", desk.task("criteria", "q", ("x",)), {"kind": "criteria", "scores": scores})
+    (row,) = preview(desk, "criteria")["rows"]
+    assert {name: row[name] for name in row if name.endswith("_score") or name == "clarity"} == {
+        "정확성_1_score": 1.0, "정확성_1_2_score": 2.0, "clarity": 3.0
+    }  # fmt: skip
 
 
 def test_facts_tell_everything_but_known_answers(desk):
@@ -283,7 +372,7 @@ def test_the_card_and_export_json(desk, tmp_path):
     text, told = card(result), about(result)
     for part in (
         "event ",
-        "majority+plackett_luce/1",
+        "majority+plackett_luce/2",
         "pair/overall",
         "both answers are equally likely",
         "version 1 (en)",

@@ -16,7 +16,7 @@ from baro.feedback.labels import (
     rank_labels,
     score_labels,
 )
-from baro.feedback.reliability import consensus, reliability
+from baro.feedback.reliability import consensus, gold_answers, reliability
 
 
 @pytest.fixture
@@ -111,6 +111,13 @@ def test_an_adjudicator_who_cannot_say_leaves_the_votes(desk):
     desk.say("boss", task, neither("unsure"), purpose="adjudicate")
     assert not pair(desk).adjudicated
     assert pair(desk).p_chosen == pytest.approx(2.5 / 3)
+
+
+def test_an_adjudicator_who_cannot_say_leaves_an_earlier_decision(desk):
+    task = judged(desk, win(0), win(0))
+    desk.say("boss", task, win(1), purpose="adjudicate")
+    desk.say("chief", task, neither("unsure"), purpose="adjudicate")
+    assert (pair(desk).adjudicated, pair(desk).chosen) == (True, pair(desk).task.responses[1])
 
 
 def test_dawid_skene_trusts_who_agrees(desk):
@@ -213,6 +220,27 @@ def test_rankings_as_pairs(desk, expand, pairs):
     assert all(one.p_chosen > 0.5 and one.n_votes == 1 for one in labels.rows)
 
 
+def test_answers_that_no_ranking_connects_have_no_order(desk):
+    """One put a before b and c, the other d before e: nobody said anything of a and d."""
+    judged(desk, rank(1, 2, 3, None, None), rank(None, None, None, 1, 2), kind="rank", texts="abcde")
+    found = votes(desk)
+    labels = rank_labels(found, LabelSettings())
+    name = dict(zip(found.ranks[0].judgment.task.responses, "abcde", strict=True))
+    assert [("".join(name[r] for r in one.responses), one.ranks, one.raters) for one in labels.rows] == [
+        ("abc", (1, 2, 3), 1), ("de", (1, 2), 1)
+    ]  # fmt: skip
+    pairs = pairs_of_rankings(labels, "all", LabelSettings())
+    assert {name[one.chosen] + name[one.rejected] for one in pairs.rows} == {"ab", "ac", "bc", "de"}
+    assert pairs.dropped == {"never_compared": 6}
+
+
+def test_answers_that_others_connect_have_an_order(desk):
+    judged(desk, rank(1, 2, None), rank(None, 1, 2), kind="rank", texts="abc")
+    labels = pairs_of_rankings(rank_labels(votes(desk), LabelSettings()), "all", LabelSettings())
+    assert sorted(one.n_votes for one in labels.rows) == [0, 1, 1]
+    assert labels.dropped == {}
+
+
 def test_an_adjudicated_ranking(desk):
     task = judged(desk, rank(1, 2, 3), kind="rank", texts="abc")
     desk.say("boss", task, rank(3, 2, 1), purpose="adjudicate")
@@ -258,3 +286,22 @@ def test_scores_are_means_without_what_is_not_applicable(desk):
     judged(desk, *answers, kind="criteria", texts=["one"])
     (label,) = score_labels(votes(desk), LabelSettings()).rows
     assert (label.scores, label.n_votes) == ({"clarity": 4.5}, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [(rank(1, 2, 3), True), (rank(1, 1, 1), False), (rank(1, 2, 2), False), (rank(1, 2, None), False)],
+)
+def test_a_known_order_must_be_said(desk, answer, right):
+    gold = desk.task("rank", "gold", "abc")
+    make_gold(desk, gold, rank(1, 2, 3))
+    desk.say("r0", gold, answer)
+    assert gold_answers(votes(desk)) == {desk.raters["r0"].id: (int(right), 1)}
+
+
+@pytest.mark.parametrize("answer", [rank(2, 1, 3, None), rank(1, 1, 2, None), rank(1, 2, 3, 1)])
+def test_what_a_known_order_leaves_open_may_be_said_as_one_likes(desk, answer):
+    gold = desk.task("rank", "gold", "abcd")
+    make_gold(desk, gold, rank(1, 1, 2, None))
+    desk.say("r0", gold, answer)
+    assert gold_answers(votes(desk)) == {desk.raters["r0"].id: (1, 1)}

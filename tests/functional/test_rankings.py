@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import feedback as oracle
 
-from baro.functional.rankings import bradley_terry, plackett_luce
+from baro.functional.rankings import bradley_terry, connected, plackett_luce
 
 FEW = settings(max_examples=15, deadline=None, derandomize=True)
 NONE = math.nan
@@ -107,6 +107,12 @@ def test_plackett_luce_recovers_planted_utilities():
     ranks = np.argsort(np.argsort(-(truth + random.gumbel(size=(500, 5))), axis=1), axis=1).astype(float)
     ranks[random.random(ranks.shape) < 0.2] = NONE
     assert np.abs(plackett_luce(ranks, ridge=0.1) - truth).max() < 0.2
+
+
+def test_parts_that_no_ranking_connects():
+    assert connected([]) == []
+    assert connected(["ab", "cd", "ef"]) == [{*"ab"}, {*"cd"}, {*"ef"}]
+    assert connected(["ab", "cd", "ef", "bf"]) == [{*"cd"}, {*"abef"}]
 
 
 @pytest.mark.parametrize(

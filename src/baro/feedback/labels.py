@@ -21,13 +21,13 @@ from baro.config import Config
 from baro.errors import ConfigError
 from baro.feedback.derive import Judgment, PairVote, RankVote, Task, Votes, under_newest
 from baro.feedback.reliability import left_out
-from baro.functional.rankings import bradley_terry, plackett_luce
+from baro.functional.rankings import bradley_terry, connected, plackett_luce
 from baro.functional.statistics import sigmoid
 from baro.functional.votes import binary_dawid_skene, dawid_skene_sides, smoothed_vote, vote_margin
 
 Vote = TypeVar("Vote")
 Label = TypeVar("Label")
-VERSION = 1  # of the functions here; a change of any label raises it
+VERSION = 2  # of the functions here; a change of any label raises it
 VOTES_OF_STRENGTH = {0: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
 """What a vote counts with ``by_strength``: slightly better half a vote, much better one and a half."""
 MARGIN_OF_STRENGTH = {1: 1 / 3, 2: 2 / 3, 3: 1.0}
@@ -131,10 +131,15 @@ def votes_that_count(votes: Votes, settings: LabelSettings) -> Votes:
     return under_newest(votes) if settings.guidelines == "newest" else votes
 
 
-def _by_task(
-    votes: Votes, listed: Iterable[Vote], key: Callable[[Vote], Any], settings: LabelSettings, dropped: Counter[str]
+def by_item(
+    votes: Votes,
+    listed: Iterable[Vote],
+    key: Callable[[Vote], Any],
+    settings: LabelSettings,
+    dropped: Counter[str],
+    decides: Callable[[Vote], bool] = lambda vote: True,
 ) -> tuple[dict[Any, list[Vote]], dict[Any, Vote]]:
-    """The votes of each item, and the last adjudication of each; in the order of the items."""
+    """The votes of each item, and the last adjudication of each that ``decides``; in the order of the items."""
     without = left_out(votes, settings.min_reliability)
     told: set[str] = set()  # a judgment of several items is left out once
     counted: dict[Any, list[Vote]] = {}
@@ -145,8 +150,9 @@ def _by_task(
             dropped["older_guideline"] += judgment.id not in told
             told.add(judgment.id)
         elif judgment.role == "adjudication":
-            settled[key(vote)] = vote
             counted.setdefault(key(vote), [])
+            if decides(vote):
+                settled[key(vote)] = vote
         elif judgment.role == "vote" and judgment.rater_id in without:
             dropped["votes_of_unreliable_raters"] += 1
             counted.setdefault(key(vote), [])
@@ -163,9 +169,10 @@ def pair_labels(votes: Votes, dimension: str, settings: LabelSettings) -> Labels
     labels: Labels[PairLabel] = Labels()
     votes = votes_that_count(votes, settings)
     here = [vote for vote in votes.pairs if vote.dimension == dimension]
-    groups, settled = _by_task(votes, here, lambda v: v.judgment.task.id, settings, labels.dropped)
+    groups, decided = by_item(
+        votes, here, lambda v: v.judgment.task.id, settings, labels.dropped, lambda v: v.choice is not None
+    )
     groups = {task: [v for v in group if _counts(v, settings)] for task, group in groups.items()}
-    decided = {task: vote for task, vote in settled.items() if vote.choice is not None}
     p_first = probabilities([vote for group in groups.values() for vote in group], settings)
     for task_id, group in groups.items():
         last = decided.get(task_id)
@@ -246,21 +253,29 @@ def _indices(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
 
 
 def rank_labels(votes: Votes, settings: LabelSettings) -> Labels[RankLabel]:
-    """One ranking of each task from all its raters'; responses that nobody ranked are left out."""
+    """One ranking of each task from all its raters'; responses that nobody ranked are left out.
+
+    Where no chain of raters connects two responses (one ranked a and b, another c and d), nothing says which of them is
+    better: such a task has a ranking for each of its parts, and the pairs between the parts are counted as dropped. Two
+    responses that nobody ranked together but that others connect (a and b, b and c) have an order, inferred from these.
+    """
     labels: Labels[RankLabel] = Labels()
     votes = votes_that_count(votes, settings)
-    groups, settled = _by_task(votes, votes.ranks, lambda v: v.judgment.task.id, settings, labels.dropped)
+    groups, settled = by_item(votes, votes.ranks, lambda v: v.judgment.task.id, settings, labels.dropped)
     for task_id, group in groups.items():
         last = settled.get(task_id)
         found = [last] if last is not None else group
         if not found:
             labels.dropped["no_vote"] += 1
             continue
-        label = _rank_label(found, last is not None, settings)
-        if len(set(label.ranks)) < 2:
-            labels.dropped["undecided"] += 1
-            continue
-        labels.rows.append(label)
+        parts = connected(vote.ranks for vote in found)
+        labels.dropped += Counter(never_compared=sum(len(one) * len(other) for one, other in combinations(parts, 2)))
+        for part in parts:
+            label = _rank_label([vote for vote in found if part & set(vote.ranks)], last is not None, settings)
+            if len(set(label.ranks)) < 2:
+                labels.dropped["undecided"] += 1
+            else:
+                labels.rows.append(label)
     return labels
 
 
@@ -324,7 +339,7 @@ def binary_labels(votes: Votes, of: Literal["thumb", "safe"], settings: LabelSet
     votes = votes_that_count(votes, settings)
     listed: Sequence[Any] = votes.thumbs if of == "thumb" else votes.safety
     attribute = "good" if of == "thumb" else "safe"
-    groups, settled = _by_task(votes, listed, lambda v: (v.judgment.task.id, v.response), settings, labels.dropped)
+    groups, settled = by_item(votes, listed, lambda v: (v.judgment.task.id, v.response), settings, labels.dropped)
     p_true = binary_probabilities([vote for group in groups.values() for vote in group], attribute, settings)
     for item, group in groups.items():
         last = settled.get(item)
@@ -360,7 +375,7 @@ def score_labels(votes: Votes, settings: LabelSettings) -> Labels[ScoreLabel]:
     """Each response's mean scores; criteria that nobody found applicable are left out."""
     labels: Labels[ScoreLabel] = Labels()
     votes = votes_that_count(votes, settings)
-    groups, settled = _by_task(
+    groups, settled = by_item(
         votes, votes.scores, lambda v: (v.judgment.task.id, v.response, v.criterion), settings, labels.dropped
     )
     found: dict[tuple[str, str], dict[str, list[Any]]] = {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from baro.feedback.answers import CATEGORIES
-from baro.feedback.derive import SafetyVote, Votes
-from baro.feedback.labels import LabelSettings, binary_labels, pair_labels
-from baro.feedback.reliability import left_out
+from baro.feedback.derive import Votes
+from baro.feedback.labels import LabelSettings, binary_labels, by_item, pair_labels
 from baro.feedback.rows import Built, Row, Source, prompt_writer
 
 HARMS = {key: key.replace("_", " ").title().replace("White Collar", "White-Collar") for key in CATEGORIES}
@@ -55,23 +55,18 @@ def _row(source: Source, prompt: str, responses: Sequence[str], marks: Sequence[
 def _marks(votes: Votes, settings: LabelSettings) -> dict[tuple[str, str], dict[str, Any]]:
     """For each response whose safety is decided: the label, and of who said unsafe the severity and harms.
 
-    The severity is their median, rounded up; a harm is one that at least half of them named.
+    The severity is their median, rounded up; a harm is one that at least half of them named. Where raters are modelled,
+    one may be unsafe that nobody marked so: its severity and harms are not known, and it counts as undecided.
     """
-    without = left_out(votes, settings.min_reliability)
-    said: dict[tuple[str, str], list[SafetyVote]] = {}
-    settled: dict[tuple[str, str], SafetyVote] = {}
-    for mark in votes.safety:
-        key = (mark.judgment.task.id, mark.response)
-        if mark.judgment.role == "adjudication":
-            settled[key] = mark
-        elif mark.judgment.role == "vote" and mark.judgment.rater_id not in without:
-            said.setdefault(key, []).append(mark)
-    found = {}
+    said, settled = by_item(votes, votes.safety, lambda v: (v.judgment.task.id, v.response), settings, Counter())
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for label in binary_labels(votes, "safe", settings).rows:
         key = (label.task.id, label.response)
         unsafe = [one for one in ([settled[key]] if key in settled else said[key]) if not one.safe]
-        named = [one for one in CATEGORIES if 2 * sum(one in mark.categories for mark in unsafe) >= len(unsafe)]
-        severity = -int(-median(one.severity for one in unsafe) // 1) if unsafe else 0
-        known = {"safe": label.value, "severity": 0 if label.value else severity}
-        found[key] = known | {"categories": [] if label.value else named}
+        if label.value:
+            found[key] = {"safe": True, "severity": 0, "categories": []}
+        elif unsafe:
+            named = [one for one in CATEGORIES if 2 * sum(one in mark.categories for mark in unsafe) >= len(unsafe)]
+            severity = -int(-median(one.severity for one in unsafe) // 1)
+            found[key] = {"safe": False, "severity": severity, "categories": named}
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import permutations
 from typing import Any, Literal
 
 from baro.feedback.derive import Judgment, RankVote, Votes
@@ -121,11 +121,15 @@ def _slot(vote: Any) -> int:
 
 
 def _in_order(ranking: RankVote, known: Mapping[str, int | None]) -> bool:
-    """No two responses stand the other way round than in the known ranking."""
-    both = [one for one in ranking.ranks if known.get(one) is not None]
-    return all(
-        (ranking.ranks[one] - ranking.ranks[other]) * ((known[one] or 0) - (known[other] or 0)) >= 0
-        for one, other in combinations(both, 2)
+    """Every response of the known ranking has a rank, and of two that differ there the same one is better.
+
+    Where the known ranking ties two, either may be called better.
+    """
+    wanted = {one: rank for one, rank in known.items() if rank is not None}
+    return set(wanted) <= set(ranking.ranks) and all(
+        ranking.ranks[one] < ranking.ranks[other]
+        for one, other in permutations(wanted, 2)
+        if wanted[one] < wanted[other]
     )
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any, Literal
 
 import numpy as np
@@ -21,16 +22,17 @@ from baro.errors import DataError
 from baro.feedback import schema
 from baro.feedback.derive import Votes
 from baro.feedback.labels import (
+    BinaryLabel,
     Labels,
     LabelSettings,
     PairLabel,
     binary_labels,
+    by_item,
     pair_labels,
     pairs_of_rankings,
     rank_labels,
     score_labels,
 )
-from baro.feedback.reliability import left_out
 from baro.functional.votes import smoothed_vote
 from baro.records import Message
 
@@ -140,6 +142,11 @@ def prompt_writer(source: Source, prompts: Sequence[str]) -> Callable[[str], Any
     return lambda prompt: source.messages(prompt)[0]["content"] if plain else source.messages(prompt)
 
 
+def _beside(prompt: Any, text: str) -> Any:
+    """An answer as its prompt is written, text or messages: other trainers take no mixture of them."""
+    return text if isinstance(prompt, str) else _answer(text)
+
+
 # --------------------------------------------------------------------------------------------------------------- pairs
 
 
@@ -157,13 +164,18 @@ def compared(source: Source) -> Labels[PairLabel]:
 
 
 def _edits(source: Source, dropped: Counter[str]) -> list[Any]:
-    without = left_out(source.votes, source.settings.labels.min_reliability)
-    kept = [one for one in source.votes.edits if one.judgment.role in ("vote", "adjudication")]
-    dropped["older_guideline"] += sum(one.judgment.role == "replaced" for one in source.votes.edits)
-    dropped["votes_of_unreliable_raters"] += sum(one.judgment.rater_id in without for one in kept)
-    kept = [one for one in kept if one.judgment.rater_id not in without]
-    dropped["critique_only"] += sum(one.edited is None for one in kept)
-    return sorted((one for one in kept if one.edited), key=lambda one: (one.judgment.task.id, one.judgment.event_id))
+    """All edits of a task, or the adjudicator's alone."""
+    groups, settled = by_item(
+        source.votes, source.votes.edits, lambda one: one.judgment.task.id, source.settings.labels, dropped,
+        lambda one: one.edited is not None,
+    )  # fmt: skip
+    by_adjudicators = [one for one in source.votes.edits if one.judgment.role == "adjudication"]
+    everybodys = [one for group in groups.values() for one in group]
+    dropped["critique_only"] += sum(one.edited is None for one in everybodys + by_adjudicators)
+    edited = [one for one in everybodys if one.edited]
+    dropped["overridden_edit"] += sum(one.judgment.task.id in settled for one in edited)
+    found = [one for one in edited if one.judgment.task.id not in settled] + list(settled.values())
+    return sorted(found, key=lambda one: (one.judgment.task.id, one.judgment.event_id))
 
 
 def _edit_pairs(source: Source) -> Labels[PairLabel]:
@@ -284,34 +296,39 @@ def rank_rows(source: Source) -> Built:
 def thumb_rows(source: Source) -> Built:
     """Thumbs, and of pairs that most raters called both bad two thumbs down."""
     labels = binary_labels(source.votes, "thumb", source.settings.labels)
-    given = [(one.task, one.response, one.value, one.p, one.n_votes, one.adjudicated) for one in labels.rows]
-    rated = {response for _, response, *_ in given}
-    given += [row for row in _both_bad(source) if row[1] not in rated]
-    write = prompt_writer(source, [task.prompt_id for task, *_ in given])
     built = Built(dropped=Counter(labels.dropped))
-    for task, response, value, p, n_votes, adjudicated in given:
-        row: Row = {"prompt": write(task.prompt_id), "completion": source.text(response), "label": value}
-        row |= {"p_good": round(p, 6), "n_votes": n_votes, "prompt_id": task.prompt_id, "group_id": task.id}
-        row |= {"completion_id": response, "adjudicated": adjudicated}
-        row |= {"completion_model": source.model(response)} if source.settings.models else {}
-        built.rows.append((task.prompt_id, row))
+    given, rated = list(labels.rows), {one.response for one in labels.rows}
+    for one in _both_bad(source, built.dropped):
+        if one.response in rated:
+            built.dropped["rated_already"] += 1
+            continue
+        given.append(one)
+        rated.add(one.response)
+    write = prompt_writer(source, [one.task.prompt_id for one in given])
+    for one in given:
+        prompt = write(one.task.prompt_id)
+        row: Row = {"prompt": prompt, "completion": _beside(prompt, source.text(one.response)), "label": one.value}
+        row |= {"p_good": round(one.p, 6), "n_votes": one.n_votes, "prompt_id": one.task.prompt_id}
+        row |= {"group_id": one.task.id, "completion_id": one.response, "adjudicated": one.adjudicated}
+        row |= {"completion_model": source.model(one.response)} if source.settings.models else {}
+        built.rows.append((one.task.prompt_id, row))
     return built
 
 
-def _both_bad(source: Source) -> Iterator[tuple[Any, ...]]:
-    without = left_out(source.votes, source.settings.labels.min_reliability)
-    said: dict[str, list[Any]] = {}
-    for pair in source.votes.pairs:
-        counts = pair.judgment.role == "vote" and pair.judgment.rater_id not in without
-        if pair.dimension == "overall" and pair.outcome != "unsure" and counts:
-            said.setdefault(pair.judgment.task.id, []).append(pair)
-    for _, group in sorted(said.items()):
-        bad = sum(pair.outcome == "both_bad" for pair in group)
-        if 2 * bad <= len(group):
+def _both_bad(source: Source, dropped: Counter[str]) -> Iterator[BinaryLabel]:
+    """Of every pair that an adjudicator, else most raters, called both bad: both responses as not good."""
+    settings = source.settings.labels
+    said = [pair for pair in source.votes.pairs if pair.dimension == "overall" and pair.outcome != "unsure"]
+    groups, settled = by_item(source.votes, said, lambda pair: pair.judgment.task.id, settings, dropped)
+    for task_id, votes in groups.items():
+        group = [settled[task_id]] if task_id in settled else votes
+        bad, n = sum(pair.outcome == "both_bad" for pair in group), len(group)
+        if 2 * bad <= n:
             continue
-        p = smoothed_vote(np.array([len(group) - bad]), np.array([len(group)]), prior=source.settings.labels.prior)
+        p = float(smoothed_vote(np.array([n - bad]), np.array([n]), prior=settings.prior)[0])
+        p = 1 - settings.adjudicated if task_id in settled else p
         task = group[0].judgment.task
-        yield from ((task, response, False, float(p[0]), len(group), False) for response in task.canonical)
+        yield from (BinaryLabel(task, one, False, p, n, task_id in settled) for one in task.canonical)
 
 
 def edit_rows(source: Source) -> Built:
@@ -321,7 +338,8 @@ def edit_rows(source: Source) -> Built:
     write = prompt_writer(source, [one.judgment.task.prompt_id for one in found])
     for one in found:
         prompt = one.judgment.task.prompt_id
-        row: Row = {"prompt": write(prompt), "completion": source.text(one.edited), "prompt_id": prompt}
+        row: Row = {"prompt": write(prompt)}
+        row |= {"completion": _beside(row["prompt"], source.text(one.edited)), "prompt_id": prompt}
         row |= {"group_id": one.judgment.task.id, "completion_id": one.edited, "edited_from": one.response}
         built.rows.append((prompt, row | {"author": "human", "critique": one.critique}))
     return built
@@ -330,14 +348,14 @@ def edit_rows(source: Source) -> Built:
 def criteria_rows(source: Source) -> Built:
     """HelpSteer's form: a row for each response, a column for each criterion; rows of one prompt are neighbours."""
     labels = score_labels(source.votes, source.settings.labels)
-    names = {name: criterion_column(name) for one in labels.rows for name in one.scores}
+    names = criteria_columns({name for one in labels.rows for name in one.scores})
     write = prompt_writer(source, [one.task.prompt_id for one in labels.rows])
     built = Built(dropped=Counter(labels.dropped))
     for one in sorted(labels.rows, key=lambda label: (label.task.prompt_id, label.task.id, label.response)):
-        row: Row = {"prompt": write(one.task.prompt_id), "response": source.text(one.response)}
+        prompt = write(one.task.prompt_id)
+        row: Row = {"prompt": prompt, "response": _beside(prompt, source.text(one.response))}
         row |= {
-            column: None if name not in one.scores else round(one.scores[name], 6)
-            for name, column in sorted(names.items())
+            column: None if name not in one.scores else round(one.scores[name], 6) for name, column in names.items()
         }
         row |= {"n_votes": one.n_votes, "prompt_id": one.task.prompt_id, "group_id": one.task.id}
         row |= {"response_id": one.response, "adjudicated": one.adjudicated}
@@ -354,6 +372,11 @@ CRITERIA = (
 """Columns that are read as scores by their own name; any other criterion's column ends in ``_score``."""
 
 
-def criterion_column(key: str) -> str:
-    """The column of a criterion, under which every reader takes it for a score."""
-    return key if key in CRITERIA else re.sub(r"\W", "_", key) + "_score"
+def criteria_columns(keys: Collection[str]) -> dict[str, str]:
+    """The columns of criteria, under which every reader takes them for scores; keys that look alike are numbered."""
+    columns = {key: key for key in sorted(keys) if key in CRITERIA}
+    for key in sorted(set(keys) - set(columns)):
+        plain = re.sub(r"\W", "_", key)
+        numbered = (f"{plain}{number}_score" for number in chain([""], (f"_{n}" for n in count(2))))
+        columns[key] = next(column for column in numbered if column not in columns.values())
+    return dict(sorted(columns.items()))

@@ -6,6 +6,7 @@ Shapes: K answers of one prompt (or K models). Utilities are in nats of log-odds
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterable
 from itertools import combinations
 from typing import Any
 
@@ -58,6 +59,18 @@ def plackett_luce(ranks: Float[np.ndarray, "rankings K"], *, ridge: float | int)
                     weights.append(1 / math.comb(len(tied), left))
     placed = (~np.isnan(ranks)).sum(axis=0).astype(float)
     return _choice_utilities(np.reshape(sets, (-1, ranks.shape[1])).astype(bool), np.array(weights), placed, ridge)
+
+
+def connected(rankings: Iterable[Iterable[Hashable]]) -> list[set[Any]]:
+    """What was ranked, in the parts that no chain of rankings connects: between two of them there is no order to learn.
+
+    The ridge alone would give one, by how far each answer came in its own part.
+    """
+    parts: list[set[Any]] = []
+    for ranked in map(set, rankings):
+        near = [part for part in parts if part & ranked]
+        parts = [part for part in parts if part not in near] + [ranked.union(*near)]
+    return parts
 
 
 def _choice_utilities(
