@@ -69,6 +69,8 @@ def _exported(name: str) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(done.stderr.strip().removeprefix("error: ") or f"{FEEDBACK}{name}: could not be read")
+    if done.stderr.strip():
+        log.warning("%s", done.stderr.strip())
     return Path(done.stdout.splitlines()[-1])
 
 

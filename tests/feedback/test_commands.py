@@ -1,6 +1,7 @@
 """The command line of feedback, as a user types it: from nothing to a data set, and what goes wrong."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,14 @@ def test_a_log_gives_prompts(tmp_path):
     (tmp_path / "log.jsonl").write_text(json.dumps(rows[2]) + "\n")
     with pytest.raises(BaroError, match="none is left; let rows of people who agreed say `consent: true`"):
         says("import", "talks", "log.jsonl", "--chat")
+
+
+def test_a_stage_says_what_its_form_leaves_out(monkeypatch):
+    from baro import inputs
+
+    said = []
+    done = subprocess.CompletedProcess([], 0, "rows.jsonl\n", "3 rows are left out\n")
+    monkeypatch.setattr(inputs.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(inputs.log, "warning", lambda words, *more: said.append(words % more))
+    assert inputs.resolve("feedback:of several layouts", "records") == Path("rows.jsonl")
+    assert said == ["3 rows are left out"]

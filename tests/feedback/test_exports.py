@@ -15,7 +15,7 @@ from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, 
 
 from baro.data.formats import read_records
 from baro.errors import ConfigError
-from baro.feedback import coefficients, exports, labels
+from baro.feedback import coefficients, exports, labels, stage_input
 from baro.feedback.card import REASONS
 from baro.feedback.criteria import set_criteria
 from baro.feedback.derive import last_event
@@ -516,6 +516,59 @@ def test_a_project_as_the_input_of_a_stage(desk, tmp_path, form, kind):
     assert loaded.kind is kind
     assert loaded.records
     assert kind is not Answers or len(loaded.records[0].extra["response_ids"]) == 3
+
+
+def test_a_form_holds_all_that_was_compared(desk, tmp_path):
+    """Pairs, safety tasks, rankings and edits in one file, whose columns and prompts agree."""
+    desk.say("ann", desk.task("pair", TURNS, ("good", "bad")), win(0))
+    desk.say("ann", desk.task("safety", "s", ("x", "y")), safety([0, 1], 0, 0))
+    desk.say("ann", desk.task("rank", "r", ("x", "y", "z")), rank(1, 2, 3))
+    desk.say("ann", desk.task("edit", "e", ("no",)), {"kind": "edit", "text": "yes", "critique": ""})
+    path = records_file(tmp_path / "store", "demo", "pairs")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["dimension"] for row in rows] == ["overall", "helpful", "overall", "overall", "overall", "edit"]
+    assert len({tuple(row) for row in rows}) == 1
+    assert all(isinstance(row[name], list) for row in rows for name in ("prompt", "chosen", "rejected"))
+    assert [row["chosen_safe"] for row in rows] == [None, True, None, None, None, None]
+    loaded = read_records(path, Preference)
+    assert [record.prompt[-1].content for record in loaded.records] == ["세 번째", "s", "r", "r", "r", "e"]
+    assert loaded.records[1].chosen == one("x")
+
+
+def test_what_a_form_leaves_out_is_said(desk, tmp_path, monkeypatch):
+    """Answers to imitate are of several layouts: edits come before answers that were only preferred."""
+    said = []
+    monkeypatch.setattr(stage_input.log, "warning", lambda words, *more: said.append(words % more))
+    a_bit_of_everything(desk)
+    records_file(tmp_path / "store", "demo", "demonstrations")
+    assert len(said) == 3
+    assert "2 rows of the layout edits, while 1 of pairs are left out" in said[0]
+
+
+def test_what_is_judged_later_changes_nothing_up_to_an_event(desk, tmp_path):
+    """Neither the rows nor, where none is named, the form; known answers have no say in it."""
+    for i in range(3):
+        gold = desk.task("thumb", f"gold {i}", ("x",))
+        make_gold(desk, gold, thumbs(True))
+        desk.say("ann", gold, thumbs(True))
+    desk.say("ann", desk.task("rank", "q", ("x", "y")), rank(1, 2))
+    watermark = last_event_of(desk)
+    before = records_file(tmp_path / "store", "demo", watermark=watermark)
+    for i in range(3):
+        desk.say("ann", desk.task("pair", f"q{i}", ("x", "y")), win(0))
+    assert before.name.startswith("demo-ranks-")
+    assert records_file(tmp_path / "store", "demo", watermark=watermark) == before
+    assert records_file(tmp_path / "store", "demo").name.startswith("demo-pairs-")
+
+
+def test_an_event_that_is_yet_to_come(desk, tmp_path):
+    desk.say("ann", desk.task("pair", "q", ("x", "y")), win(0))
+    newest = last_event_of(desk)
+    sentence = f"watermark {newest + 1}: the newest judgment is event {newest}"
+    with pytest.raises(Refused, match=sentence):
+        write(desk, "pairs", tmp_path / "out", watermark=newest + 1)
+    with pytest.raises(Refused, match=sentence):
+        records_file(tmp_path / "store", "demo", "pairs", watermark=newest + 1)
 
 
 def test_the_file_is_named_after_its_content(desk, tmp_path):

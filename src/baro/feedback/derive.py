@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Table, func, select
 
 from baro.feedback import schema
 from baro.feedback.ids import sha256
+from baro.feedback.refusals import Refused
 
 Role = Literal["vote", "adjudication", "repeat", "gold", "replaced"]
 AGAIN = "again"  # the policy of a task that asks once more what an earlier one of the same answers has asked
@@ -184,9 +185,13 @@ def votes_of(
 ) -> Votes:
     """A project's judgments up to an event (the newest unless given), or one task's.
 
+    Refused for an event that is yet to come: what is said up to it would not stay what it is.
     ``history``: with every revision, and what was taken back; for looking, never for labels.
     """
-    upto = last_event(connection, project_id) if watermark is None else watermark
+    newest = last_event(connection, project_id)
+    if watermark is not None and watermark > newest:
+        raise Refused("invalid", f"watermark {watermark}: the newest judgment is event {newest}; give that one at most")
+    upto = newest if watermark is None else watermark
     judgment = schema.judgment
     here = (schema.task.c.project_id == project_id) & (judgment.c.event_id <= upto)
     if task_id is not None:

@@ -104,13 +104,18 @@ def built_export(
     """The rows of a layout, with what they were made of; nothing is written."""
     if layout not in LAYOUTS:
         raise Refused("invalid", f"there is no layout {layout!r}; give one of {', '.join(LAYOUTS)}")
-    votes = votes_that_count(votes_of(connection, project.id, settings.watermark), settings.labels)
-    source = Source(votes, texts_of(connection, project.id), settings)
+    source = source_of(connection, project, settings)
     if layout == "facts":
-        built = fact_rows(source, facts_of(connection, project.id, votes.watermark))
+        built = fact_rows(source, facts_of(connection, project.id, source.votes.watermark))
     else:
         built = BUILDERS[layout](source)
     return source, Built(built.rows, Counter({name: n for name, n in sorted(built.dropped.items()) if n}))
+
+
+def source_of(connection: Connection, project: Project, settings: ExportSettings) -> Source:
+    """What rows are made of; ``of`` and ``expand`` of the settings make no difference to it."""
+    votes = votes_that_count(votes_of(connection, project.id, settings.watermark), settings.labels)
+    return Source(votes, texts_of(connection, project.id), settings)
 
 
 # --------------------------------------------------------------------------------------------------- what the card says

@@ -6,8 +6,10 @@ The file's name has the hash of its content, so what a run has read stays as it 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from baro.errors import ConfigError
 from baro.feedback import rows, schema
 from baro.feedback.database import Store
 from baro.feedback.derive import votes_of
-from baro.feedback.exports import built_export, lines_of
+from baro.feedback.exports import BUILDERS, lines_of, source_of
 from baro.feedback.ids import new_id
 from baro.feedback.project import Project, get_project
 from baro.feedback.rows import ExportSettings, Source, texts_of
 
+log = logging.getLogger("baro")
 FORMS: Mapping[str, list[tuple[str, dict[str, Any]]]] = {
     "pairs": [("pairs", {"of": of}) for of in ("pairs", "helpful", "rankings", "edits")],
     "safer": [("pairs", {"of": "safer"})],
@@ -31,7 +34,8 @@ FORMS: Mapping[str, list[tuple[str, dict[str, Any]]]] = {
     "scores": [("criteria", {})],
     "demonstrations": [("edits", {}), ("pairs", {}), ("ranks", {}), ("kto", {})],
 }
-"""What may be asked for, and the layouts that hold it; the first with rows is taken."""
+"""What may be asked for, and the layouts that hold it. One layout's rows are put together, whatever they are made of;
+of several layouts the first with rows is taken, and what the others hold is said."""
 UNJUDGED = ("prompts", "answers")
 FORM_OF = {
     "pair": "pairs",
@@ -63,7 +67,7 @@ def records_file(
     try:
         with store.read() as connection:
             project = get_project(connection, project_name)
-            form = most_judged(connection, project) if form == "auto" else form
+            form = most_judged(connection, project, watermark) if form == "auto" else form
             found = rows_of(connection, project, form, ExportSettings(watermark=watermark))
     finally:
         store.close()
@@ -74,9 +78,10 @@ def records_file(
     return _written((folder or Path(where)) / "records", f"{project.name}-{form}", lines_of(found))
 
 
-def most_judged(connection: Connection, project: Project) -> str:
-    """The form of the kind of task that people judged most."""
-    kinds = Counter(one.task.kind for one in votes_of(connection, project.id).judgments)
+def most_judged(connection: Connection, project: Project, watermark: int | None = None) -> str:
+    """The form of the kind of task that people judged most, up to the watermark."""
+    given = votes_of(connection, project.id, watermark).judgments
+    kinds = Counter(one.task.kind for one in given if one.role in ("vote", "adjudication"))
     return FORM_OF[max(kinds, key=lambda kind: (kinds[kind], kind))] if kinds else "pairs"
 
 
@@ -84,12 +89,29 @@ def rows_of(connection: Connection, project: Project, form: str, settings: Expor
     """The rows of a form; empty where nobody judged anything of it."""
     if form in UNJUDGED:
         return list(_unjudged(connection, project, with_answers=form == "answers"))
+    source, found = source_of(connection, project, settings), dict[str, list[rows.Row]]()
     for layout, given in FORMS[form]:
         chosen = ExportSettings.model_validate(settings.model_dump() | given)
-        _, built = built_export(connection, project, layout, chosen)
-        if built.rows:
-            return [row for _, row in built.rows]
-    return []
+        built = BUILDERS[layout](replace(source, settings=chosen))
+        found.setdefault(layout, []).extend(row for _, row in built.rows)
+    first, *others = [layout for layout, given in found.items() if given] or [FORMS[form][0][0]]
+    for layout in others:
+        log.warning("feedback:%s/%s: %d rows of the layout %s, while %d of %s are left out: ask for them by their form",
+                    project.name, form, len(found[first]), first, len(found[layout]), layout)  # fmt: skip
+    return _alike(found[first])
+
+
+def _alike(found: Sequence[rows.Row]) -> list[rows.Row]:
+    """Rows of several kinds of task as those of one file: the same columns, and all prompts texts or all messages."""
+    columns = dict.fromkeys(name for row in found for name in row)
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    if all(isinstance(row["prompt"], str) for row in found):
+        roles = {}
+
+    def written(name: str, value: Any) -> Any:
+        return [{"role": roles[name], "content": value}] if name in roles and isinstance(value, str) else value
+
+    return [{name: written(name, row.get(name)) for name in columns} for row in found]
 
 
 def _written(folder: Path, name: str, lines: bytes) -> Path:
