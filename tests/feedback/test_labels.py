@@ -6,6 +6,7 @@ import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
 
 from baro.errors import ConfigError
+from baro.feedback import labels
 from baro.feedback.criteria import set_criteria
 from baro.feedback.derive import votes_of
 from baro.feedback.labels import (
@@ -139,6 +140,21 @@ def test_dawid_skene_weighs_raters_and_not_votes(desk):
     judged(desk, win(0, 3))
     with pytest.raises(ConfigError, match="weighs raters"):
         pair(desk, method="dawid_skene", by_strength=True)
+
+
+@pytest.mark.parametrize("kind", ["pair", "thumb"])
+def test_a_search_that_finds_nothing_names_the_setting(desk, monkeypatch, kind):
+    def never(*_):
+        raise RuntimeError("the search did not converge")
+
+    monkeypatch.setattr(labels, "dawid_skene_sides", never)
+    monkeypatch.setattr(labels, "binary_dawid_skene", never)
+    judged(desk, win(0) if kind == "pair" else thumbs(True, False), kind=kind)
+    settings = LabelSettings(method="dawid_skene")
+    with pytest.raises(ConfigError, match=r"labels\.method=dawid_skene: the search did not converge; use smoothed"):
+        pair_labels(votes(desk), "overall", settings) if kind == "pair" else binary_labels(
+            votes(desk), "thumb", settings
+        )
 
 
 def test_unreliable_raters_are_left_out_and_counted(desk):

@@ -344,6 +344,28 @@ def test_flags_are_the_maximum_of_the_naive_posterior():
         assert abs((up - down) / (up + down - 2 * best) * 0.0005) < 1e-4
 
 
+@pytest.mark.parametrize(("right", "prevalence"), [(0.85, 0.3), (0.5, 0.5)], ids=["raters", "coins"])
+def test_flags_of_one_vote_each_are_learned_where_em_creeps(right, prevalence):
+    """What was learned agrees with what it expects of each rater, as after endless steps."""
+    random = np.random.default_rng(0)
+    truth, rater = random.random(10_000) < prevalence, random.integers(0, 5, 10_000)
+    flag = np.where(random.random(10_000) < right, truth, ~truth)
+    p, sensitivity, specificity, share = binary_dawid_skene(np.arange(10_000), rater, flag)
+    held, times = np.bincount(rater, p * flag), np.bincount(rater, p)
+    assert sensitivity == pytest.approx((held + 3) / (times + 4), abs=1e-7)
+    held, times = np.bincount(rater, (1 - p) * ~flag), np.bincount(rater, 1 - p)
+    assert specificity == pytest.approx((held + 3) / (times + 4), abs=1e-7)
+    assert share == pytest.approx((p.sum() + 1) / 10_002, abs=1e-7)
+
+
+def test_bfgs_goes_on_to_where_em_would_come(monkeypatch):
+    judgments = plant_flags(3, 300, 3, np.linspace(0.6, 0.9, 6), np.linspace(0.95, 0.7, 6), 0.3)[:3]
+    far = binary_dawid_skene(*judgments)
+    monkeypatch.setattr(votes, "EM_STEPS", 3)
+    for one, other in zip(binary_dawid_skene(*judgments), far, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
 def test_flags_by_hand():
     # One judgment each way by one rater: by symmetry sensitivity = specificity = a and prevalence ½, so p = a or 1 − a;
     # a = (a + 3) / (1 + 4) gives a = ¾.

@@ -132,13 +132,9 @@ def votes_that_count(votes: Votes, settings: LabelSettings) -> Votes:
 
 
 def by_item(
-    votes: Votes,
-    listed: Iterable[Vote],
-    key: Callable[[Vote], Any],
-    settings: LabelSettings,
-    dropped: Counter[str],
+    votes: Votes, listed: Iterable[Vote], key: Callable[[Vote], Any], settings: LabelSettings, dropped: Counter[str],
     decides: Callable[[Vote], bool] = lambda vote: True,
-) -> tuple[dict[Any, list[Vote]], dict[Any, Vote]]:
+) -> tuple[dict[Any, list[Vote]], dict[Any, Vote]]:  # fmt: skip
     """The votes of each item, and the last adjudication of each that ``decides``; in the order of the items."""
     without = left_out(votes, settings.min_reliability)
     told: set[str] = set()  # a judgment of several items is left out once
@@ -229,11 +225,18 @@ def probabilities(votes: Sequence[PairVote], settings: LabelSettings) -> dict[st
             raise ConfigError("by_strength: Dawid-Skene weighs raters, not votes; use it with smoothed or majority")
         _, rater = _indices(vote.judgment.rater_id for vote in said)
         left = np.array([vote.first_on_left for vote in said])
-        p = dawid_skene_sides(item, rater, left, choice).p_first
+        p = _learned(dawid_skene_sides, item, rater, left, choice).p_first
     else:
         weight = np.array([VOTES_OF_STRENGTH[v.strength] if settings.by_strength else 1.0 for v in said])
         p = _counted(np.bincount(item, weight * choice), np.bincount(item, weight), settings)
     return dict(zip(tasks, p.tolist(), strict=True))
+
+
+def _learned(function: Callable[..., Any], *judgments: np.ndarray) -> Any:
+    try:
+        return function(*judgments)
+    except RuntimeError as error:
+        raise ConfigError(f"labels.method=dawid_skene: {error}; use smoothed or majority") from error
 
 
 def _counted(wins: np.ndarray, votes: np.ndarray, settings: LabelSettings) -> np.ndarray:
@@ -255,9 +258,9 @@ def _indices(names: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
 def rank_labels(votes: Votes, settings: LabelSettings) -> Labels[RankLabel]:
     """One ranking of each task from all its raters'; responses that nobody ranked are left out.
 
-    Where no chain of raters connects two responses (one ranked a and b, another c and d), nothing says which of them is
-    better: such a task has a ranking for each of its parts, and the pairs between the parts are counted as dropped. Two
-    responses that nobody ranked together but that others connect (a and b, b and c) have an order, inferred from these.
+    Where no chain of raters connects two responses (one ranked a and b, another c and d), nothing says which is better:
+    each part has a ranking of its own, and the pairs between them are counted as dropped. Two that nobody ranked both
+    but others connect (a and b, b and c) have an order, inferred from these.
     """
     labels: Labels[RankLabel] = Labels()
     votes = votes_that_count(votes, settings)
@@ -365,7 +368,7 @@ def binary_probabilities(votes: Sequence[Any], attribute: str, settings: LabelSe
     value = np.array([getattr(vote, attribute) for vote in votes], dtype=float)
     if settings.method == "dawid_skene":
         _, rater = _indices(vote.judgment.rater_id for vote in votes)
-        p = binary_dawid_skene(item, rater, value).p_one
+        p = _learned(binary_dawid_skene, item, rater, value).p_one
     else:
         p = _counted(np.bincount(item, value), np.bincount(item).astype(float), settings)
     return dict(zip(items, p.tolist(), strict=True))

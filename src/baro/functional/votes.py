@@ -119,6 +119,10 @@ def _check_judgments(item: Int[np.ndarray, "n"], rater: Int[np.ndarray, "n"], *o
         raise ValueError("an item or rater index is negative")
 
 
+EM_STEPS = 200
+"""After so many steps of EM binary_dawid_skene goes on by BFGS."""
+
+
 class BinaryDawidSkene(NamedTuple):
     """What binary_dawid_skene learns. p_one: posterior probability of label 1 per item, the prevalence where nobody
     judged. sensitivity, specificity: per rater, P(says 1 | is 1) and P(says 0 | is 0). prevalence: share of label 1."""
@@ -139,28 +143,49 @@ def binary_dawid_skene(
 
     Dawid & Skene 1979, eq. 2.3-2.5, for two classes, by EM from the smoothed vote. Differs from the paper: priors
     (Beta(2, 2) on the prevalence π), so that one or two votes per item and a rater of ten judgments do not end in
-    certainty; with one vote per item the rates stay near 3/4 and p near the prior's. Items and raters are 0 to the
-    highest index. Raises ValueError without judgments, for unequal lengths, a negative index and a label other than
-    0 and 1, and RuntimeError if the steps do not converge.
+    certainty; with one vote per item the rates stay near 3/4 and p near the prior's. Where votes say little about the
+    rates EM creeps, so after EM_STEPS the same maximum is searched by BFGS, which needs room for the square of the
+    number of raters. Items and raters are 0 to the highest index. Raises ValueError without judgments, for unequal
+    lengths, a negative index and a label other than 0 and 1, and RuntimeError if the search does not converge.
     """
     _check_judgments(item, rater, label)
     if not np.isin(label, (0, 1)).all():
         raise ValueError("a label is neither 0 nor 1")
-    one = label.astype(float)
-    right, wrong = (prior - 1 for prior in CONFUSION_PRIOR)
-    p = smoothed_vote(np.bincount(item, weights=one), np.bincount(item), prior=1)
-    for _ in range(10_000):
+    one, raters = label.astype(float), int(rater.max()) + 1
+    right, wrong = (np.repeat([prior - 1, 1.0], [2 * raters, 1]) for prior in CONFUSION_PRIOR)
+
+    def expected(p: Float[np.ndarray, "items"]) -> tuple[Any, Any]:
+        """How often each of (sensitivities, specificities, prevalence) held, and of how many, the prior's included."""
         yes, no = p[item], 1 - p[item]
-        sensitivity = (np.bincount(rater, yes * one) + right) / (np.bincount(rater, yes) + right + wrong)
-        specificity = (np.bincount(rater, no * (1 - one)) + right) / (np.bincount(rater, no) + right + wrong)
-        prevalence = float((p.sum() + 1) / (len(p) + 2))
-        said_one = np.log(sensitivity) - np.log1p(-specificity)
-        said_zero = np.log1p(-sensitivity) - np.log(specificity)
-        evidence = np.bincount(item, np.where(one == 1, said_one[rater], said_zero[rater]))
-        before, p = p, sigmoid(math.log(prevalence / (1 - prevalence)) + evidence)
+        held = np.concatenate([np.bincount(rater, yes * one), np.bincount(rater, no * (1 - one)), [p.sum()]])
+        times = np.concatenate([np.bincount(rater, yes), np.bincount(rater, no), [len(p)]])
+        return held + right, times + right + wrong
+
+    def posterior(logits: Float[np.ndarray, "parameters"]) -> tuple[Float[np.ndarray, "items"], float]:
+        """p, and the log posterior of the logits of all rates."""
+        holds, fails = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
+        if_one = np.where(one == 1, holds[rater], fails[rater])
+        if_zero = np.where(one == 1, fails[raters + rater], holds[raters + rater])
+        is_one, is_zero = np.bincount(item, if_one) + holds[-1], np.bincount(item, if_zero) + fails[-1]
+        return sigmoid(is_one - is_zero), float(np.logaddexp(is_one, is_zero).sum() + right @ holds + wrong @ fails)
+
+    def objective(logits: Float[np.ndarray, "parameters"]) -> tuple[float, Float[np.ndarray, "parameters"]]:
+        p, value = posterior(logits)
+        held, times = expected(p)
+        return -value, times * sigmoid(logits) - held
+
+    p = smoothed_vote(np.bincount(item, weights=one), np.bincount(item), prior=1)
+    for _ in range(EM_STEPS):
+        held, times = expected(p)
+        logits = np.log(held) - np.log(times - held)
+        before, p = p, posterior(logits)[0]
         if np.abs(p - before).max() < 1e-9:
-            return BinaryDawidSkene(p, sensitivity, specificity, prevalence)
-    raise RuntimeError("Dawid-Skene did not converge in 10,000 steps")
+            break
+    else:
+        logits = _minimise(objective, logits, np.diag(held * (1 - held / times)))
+        p = posterior(logits)[0]
+    rates = sigmoid(logits)
+    return BinaryDawidSkene(p, rates[:raters], rates[raters:-1], float(rates[-1]))
 
 
 class OneCoin(NamedTuple):
