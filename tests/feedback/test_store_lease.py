@@ -206,6 +206,12 @@ def test_nobody_judges_their_own_edit(at_work, store):
     work.submit(0, work.claim(0), "key-edit", {"kind": "edit", "text": "much better"})
     store.write(lambda c: project.make_tasks(c, work.made, "pair"))
     assert work.claim(0) is None
+    with store.read() as connection:
+        pair = connection.execute(select(schema.task.c.id).where(schema.task.c.kind == "pair")).scalars().one()
+    settle = lambda who: store.write(lambda c: assign.lease_to_adjudicate(c, pair, work.raters[who], work.made))  # noqa: E731
+    with pytest.raises(Refused, match="an edit of yours; somebody else has to settle it"):
+        settle(0)
+    assert settle(2) is not None
     assert work.claim(1) is not None
 
 

@@ -274,7 +274,8 @@ def take_place(connection: Connection, task: Row[Any], by: int) -> None:
 
 
 def lease_to_adjudicate(connection: Connection, task_id: str, rater: Rater, project: Project) -> Lease:
-    """The task for who settles a disagreement: beside its places, and refused to who has judged it or still may."""
+    """The task for who settles a disagreement: beside its places, and refused to who has judged it or still may, and to
+    the author of one of its answers."""
     _one_claim_at_a_time(connection, rater.id)
     table = schema.assignment
     here = (schema.task.c.id == task_id) & (schema.task.c.project_id == project.id)
@@ -285,6 +286,10 @@ def lease_to_adjudicate(connection: Connection, task_id: str, rater: Rater, proj
     had = connection.execute(mine).all()
     if any(row.purpose == "judge" and row.state != "released" for row in had):
         raise Refused("conflict", "you have had this task to judge yourself; somebody else has to settle it")
+    item, response = schema.task_item, schema.response
+    own = select(item.c.slot).join(response).where(item.c.task_id == task_id, response.c.rater_id == rater.id)
+    if connection.execute(own).first() is not None:
+        raise Refused("conflict", "one of its answers is an edit of yours; somebody else has to settle it")
     held = [row for row in had if row.state not in schema.GIVEN_UP]
     if held:
         return renew_secret(connection, held[0].id, project.settings)
