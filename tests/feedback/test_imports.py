@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from feedback.judging import Desk, new_store
@@ -10,6 +13,8 @@ from sqlalchemy import select
 
 from baro.errors import ConfigError
 from baro.feedback import exports, schema
+from baro.feedback.assign import claim
+from baro.feedback.database import Store
 from baro.feedback.derive import votes_of
 from baro.feedback.imports import import_file, read_judged
 from baro.feedback.labels import LabelSettings, pair_labels, rank_labels, score_labels
@@ -280,6 +285,68 @@ def test_a_second_judgment_is_a_revision_where_a_tool_tells_who_and_when(desk, t
         assert [pair.position for pair in votes(desk).pairs] == [position]
     rows = desk.do(lambda c: c.execute(select(schema.judgment).order_by(schema.judgment.c.event_id)).all())
     assert [(row.revision, row.action) for row in rows] == [(1, "submit"), (2, "revise"), (3, "revise")]
+
+
+def annotated(*annotations, **more):
+    """A task of Label Studio's, with what one person chose and when."""
+    made = {"data": {"prompt": "q", "answer1": "x", "answer2": "y"}, "annotations": []}
+    for side, day in annotations:
+        said = [{"type": "pairwise", "value": {"selected": side}}]
+        at = f"2025-{day}T09:00:00Z"
+        made["annotations"] += [{"completed_by": 3, "lead_time": 1, "created_at": at, "result": said} | more]
+    return made
+
+
+def test_an_older_export_changes_nothing(desk, tmp_path):
+    """March's first, then February's; and within one file what was said last comes first."""
+    for i, (days, judgments, older) in enumerate(
+        [(("03-01",), 1, 0), (("02-01",), 0, 1), (("03-01",), 0, 0), (("05-01", "04-01"), 2, 0)]
+    ):
+        sides = {"02-01": "left", "03-01": "right", "04-01": "left", "05-01": "right"}
+        rows = [annotated((sides[day], day)) for day in days]
+        done = bring(desk, saved(tmp_path, f"{i}.json", rows))
+        assert (done.judgments, done.ledger.dropped) == (judgments, [])
+        assert [one.reason for one in done.ledger.repeated] == ["older"] * older
+        assert [pair.position for pair in votes(desk).pairs] == [1]
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_person(desk, tmp_path):
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"}]
+    for form in ("NFC", "NFD"):
+        bring(desk, saved(tmp_path, unicodedata.normalize(form, "평가.jsonl"), rows))
+    assert desk.do(lambda c: c.execute(select(schema.rater.c.pseudonym)).scalars().all()) == ["평가"]
+
+
+@pytest.mark.parametrize(("seconds", "ms"), [(3e7, 86_400_000), (-1, 0), (1e400, None)])
+def test_a_page_that_stayed_open_for_a_month(store, tmp_path, seconds, ms):
+    desk = Desk(store)
+    done = bring(desk, saved(tmp_path, "export.json", [annotated(("left", "03-01"), lead_time=seconds)]))
+    assert (done.judgments, [one.active_ms for one in votes(desk).judgments]) == (1, [ms])
+
+
+def test_a_claim_at_the_same_moment_takes_the_place(postgres, postgres_url, tmp_path):
+    """The import waits for it, and its judgment is one beyond the places."""
+    store = Store.open(postgres_url, create=True)
+    desk = Desk(store, overlap=1)
+    desk.task("pair", "q", ("a", "b"))
+    path = saved(tmp_path, "pairs.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    with ThreadPoolExecutor(1) as pool:
+
+        def work(c):
+            assert claim(c, desk.rater("ann"), desk.project) is not None
+            imported = pool.submit(bring, desk, path)
+            deadline = time.monotonic() + 30
+            while not postgres.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+                assert not imported.done()
+                assert time.monotonic() < deadline
+            return imported
+
+        desk.rater("ann")
+        assert store.write(work).result().judgments == 1
+    states = desk.do(lambda c: c.execute(select(schema.assignment.c.state)).scalars().all())
+    assert sorted(states) == ["extra", "leased"]
+    assert desk.do(lambda c: c.execute(select(schema.task.c.places)).scalars().all()) == [0]
+    store.close()
 
 
 def test_a_plain_file_that_judges_twice(desk, tmp_path):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MAX_MS = 86_400_000  # of one judgment: a day
 MAX_TEXT = 200_000  # characters of a comment, critique or edit; more is refused, never cut
 CATEGORIES = (
     "endangering_national_security", "insulting_behavior", "discriminatory_behavior",
@@ -189,8 +190,8 @@ class Submission(Answer):
     confidence: int | None = Field(None, ge=1, le=5)
     comment: str = Field("", max_length=MAX_TEXT)
     flags: list[Flag] = Field([], max_length=30)
-    active_ms: int | None = Field(None, ge=0, le=86_400_000)
-    visible_ms: int | None = Field(None, ge=0, le=86_400_000)
+    active_ms: int | None = Field(None, ge=0, le=MAX_MS)
+    visible_ms: int | None = Field(None, ge=0, le=MAX_MS)
     changes: int = Field(0, ge=0, le=1_000_000)
     ui_version: str = Field("", max_length=40)
 

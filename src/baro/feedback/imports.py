@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 from sqlalchemy import Connection, insert, select
 
@@ -90,7 +91,7 @@ def enter(store: Store, project: Project, form: Form, judged: Sequence[Judged], 
 
     A few in each transaction, so that raters need not wait. Who is stopped in between begins again.
     """
-    judged = _once(_asked(judged, ledger), ledger)
+    judged = sorted(_once(_asked(judged, ledger), ledger), key=lambda one: one.at_ms or 0)  # the newest stands last
     scales = store.write(lambda connection: _scales(connection, project, judged))
     judged = _on_scale(judged, scales, ledger)
     people: dict[Any, set[str]] = {}
@@ -110,6 +111,8 @@ def enter(store: Store, project: Project, form: Form, judged: Sequence[Judged], 
             raters.add(what.rater)
             if what.outcome == "new":
                 ledger.keep()
+            elif what.outcome == "older":
+                ledger.pass_over(what.key, what.outcome, what.sentence)
             elif what.outcome != "known":
                 ledger.drop(what.key, what.outcome, what.sentence)
     done.raters = len(raters - {None})
@@ -159,7 +162,7 @@ def _once(judged: Sequence[Judged], ledger: Ledger) -> list[Judged]:
 
 @dataclass(frozen=True)
 class _Entered:
-    """What became of one judgment. outcome: "new", "known", or why it was dropped."""
+    """What became of one judgment. outcome: "new", "known", "older", or why it was dropped."""
 
     key: str
     outcome: str
@@ -209,6 +212,11 @@ class _Desk:
         same = last is not None and last.idempotency_key.startswith(f"{content}-")
         if same or self._has(key):
             return _Entered(one.key, "known", rater=rater)
+        timed = last is not None and last.idempotency_key.endswith(f"-{last.submitted_ms}")
+        if timed and one.at_ms is not None and one.at_ms < last.submitted_ms:
+            return _Entered(
+                one.key, "older", "is older than what the same rater has said of these answers since", rater
+            )
         self._judgment(one, task_id, ids, held or {"rater_id": rater}, last.revision + 1 if last else 1, key)
         return _Entered(one.key, "new", "", rater, new)
 
@@ -230,7 +238,11 @@ class _Desk:
         return prompt, found
 
     def _rater(self, name: str) -> str:
-        """The rater who stands for a person: a keyed hash of who it was, or the file's name."""
+        """The rater who stands for a person: a keyed hash of who it was, or the file's name.
+
+        Systems write one name with different letters (NFC, NFD), which makes nobody two people.
+        """
+        name = normalize("NFC", name)
         if name not in self.raters:
             hashed = f"{self.form}-{keyed_hash(self.seed, self.form, name).hex()[:8]}"
             who = name[:60] if self.form == "plain" else hashed
@@ -253,7 +265,8 @@ class _Desk:
     def _judgment(
         self, one: Judged, task_id: str, ids: Sequence[str], held: dict[str, Any], revision: int, key: str
     ) -> None:
-        task = self.connection.execute(select(schema.task).where(schema.task.c.id == task_id)).one()
+        query = select(schema.task).where(schema.task.c.id == task_id)
+        task = self.connection.execute(for_update(self.connection, query, of=schema.task)).one()
         slots, rater = self._slots(task_id), held["rater_id"]
         at = now_ms() if one.at_ms is None else one.at_ms
         opened = at - (one.active_ms or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from baro.data.ledger import Ledger
@@ -72,7 +73,8 @@ class _Annotation:
         self.key, self.shown, self.items = key, shown, items
         self.results = annotation["result"]
         self.at, seconds = ms_of(_time(annotation)), annotation.get("lead_time")
-        self.active = int(seconds * 1000) if isinstance(seconds, int | float) else None
+        timed = isinstance(seconds, int | float) and isfinite(seconds)
+        self.active = int(min(max(seconds, 0) * 1000, answers.MAX_MS)) if timed else None  # a page may stay open
         who = annotation.get("completed_by")
         self.user = str((who.get("id") or who.get("email")) if isinstance(who, dict) else who)
 
