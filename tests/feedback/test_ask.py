@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from feedback.judging import Desk, new_store
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from baro.errors import BaroError, RewardError
 from baro.feedback import ask, schema
@@ -176,9 +176,34 @@ def test_other_kinds(desk, kind):
     assert done["added"] == 2
     for row, shown in tasks(desk):
         assert (row.kind, len(shown)) == (kind, 3 if kind == "rank" else 2)
-        if kind == "rank":  # of the sets of three the one that spans the scores evenly
+        if (kind, row.policy) == ("rank", "margin"):  # of the sets of three the one that spans the scores evenly
             found = sorted(scores[one][0] for one in shown)
             assert min(b - a for a, b in pairwise(found)) == 2
+
+
+def test_the_random_part_knows_no_score(desk):
+    """The same rankings are drawn whatever the models say, each as likely as any other set of its prompt's answers."""
+    ids, sets = answers(desk, 40, count=6), []
+    for scores in ({}, {one: [float(i)] for pair in ids for i, one in enumerate(pair)}):
+        made = {"kind": "rank", "size": 3, "seed": 1}
+        asked(desk, 20, **made) if not scores else asked(
+            desk, 100, **made, policy="margin", scores=scores, random_fraction=0.2
+        )
+        drawn = [(frozenset(shown), row.propensity) for row, shown in tasks(desk) if row.policy == "random"]
+        sets.append({shown for shown, _ in drawn})
+        assert [propensity for _, propensity in drawn] == pytest.approx([20 / 40 / 20] * 20)
+        desk.do(lambda c: [c.execute(delete(table)) for table in (schema.task_item, schema.task)])
+    assert sets[0] == sets[1]
+    places = [place for shown in sets[0] for pair in ids for place, one in enumerate(pair) if one in shown]
+    assert len({tuple(places[i : i + 3]) for i in range(0, len(places), 3)}) > 8  # of 20; the widest set is one
+
+
+def test_propensity_counts_the_draw_within_a_prompt(desk):
+    """Ten answers make 45 pairs, of which 40 are candidates."""
+    desk.responses("q", [letter * 8 for letter in "abcdefghij"])
+    done = asked(desk, 8)
+    assert done["candidates"] == 40
+    assert [row.propensity for row, _ in tasks(desk)] == pytest.approx([8 / 45] * 8)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What to ask next: tasks drawn at random, or where reward models are unsure; at least a fifth of them is random.
 
-The random part is drawn first and uniformly from all candidates; only on it do a reward model's accuracy and the
-raters' agreement say something about all answers. Policy, score and propensity are kept with each task.
+The random part is drawn first and uniformly from all candidates, which no score has had a hand in; only on it do a
+reward model's accuracy and the raters' agreement say something about all answers. Policy, score and propensity are kept
+with each task.
 
 What is selected follows from the seed and from what prompts and answers say, never from their ids: two stores that hold
 the same get the same tasks.
@@ -39,13 +40,14 @@ class Candidate:
     """Answers of one prompt that could be a task.
 
     key: the hashes of prompt and answers, the same in every store. score: how much the policy wants it, None where
-    unscored.
+    unscored. share: of the prompt's sets the part that candidates were drawn from it.
     """
 
     prompt: str
     responses: tuple[str, ...]
     key: tuple[str, ...]
     score: float | None
+    share: float
 
 
 def select(
@@ -61,36 +63,41 @@ def select(
     size: int | None = None,
     priority: int = 0,
 ) -> dict[str, int]:
-    """Make up to ``count`` tasks; returns how many, how many of them random, and what was passed over.
+    """Make up to ``count`` tasks; returns how many, how many of them random, of how many candidates these were drawn,
+    and what was passed over.
 
     margin: the smallest difference of one reward model's scores first (the first of each list). disagreement: the
     largest variance over several reward models' differences first. Both take one candidate of every prompt before a
-    second of any. ``scores``: by response, one number per model. ``size``: of a ranking, 4 unless given.
+    second of any. ``scores``: by response, one number per model. ``size``: of a ranking, 4 unless given. A prompt gives
+    one ranking: at random any set of its answers, and where it is chosen the one that spans the scores.
     """
     _check(kind, count, policy, scores, random_fraction)
     size = checked_size(kind, size)
     wanted = {"margin": _closeness, "disagreement": _variance}.get(policy)
     known = task_sets(connection, project.id, kind)
     found = {"near_duplicates": 0, "known": 0, "candidates": 0}
-    candidates = []
-    for one in _candidates(connection, project.id, size, seed, scores or {}, wanted, found):
-        if frozenset(one.responses) in known:
-            found["known"] += 1
-        else:
-            candidates.append(one)
-    found["candidates"] = len(candidates)
-    drawn = sorted(candidates, key=lambda one: uniform(str(seed), "ask", *one.key))
+    pool: list[Candidate] = []
+    wished: list[Candidate] = []
+    for to_draw, to_choose in _candidates(connection, project.id, size, seed, scores or {}, wanted, found):
+        found["known"] += len({frozenset(one.responses) for one in to_draw + to_choose} & known.keys())
+        pool += [one for one in to_draw if frozenset(one.responses) not in known]
+        wished += [one for one in to_choose if frozenset(one.responses) not in known]
+    found["candidates"] = len(pool)
+    for part in (pool, wished):
+        part.sort(key=lambda one: uniform(str(seed), "ask", *one.key))
     at_random = count if policy == "random" else math.ceil(round(random_fraction * count, 9))
-    random_part = drawn[:at_random]
-    chosen = _diverse([one for one in drawn[at_random:] if one.score is not None], count - len(random_part))
-    propensity = min(1.0, at_random / len(candidates)) if candidates else 1.0
+    random_part = pool[:at_random]
+    asked = {one.prompt if size > 2 else one.key for one in random_part}
+    left = [one for one in wished if (one.prompt if size > 2 else one.key) not in asked]
+    chosen = _diverse([one for one in left if one.score is not None], count - len(random_part))
     for one in random_part:
+        propensity = one.share * min(1.0, at_random / len(pool))
         add_task(connection, project, kind, one.prompt, one.responses, priority=priority, propensity=propensity)
     for one in chosen:
         more: dict[str, Any] = {"policy": policy, "score": one.score, "propensity": 1.0, "priority": priority}
         add_task(connection, project, kind, one.prompt, one.responses, **more)
     found |= {"added": len(random_part) + len(chosen), "random": len(random_part)}
-    found["unscored"] = sum(one.score is None for one in candidates) if wanted else 0
+    found["unscored"] = sum(one.score is None for one in wished)
     log_event(connection, "command line", "ask", "project", project.id, {"kind": kind, "policy": policy, **found})
     return found
 
@@ -160,7 +167,8 @@ def _candidates(
     scores: Scores,
     wanted: Callable[[Sequence[str], Scores], float] | None,
     found: dict[str, int],
-) -> Iterator[Candidate]:
+) -> Iterator[tuple[list[Candidate], list[Candidate]]]:
+    """Of each prompt those that may be drawn at random, and those that the policy may choose."""
     for prompt, digest, texts in _answers(connection, project_id):
         alike, digests = _near_duplicates(texts), {one: sha256(text) for one, text in texts.items()}
         found["near_duplicates"] += len(alike)
@@ -170,11 +178,19 @@ def _candidates(
             if not any(pair in alike for pair in combinations(one, 2))
         }
         drawn = sorted(sets, key=lambda one: uniform(str(seed), "set", *sets[one]))[:MOST_SETS]
-        if size > 2 and drawn:
-            drawn = [_spanning(drawn, scores)] if wanted else drawn[:1]
-        for one in drawn:
-            scored = wanted is not None and all(response in scores for response in one)
-            yield Candidate(prompt, one, sets[one], wanted(one, scores) if wanted and scored else None)
+        if not drawn:
+            continue
+        to_draw, to_choose = (drawn, drawn) if size == 2 else (drawn[:1], [_spanning(drawn, scores)])
+        share = len(to_draw) / len(sets)
+        yield (
+            [Candidate(prompt, one, sets[one], None, share) for one in to_draw],
+            [Candidate(prompt, one, sets[one], _score(one, scores, wanted), share) for one in to_choose if wanted],
+        )
+
+
+def _score(one: Sequence[str], scores: Scores, wanted: Callable[[Sequence[str], Scores], float] | None) -> float | None:
+    """How much a policy wants a set of answers; None where one of them has no score."""
+    return wanted(one, scores) if wanted and all(response in scores for response in one) else None
 
 
 def _answers(connection: Connection, project_id: str) -> Iterator[tuple[str, str, dict[str, str]]]:
