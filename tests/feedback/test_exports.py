@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+from importlib.resources import files
 from pathlib import Path
 
 import pyarrow.parquet
@@ -390,6 +391,8 @@ def test_the_card_and_export_json(desk, tmp_path):
     assert "사람의 피드백" in korean
     assert "두 응답이 동률" in korean
     assert all(len(words) == 2 for words in REASONS.values())
+    for words in (files("baro.feedback") / "texts").iterdir():  # the manager's page names them too
+        assert {f"manage.drop.{reason}" for reason in REASONS} <= set(json.loads(words.read_text()))
 
 
 def test_the_store_knows_its_exports(store, tmp_path):

@@ -66,8 +66,11 @@ REASONS = {
         "이전 지침에 따른 판단(다시 물었거나 guidelines=newest로 제외)",
     ),
     "critique_only": ("a critique without an edit", "편집 없이 비평만 있음"),
-    "overridden_edit": ("edits in whose place an adjudicator's stands", "조정자의 편집이 대신한 편집"),
-    "rated_already": ("answers of a pair called both bad that have a thumb already", "이미 좋아요·싫어요가 있는 응답"),
+    "overridden_edit": ("edits in whose place an adjudicator's stands", "조정자의 편집으로 대신한 편집"),
+    "rated_already": (
+        "answers of a pair called both bad that have a thumb already",
+        "둘 다 나쁘다고 했지만 좋아요·싫어요가 이미 있는 응답",
+    ),
     "never_compared": ("two answers that no ranking connects", "어떤 순위로도 이어지지 않는 두 응답"),
     "same_text": ("both texts are equal", "두 글이 같음"),
     "system_message": ("a transcript has no place for a system message", "대화록에 시스템 메시지를 쓸 수 없음"),
