@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import contextmanager
 
 import pytest
 from browser.pages import press, settle
@@ -144,3 +145,83 @@ def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, visits, wid
         assert set(page.locator("time").evaluate_all(lines)) <= {1}, tab
     head = page.get_by_role("table", name="Latest events").locator("thead")
     expect(head).to_be_visible(visible=width > 600)
+
+
+def gold_panel(page):
+    return page.locator("section.panel", has=page.get_by_role("heading", name="Known answer"))
+
+
+def test_a_known_answer_is_corrected_and_withdrawn(website, page):
+    work = website.work()
+    first = work.add("pair")
+    page.goto(f"{website.url}/manage/{work.name}/tasks#task/{first}")
+    page.get_by_role("button", name="Mark as known").click()
+    page.get_by_label("Why this is the answer").fill("A is right.")
+    page.get_by_label("Why this is the answer").blur()
+    settle(page)
+    press(page, "1", "Enter")
+    expect(gold_panel(page)).to_contain_text("The known answer is saved.")
+    expect(gold_panel(page)).to_contain_text(re.compile(r"A is better.*A is right\.", re.DOTALL))
+    page.get_by_role("button", name="Correct the answer").click()
+    expect(page.get_by_label("Why this is the answer")).to_have_value("A is right.")
+    page.get_by_label("Why this is the answer").fill("No, B is.")
+    page.get_by_label("Why this is the answer").blur()
+    settle(page)
+    press(page, "Escape", "2", "Enter")
+    expect(gold_panel(page)).to_contain_text(re.compile(r"B is better.*No, B is\.", re.DOTALL))
+    assert tasks(website, work)[0].gold_answer["choice"]["position"] == 1
+    page.get_by_role("button", name="Withdraw the answer").click()
+    page.get_by_role("dialog").get_by_role("button", name="Withdraw the answer").click()
+    expect(gold_panel(page)).to_contain_text("The known answer is withdrawn.")
+    expect(page.locator(".page-head .tag")).to_have_text("Waiting")
+    assert [(one.id, one.is_gold, one.places) for one in tasks(website, work)] == [(first, False, 1)]
+
+
+@contextmanager
+def nothing_sent(page):
+    """What is done inside asks the server for no change."""
+    sent = []
+    page.on("request", lambda request: request.method == "GET" or sent.append(f"{request.method} {request.url}"))
+    yield
+    page.evaluate("fetch('/api/texts/en').then((reply) => reply.text())")  # later than whatever was sent before
+    assert sent == []
+
+
+def test_no_key_answers_what_is_not_shown_any_more(website, page):
+    work = website.work(overlap=2)
+    first = work.add("pair")
+    page.goto(f"{website.url}/manage/{work.name}/tasks#task/{first}")
+    page.get_by_role("button", name="Mark as known").click()
+    settle(page)
+    press(page, "1")
+    page.get_by_role("link", name="← All tasks").click()
+    expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
+    with nothing_sent(page):
+        press(page, "Enter")
+
+
+def divided(site, work):
+    """A comparison on which two raters differ."""
+    work.add("pair")
+    for answer in ("answer 0.0", "answer 0.1"):
+        with Client(site.url, work.rater().token) as client:
+            task = client.next(work.name)
+            position = [one["text"] for one in task["responses"]].index(answer)
+            client.submit(task, {"kind": "pair", "choice": {"outcome": "win", "position": position, "strength": 0}})
+
+
+def test_no_key_settles_a_disagreement_after_the_language_was_changed(website, page):
+    work = website.work(overlap=2)
+    divided(website, work)
+    opened(page, website, work, "adjudicate")
+    page.get_by_role("button", name="Judge").click()
+    page.get_by_role("radio").first.wait_for()
+    settle(page)
+    page.get_by_role("radio").first.check()
+    press(page, "1")
+    page.get_by_role("button", name="한국어").click()
+    expect(page.get_by_role("heading", name="조정")).to_be_visible()
+    page.wait_for_load_state("networkidle")  # the draft is kept
+    page.evaluate("document.activeElement.blur()")
+    with nothing_sent(page):
+        press(page, "Enter")

@@ -148,6 +148,75 @@ def test_known_answers(site: Site):
     assert [one["id"] for one in first["responses"]] == [one["id"] for one in second["responses"]]
 
 
+def told_of(site: Site, task: str) -> Any:
+    return manage(site, "GET", f"tasks/{task}").json()
+
+
+def gold_share(site: Site) -> tuple[int, int]:
+    """How many tasks with a known answer the rater got right, and of how many."""
+    (one,) = manage(site, "GET", "projects/colours/raters").json()["figures"]
+    return one["gold"].get("count", 0), one["gold"]["n"]
+
+
+def judge_gold(site: Site, task: str) -> None:
+    """The rater answers a task that was put into their hands; slots are told by what is shown."""
+    manage(site, "PATCH", "projects/colours", {"settings": {"gold_fraction": 0.5, "repeat_fraction": 0.5}})
+    given = site.next()
+    with site.store.read() as connection:
+        here = schema.assignment.c.id == given["assignment"]
+        row = connection.execute(select(schema.assignment).where(here)).one()
+    assert row.task_id == task
+    answer = {"kind": "pair", "choice": {"outcome": "win", "position": row.display_order.index(0), "strength": 2}}
+    assert site.submit(given, answer).status_code == 201
+
+
+def test_a_known_answer_is_replaced_and_withdrawn(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("baro.feedback.assign.uniform", lambda *_: 0.7)  # a known answer comes up now
+    first, second = (one["id"] for one in manage(site, "GET", "projects/colours/tasks?limit=2").json()["items"])
+    wanted = manage(site, "GET", "projects/colours/progress").json()["wanted"]
+    left, right = ({"kind": "pair", "choice": {"outcome": "win", "position": at, "strength": 2}} for at in (0, 1))
+    gold = {"task": first, "answer": right, "note": "clear"}
+    assert error_of(manage(site, "PUT", "projects/colours/gold", gold)) == (409, "conflict")  # none yet
+    manage(site, "POST", "projects/colours/gold", gold)
+    judge_gold(site, first)
+    assert gold_share(site) == (0, 1)
+    wrong = gold | {"answer": ANSWERS["thumb"]}
+    assert error_of(manage(site, "PUT", "projects/colours/gold", wrong)) == (422, "invalid")
+    assert manage(site, "PUT", "projects/colours/gold", gold | {"answer": left, "note": "was wrong"}).status_code == 200
+    assert gold_share(site) == (1, 1)
+    assert [told_of(site, first)[name] for name in ("gold_answer", "gold_note")] == [left, "was wrong"]
+    made = manage(site, "POST", "projects/colours/gold/withdraw", {"task": first, "note": "nobody can know"}).json()
+    assert gold_share(site) == (0, 0)
+    closed, ordinary = told_of(site, first), told_of(site, made["task"])
+    assert [closed[name] for name in ("is_gold", "open", "gold_answer")] == [True, False, None]
+    assert len(closed["judgments"]) == 1
+    assert [ordinary[name] for name in ("is_gold", "open", "places")] == [False, True, closed["overlap"]]
+    assert [one["id"] for one in ordinary["responses"]] == [one["id"] for one in closed["responses"]]
+    progress = manage(site, "GET", "projects/colours/progress").json()
+    assert (progress["wanted"], progress["tasks"]["gold"], progress["tasks"]["closed"]) == (wanted, 0, 1)
+    assert manage(site, "GET", "projects/colours/tasks?state=gold").json()["total"] == 0
+    facts = manage(site, "POST", "projects/colours/exports/preview", {"layout": "facts"}).json()
+    assert (facts["count"], facts["dropped"]) == (0, {"known_answer": 1})  # it never was a vote
+    for body in ({"task": first}, {"task": made["task"]}, {"task": second}):
+        assert error_of(manage(site, "POST", "projects/colours/gold/withdraw", body)) == (409, "conflict")
+    again = manage(site, "POST", "projects/colours/gold", gold | {"task": first}).json()["task"]
+    assert again not in (first, made["task"])
+    assert manage(site, "POST", "projects/colours/gold/withdraw", {"task": again}).json() == {"task": None}
+
+
+def test_a_known_answer_that_nobody_has_seen_leaves_the_task_as_it_was(site: Site):
+    task = manage(site, "GET", "projects/colours/tasks?limit=1").json()["items"][0]["id"]
+    before = told_of(site, task)
+    manage(site, "POST", "projects/colours/gold", {"task": task, "answer": ANSWERS["pair"]})
+    assert manage(site, "POST", "projects/colours/gold/withdraw", {"task": task}).json() == {"task": task}
+    assert told_of(site, task) == before
+    told = manage(site, "GET", "projects/colours/events?limit=2").json()["items"]
+    assert [(one["actor"], one["action"]) for one in told] == [("manager", "withdraw"), ("manager", "gold")]
+    elsewhere = {"task": task, "answer": ANSWERS["pair"]}
+    assert error_of(manage(site, "PUT", "projects/elsewhere/gold", elsewhere)) == (404, "not_found")
+    assert error_of(site.ask("rater", "POST", "/api/manage/projects/colours/gold/withdraw", {"task": task}))[0] == 403
+
+
 def test_asking_again(site: Site):
     site.submit(site.next(), active_ms=60_000)
     assert manage(site, "GET", "projects/colours/again").json()["tasks"] == 0

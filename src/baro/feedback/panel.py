@@ -192,7 +192,7 @@ def _states(connection: Connection, project_id: str) -> dict[str, int]:
     found = dict.fromkeys(("waiting", "begun", "done", "closed", "gold", "repeats"), 0)
     for row in connection.execute(select(task).where(task.c.project_id == project_id)):
         states = held.get(row.id, set())
-        if row.is_gold or row.repeat_of is not None:
+        if row.repeat_of is not None or (row.is_gold and row.open):
             found["gold" if row.is_gold else "repeats"] += 1
         elif not row.open:
             found["closed"] += 1

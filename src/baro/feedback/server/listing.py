@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, func, or_, select
 from baro.feedback import schema, view
 from baro.feedback.again import rounds_of
 from baro.feedback.criteria import criteria_of
+from baro.feedback.gold import note_of
 from baro.feedback.refusals import Refused
 from baro.feedback.render import prompt_start, to_html
 
@@ -105,7 +106,7 @@ def tasks(
         case "closed":
             query = query.where(~table.c.open)
         case "gold":
-            query = query.where(table.c.is_gold)
+            query = query.where(table.c.is_gold, table.c.open)
     page = _page(connection, query.order_by(table.c.priority.desc(), table.c.order_key), offset, limit)
     rounds = rounds_of(connection, {row.prompt_id for row in page["items"] if not row.open})
     items = [_task_row(row) | {"later": _beside(rounds, row.id)["later"]} for row in page["items"]]
@@ -129,8 +130,10 @@ def task(connection: Connection, task_id: str) -> dict[str, Any]:
     names = ("id", "kind", "overlap", "places", "priority", "open", "is_gold", "gold_answer", "policy", "score",
              "propensity", "repeat_of", "created_ms")  # fmt: skip
     told = {name: getattr(row, name) for name in names} | {"project": project.scalar_one()}
+    told["gold_answer"] = row.gold_answer or None  # withdrawn: a task that is closed
     turns = [{"role": turn["role"], **_text(turn["content"])} for turn in prompt.messages]
     told |= {"prompt": {"id": prompt.id, "source": prompt.source, "messages": turns}}
+    told |= {"gold_note": note_of(connection, task_id) if row.is_gold else ""}
     told |= _beside(rounds_of(connection, {row.prompt_id}), task_id)
     return told | {"responses": _responses(connection, task_id), "judgments": _judgments(connection, task_id)}
 

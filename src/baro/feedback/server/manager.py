@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from baro.feedback import project as projects
 from baro.feedback.answers import AnyAnswer
-from baro.feedback.gold import make_gold
+from baro.feedback.gold import make_gold, replace_gold, withdraw_gold
 from baro.feedback.intake import Source, take
 from baro.feedback.refusals import Refused
 from baro.feedback.server import listing
@@ -81,6 +81,13 @@ class Gold(Body):
 
     task: Short
     answer: AnyAnswer
+    note: str = Field("", max_length=2000)
+
+
+class Withdrawn(Body):
+    """A task whose known answer is taken back, and why."""
+
+    task: Short
     note: str = Field("", max_length=2000)
 
 
@@ -264,3 +271,26 @@ def add_gold(store: Stored, manager: Manager, project: Name, given: Gold) -> Res
         return make_gold(connection, found, given.task, given.answer, given.note, manager.id)
 
     return JSONResponse({"task": store.write(work)}, 201)
+
+
+@router.put("/projects/{project}/gold")
+def change_gold(store: Stored, manager: Manager, project: Name, given: Gold) -> Response:
+    """Replace a task's known answer, for those who have judged it, too."""
+
+    def work(connection: Connection) -> None:
+        found = project_of(connection, manager, project)
+        replace_gold(connection, found, given.task, given.answer, given.note, manager.id)
+
+    store.write(work)
+    return JSONResponse({"task": given.task})
+
+
+@router.post("/projects/{project}/gold/withdraw")
+def take_gold_back(store: Stored, manager: Manager, project: Name, given: Withdrawn) -> Response:
+    """Withdraw a known answer; tells the task that is asked like any other in its place, if there is none already."""
+
+    def work(connection: Connection) -> str | None:
+        found = project_of(connection, manager, project)
+        return withdraw_gold(connection, found, given.task, given.note, manager.id)
+
+    return JSONResponse({"task": store.write(work)})

@@ -17,6 +17,9 @@ export function bind(shortcuts, inText) {
   typed = inText;
 }
 
+/** No key does anything from now on: whatever takes a task off the screen begins with this. */
+export const unbind = () => bind([], {});
+
 const isText = (node) => node.matches?.("textarea, select, input:not([type=radio], [type=checkbox])");
 const since = () => performance.now() - shown;
 

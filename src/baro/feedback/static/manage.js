@@ -2,6 +2,7 @@
 import "./dialogs.js"; // links in answers are followed only by those who have seen the address
 import { $, button, h } from "./dom.js";
 import { lang, speak, t } from "./i18n.js";
+import { unbind } from "./keys.js";
 import { refusal } from "./manage_api.js";
 import { ready } from "./shell.js";
 
@@ -19,6 +20,7 @@ const view = {
 };
 
 async function show() {
+  unbind();
   main.setAttribute("aria-busy", "true");
   document.title = [project, t(project ? `manage.tab.${tab}` : "manage.projects.title"), t("brand")].filter(Boolean).join(" · ");
   try {

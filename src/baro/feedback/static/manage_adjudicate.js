@@ -2,7 +2,7 @@
 import { button, h } from "./dom.js";
 import { keeper } from "./draft.js";
 import { t } from "./i18n.js";
-import { answering } from "./manage_answer.js";
+import { answering, resumed } from "./manage_answer.js";
 import { api, call, refusal, within } from "./manage_api.js";
 import { amount, area, check, field, heading, hint, nothing, outcome, panel, percent, run, table } from "./manage_ui.js";
 import { newKey } from "./outbox.js";
@@ -72,7 +72,7 @@ async function settle(view, id) {
       await show(view, t("manage.adjudicate.done"));
       window.scrollTo(0, 0);
     });
-  const page = answering(task, { ...(answer ? { state: structuredClone(answer) } : {}), submit, lacks, flags: said.flags, beside: h("div", { class: "answering" }, asked, where), comment: () => note.value, ask: () => note.focus(), change: (state) => ((answer = state), touch()) });
+  const page = answering(task, { state: resumed(answer, task), submit, lacks, flags: said.flags, beside: h("div", { class: "answering" }, asked, where), comment: () => note.value, ask: () => note.focus(), change: (state) => ((answer = state), touch()) });
   const back = button(t("manage.adjudicate.leave"), async () => {
     page.stop();
     draft.stop();

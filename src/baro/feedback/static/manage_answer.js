@@ -16,12 +16,19 @@ const KINDS = { pair, rank, thumb, safety, criteria, edit };
 /** An answer in words, as its rater saw the screen. */
 export const said = (answer, task) => KINDS[task.kind].summary(answer, task);
 
+/** An answer to go on with, a blank one where there is none; criteria that it says nothing of are open. */
+export function resumed(answer, task) {
+  const blank = KINDS[task.kind].blank(task);
+  const state = { ...blank, ...structuredClone(answer) };
+  return blank.scores ? { ...state, scores: { ...blank.scores, ...state.scores } } : state;
+}
+
 /**
  * {root, start, stop}. submit(answer): called with an answer that is whole. comment(): what was said beside it, and ask():
  * where to say it, if that is what an answer lacks; lacks(): what else does, as a sentence's key; beside: what stands
  * between the responses and the buttons; flags: a list of what is wrong with responses, none for an answer without.
  */
-export function answering(task, { state = KINDS[task.kind].blank(task), submit, comment = () => "", ask = () => {}, lacks = () => null, change = () => {}, beside = null, flags = null }) {
+export function answering(task, { state, submit, comment = () => "", ask = () => {}, lacks = () => null, change = () => {}, beside = null, flags = null }) {
   const kind = KINDS[task.kind];
   const revealed = new Set();
   const notice = h("div", { class: "notice", role: "alert", hidden: true });
@@ -70,6 +77,6 @@ export function answering(task, { state = KINDS[task.kind].blank(task), submit, 
       keys.settle();
       view.update();
     },
-    stop: () => keys.bind([], {}),
+    stop: keys.unbind,
   };
 }

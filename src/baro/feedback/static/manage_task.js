@@ -1,17 +1,17 @@
 /** One task with everything about it: who wrote what, and who said what. For managers only. */
 import { button, h } from "./dom.js";
 import { t } from "./i18n.js";
-import { answering, said } from "./manage_answer.js";
+import { answering, resumed, said } from "./manage_answer.js";
 import { api, call, within } from "./manage_api.js";
-import { area, facts, field, heading, hint, moment, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
+import { area, confirmed, facts, field, heading, hint, moment, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
 import { conversation, letter, prose } from "./responses.js";
 
 const POLICIES = ["random", "margin", "disagreement", "imported", "again"];
 
-export async function showTask(view, id) {
+export async function showTask(view, id, words = "") {
   const [task, { criteria }, { settings }] = await Promise.all([call("GET", `${api}/tasks/${encodeURIComponent(id)}`), call("GET", within(view.project, "criteria")), call("GET", within(view.project))]);
   task.criteria = criteria.toSorted((one, other) => (one.key === "overall") - (other.key === "overall"));
-  const asked = task.judgments.length > 0;
+  const told = words && h("p", { class: "done", role: "status" }, words);
   view.draw(
     h("p", {}, h("a", { href: "#" }, t("manage.task.back"))),
     heading(t("manage.task.title", { kind: t(`kind.${task.kind}`) }), t("manage.task.managers"), status({ ...task, judgments: task.judgments.length })),
@@ -20,8 +20,8 @@ export async function showTask(view, id) {
       [t("manage.task.policy"), POLICIES.includes(task.policy) ? t(`manage.policy.${task.policy}`) : task.policy], [t("manage.task.propensity"), String(Math.round(task.propensity * 1000) / 1000)], [t("manage.id"), h("code", {}, task.id)],
     ]), rounds(task)),
     h("section", { class: "cards of-2", "aria-label": t("manage.task.responses") }, task.responses.map(response)),
-    panel(t("manage.task.judgments"), asked ? judgments(task) : nothing(t("manage.task.unjudged"))),
-    task.is_gold ? known(task) : gold(view, task, settings, asked),
+    panel(t("manage.task.judgments"), task.judgments.length > 0 ? judgments(task) : nothing(t("manage.task.unjudged"))),
+    (task.gold_answer ? known : gold)(view, task, settings, told),
   );
 }
 
@@ -30,7 +30,7 @@ const rounds = ({ earlier, later }) => (earlier || later) && h("div", { class: "
   earlier && h("a", { href: `#task/${earlier}` }, t("manage.task.earlier")), later && h("a", { href: `#task/${later}` }, t("manage.task.later")));
 
 export function status(task) {
-  if (task.is_gold) return tag(t("manage.state.gold"), "gold");
+  if (task.is_gold) return task.open ? tag(t("manage.state.gold"), "gold") : tag(t("manage.state.withdrawn"));
   if (task.later) return tag(t("manage.state.again"));
   if (!task.open) return tag(t("manage.state.closed"));
   if (task.places === 0) return tag(t("manage.tasks.full"), "good");
@@ -72,27 +72,45 @@ function judgments(task) {
 
 const slots = (task) => h("ul", { class: "plain-list" }, task.responses.map((one, at) => h("li", {}, `${letter(at)} = ${t("manage.task.response", { n: one.slot + 1 })}`)));
 
-const known = (task) => panel(t("manage.gold.title"), h("p", { class: "pre-line" }, said(task.gold_answer, task)), slots(task));
+/** The known answer and why; another can stand in its place, or none. */
+function known(view, task, settings, told) {
+  const where = outcome();
+  const withdraw = button(t("manage.gold.withdraw"), async () => {
+    if (!(await confirmed(t("manage.gold.withdraw.title"), t("manage.gold.withdraw.text"), t("manage.gold.withdraw")))) return;
+    run(withdraw, where, async () => {
+      await call("POST", within(view.project, "gold/withdraw"), { task: task.id });
+      await showTask(view, task.id, t("manage.gold.withdrawn"));
+    });
+  });
+  return panel(t("manage.gold.title"), told, h("p", { class: "pre-line" }, said(resumed(task.gold_answer, task), task)), slots(task), task.gold_note && facts([[t("manage.gold.why"), h("bdi", { class: "pre-line" }, task.gold_note)]]),
+    telling(view, task, settings, "PUT", t("manage.gold.correct"), withdraw), where);
+}
 
 /** Tell the answer to a task; where it was handed out, to a copy of it. */
-function gold(view, task, settings, asked) {
-  const note = area("", { rows: 2, maxlength: 2000 });
+function gold(view, task, settings, told) {
+  const hints = [hint(t("manage.gold.hint")), task.is_gold && hint(t("manage.gold.gone")), task.judgments.length > 0 && hint(t("manage.gold.seen"))];
+  return panel(t("manage.gold.title"), told, hints, telling(view, task, settings, "POST", t("manage.gold.begin")));
+}
+
+/** A button that opens the task as to a rater, and what is answered there becomes the known answer. */
+function telling(view, task, settings, method, label, ...beside) {
+  const note = area(task.gold_note, { rows: 2, maxlength: 2000, dir: "auto" });
   const where = outcome();
   const blank = { ...task, prompt: [], project: { ...settings, blur: false }, diff: null };
   const box = h("div", { class: "form", hidden: true });
   const send = (answer) => run(null, where, async () => {
-    const made = await call("POST", within(view.project, "gold"), { task: task.id, answer, note: note.value.trim() });
-    if (made.task === task.id) await showTask(view, task.id);
+    const made = await call(method, within(view.project, "gold"), { task: task.id, answer, note: note.value.trim() });
+    if (made.task === task.id) await showTask(view, task.id, t("manage.gold.done"));
     else location.hash = `task/${made.task}`;
-    return t("manage.gold.done");
   });
-  const begin = button(t("manage.gold.begin"), () => {
-    const form = answering(blank, { submit: send, comment: () => note.value, ask: () => note.focus() });
-    box.replaceChildren(slots(task), field(t("manage.gold.note"), note), form.root, where);
+  const begin = button(label, () => {
+    const form = answering(blank, { state: resumed(task.gold_answer, blank), submit: send, comment: () => note.value, ask: () => note.focus() });
+    box.replaceChildren(task.gold_answer ? hint(t("manage.gold.correct.hint")) : slots(task), field(t("manage.gold.note"), note), form.root, where);
     box.hidden = false;
-    begin.hidden = true;
+    tools.hidden = true;
     form.start();
     box.scrollIntoView({ block: "start" });
   });
-  return panel(t("manage.gold.title"), hint(t("manage.gold.hint")), asked && hint(t("manage.gold.seen")), h("div", {}, begin), box);
+  const tools = h("div", { class: "row-tools" }, begin, beside);
+  return [tools, box];
 }

@@ -1,6 +1,7 @@
 /** Tasks: made of the answers that are there, listed by state. One task is shown at #task/ID. */
 import { choices, h } from "./dom.js";
 import { t } from "./i18n.js";
+import { unbind } from "./keys.js";
 import { call, refusal, within } from "./manage_api.js";
 import { showTask, status } from "./manage_task.js";
 import { amount, field, fold, form, grid, heading, hint, nothing, number, pager, panel, select, table } from "./manage_ui.js";
@@ -16,6 +17,7 @@ export async function show(view) {
   listening?.abort();
   listening = new AbortController();
   const open = async () => {
+    unbind();
     const [what, at] = location.hash.slice(1).split("/");
     try {
       if (what === "task") await showTask(view, at);
