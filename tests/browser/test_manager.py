@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -225,3 +226,30 @@ def test_no_key_settles_a_disagreement_after_the_language_was_changed(website, p
     page.evaluate("document.activeElement.blur()")
     with nothing_sent(page):
         press(page, "Enter")
+
+
+def test_answers_are_drawn_with_seeds_of_their_own_and_cancelled(website, page, monkeypatch, tmp_path):
+    jobs = website.app.state.jobs
+    monkeypatch.setattr(jobs, "policies", {"slow": "slow"})
+    monkeypatch.setattr(jobs, "command", (sys.executable, "-c", "import time; time.sleep(600)"))
+    work = website.work()
+    work.add("pair")
+    opened(page, website, work, "prompts")
+    more = page.get_by_role("button", name="Another model or setting")
+    more.click()
+    more.click()
+    page.get_by_role("button", name="Remove model 2").click()
+    more.click()
+    seeds = page.get_by_label("Seed")
+    assert [seeds.nth(at).input_value() for at in range(seeds.count())] == ["0", "2", "3"]
+    page.get_by_role("button", name="Start", exact=True).click()
+    cancel = page.get_by_role("button", name="Cancel this job")
+    cancel.focus()
+    for _ in range(2):
+        page.wait_for_event("response", lambda reply: re.search(r"/jobs/\w+$", reply.url))  # it is drawn anew
+    expect(cancel).to_be_focused()
+    press(page, "Enter")
+    expect(page.locator(".job")).to_contain_text("Cancelled")
+    expect(cancel).to_have_count(0)
+    (told,) = jobs.of(work.project.id)
+    assert told.state == "cancelled"

@@ -144,10 +144,12 @@ class Website:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, Store.open(folder, create=True)
-        app = create_app(self.store, files=folder, hosts=("127.0.0.1",), per_second=1e6, burst=10**6)
+        self.app = create_app(self.store, files=folder, hosts=("127.0.0.1",), per_second=1e6, burst=10**6)
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=1))
+        self.server = uvicorn.Server(
+            uvicorn.Config(self.app, log_level="error", ws="none", timeout_graceful_shutdown=1)
+        )
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
 

@@ -185,6 +185,22 @@ def test_what_was_cut_short_waits_to_be_started_again(place: Place):
     assert place.answers() == EXPECTED
 
 
+def test_what_an_earlier_server_has_left_is_cancelled(place: Place):
+    """The one that is followed, and the one behind it; the server after the next does not begin with them either."""
+    first, second = killed_at_work(place)
+    with working(place) as jobs:
+        until(lambda: jobs.get(first).to_json()["done"] == 3)
+        for one in (second, first):
+            jobs.cancel(one, "test")
+        assert not place.process(first).alive
+    place.gate.unlink()
+    with working(place) as jobs:
+        third = place.start(jobs, 2)
+        until(lambda: jobs.get(third).state == "done")
+        assert [jobs.get(one).state for one in (first, second)] == ["cancelled", "cancelled"]
+    assert set(place.answers()) == {f"drawn {i} of 2" for i in range(3)}
+
+
 @pytest.mark.parametrize("dies_at", [1, 2, 3, 6, 8])
 def test_a_server_that_dies_while_it_imports(place: Place, dies_at: int):
     """Two answers are one transaction: whatever it had entered, all is there once in the end."""
@@ -206,6 +222,8 @@ def test_a_second_server_waits_for_the_first(place: Place):
         until(lambda: first.get(begun).state == "running")
         with working(place) as second:
             queued = place.start(second, 1)
+            with pytest.raises(Refused, match="another server works on this job"):
+                second.cancel(begun, "test")
             assert second.get(begun).state == "running"  # it looks on
             time.sleep(0.5)
             assert second.get(queued).state == "queued"

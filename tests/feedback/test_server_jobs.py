@@ -15,6 +15,8 @@ from sqlalchemy import select
 from baro.errors import ConfigError
 from baro.feedback import schema
 from baro.feedback.database import FILE, Store
+from baro.feedback.server.detached import is_locked
+from baro.feedback.server.jobs import Job
 from baro.feedback.server.policies import known_policies
 
 FAKE = """
@@ -121,6 +123,42 @@ def test_one_at_a_time_with_progress(site: Site, tmp_path: Path):
     assert site.ask("manager", "GET", f"/api/manage/jobs/{second}").json()["state"] == "queued"
     gate.unlink()
     assert [ended(site, job)["state"] for job in (first, second)] == ["done", "done"]
+
+
+def post(site: Site, path: str) -> Any:
+    return site.ask("manager", "POST", f"/api/manage/jobs/{path}", {})
+
+
+def test_a_job_is_cancelled(site: Site, tmp_path: Path):
+    """At work, and while it waits; what an earlier policy of the same job has drawn stays."""
+    gate = tmp_path / "runs" / "slow" / "wait"
+    gate.parent.mkdir()
+    gate.touch()
+    site.app.state.jobs.policies["slow"] = str(gate.parent)
+    first = generate(site, {"policy": "good", "n": 2}, {"policy": "slow", "n": 2}).json()["job"]
+    second, third = (generate(site, {"policy": "good", "n": 1, "seed": seed}).json()["job"] for seed in (1, 2))
+    assert post(site, f"{second}/cancel").json()["state"] == "cancelled"
+    jobs = site.app.state.jobs
+    at_work = jobs.folder / first / "process-1.lock"
+    for _ in range(6000):
+        if is_locked(at_work):
+            break
+        time.sleep(0.01)
+    told = post(site, f"{first}/cancel").json()
+    assert (told["state"], told["added"], told["problem"], is_locked(at_work)) == ("cancelled", 4, None, False)
+    assert ended(site, third)["state"] == "done"
+    for job in (first, second):
+        assert site.ask("manager", "GET", f"/api/manage/jobs/{job}").json()["state"] == "cancelled"
+        assert Job.load(jobs.folder / job).state == "cancelled"  # for the next server
+        assert error_of(post(site, f"{job}/again")) == (409, "conflict")
+    assert error_of(post(site, f"{third}/cancel")) == (409, "conflict")
+    assert error_of(post(site, "nope/cancel")) == (404, "not_found")
+    assert error_of(site.ask("rater", "POST", f"/api/manage/jobs/{third}/cancel", {})) == (403, "forbidden")
+    with site.store.read() as connection:
+        drawn = select(schema.response.c.text).where(schema.response.c.text.startswith("drawn"))
+        assert set(connection.execute(drawn).scalars()) == {"drawn 0 of 0", "drawn 1 of 0", "drawn 0 of 2"}
+        actions = connection.execute(select(schema.event.c.action, schema.event.c.actor)).all()
+    assert [actor for action, actor in actions if action == "cancel"] == [site.ids["manager"]] * 2
 
 
 def test_a_server_that_stops_ends_its_process(sqlite_template: Path, tmp_path: Path, policies: dict[str, str]):

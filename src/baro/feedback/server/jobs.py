@@ -46,6 +46,7 @@ from baro.runs import RunDir, write_atomic
 
 log = logging.getLogger("baro")
 BARO = (sys.executable, "-m", "baro")
+WORKING = ("queued", "running")
 WAITING_AT_MOST, LISTED, LOG_LINES, MAX_LINE = 10, 10, 40, 2000
 AT_ONCE = 300  # answers that are imported in one transaction
 LOOK_SECONDS = 0.2
@@ -65,14 +66,14 @@ class Draw(blocks.Config):
 
 
 class Interrupted(Exception):
-    """A job that was cut short, and can be started again."""
+    """A job that was cut short; it can be started again, unless a manager has ended it."""
 
 
 @dataclass
 class Job:
     """What was asked for, and how far it is.
 
-    state: queued, running, done, failed, interrupted. drawn: policies whose answers are imported.
+    state: queued, running, done, failed, interrupted, cancelled. drawn: policies whose answers are imported.
     """
 
     folder: Path
@@ -132,6 +133,7 @@ class Jobs:
         self._worker = ThreadPoolExecutor(1, "baro-generate")
         self._process: Detached | None = None
         self._turn: IO[str] | None = None  # held by the one server that works here
+        self._first = False  # whether that is this one
         self._lock = threading.Lock()
         self._closed = False
 
@@ -164,6 +166,19 @@ class Jobs:
                 raise Refused("conflict", f"this job is {job.state}; only one that was cut short is started again")
             self._check_waiting()
             self._queue(job)
+
+    def cancel(self, job_id: str, actor: str) -> None:
+        """End a job for good; answers that were imported before stay."""
+        with self._lock:
+            job = self.get(job_id)
+            if job.state not in WORKING:
+                raise Refused("conflict", f"this job is {job.state} already")
+            if job_id not in self._jobs and not self._first:
+                raise Refused("conflict", "another server works on this job; cancel it there")
+            job.turn("cancelled")
+        for lock in job.folder.glob("process-*.lock"):
+            Detached(lock, lock).end()
+        self.store.write(lambda c: log_event(c, actor, "cancel", "project", job.project_id, {"job": job_id}))
 
     def get(self, job_id: str) -> Job:
         """A job by its id."""
@@ -207,7 +222,7 @@ class Jobs:
             return None
 
     def _check_waiting(self) -> None:
-        if sum(job.state in ("queued", "running") for job in self._jobs.values()) >= WAITING_AT_MOST:
+        if sum(job.state in WORKING for job in self._jobs.values()) >= WAITING_AT_MOST:
             raise Refused("conflict", f"{WAITING_AT_MOST} jobs are waiting already; let some end first")
 
     def _queue(self, job: Job) -> None:
@@ -225,8 +240,9 @@ class Jobs:
         """Wait until no other server works here; False if this one was stopped before."""
         if self._turn is None:
             self._turn = (self.folder / "server.lock").open("w")
-            while not self._closed and not _locked(self._turn):
-                time.sleep(LOOK_SECONDS)
+            while not self._closed and not self._first:
+                self._first = _locked(self._turn)
+                time.sleep(0 if self._first else LOOK_SECONDS)
         return not self._closed
 
     def _take_over(self) -> None:
@@ -235,11 +251,12 @@ class Jobs:
             if not self._ids() or not self._have_turn():
                 return
             for job_id in sorted(set(self._ids()) - set(self._jobs)):
-                job = self._readable(job_id)
-                if job is not None and job.state in ("queued", "running"):
-                    with self._lock:
-                        self._jobs[job_id] = job
-                    self._run(job)
+                with self._lock:  # nobody cancels it in between
+                    job = self._readable(job_id)
+                    if job is None or job.state not in WORKING:
+                        continue
+                    self._jobs[job_id] = job
+                self._run(job)
         except Exception:
             log.exception("the jobs in %s cannot be taken up", self.folder)
 
@@ -248,7 +265,9 @@ class Jobs:
             return  # the next server takes it up
         left, job.drawing = job.state == "running", 0  # left by an earlier server
         try:
-            job.turn("running")
+            with self._lock:
+                self._check_wanted(job)
+                job.turn("running")
             for number in range(job.drawn, len(job.draws)):
                 self._draw(job, number, left)
                 left = False
@@ -261,9 +280,15 @@ class Jobs:
             log.exception("the job %s failed", job.folder.name)
             end, problem = "failed", "the server failed; what happened is in its log"
         try:
-            job.turn(end, problem)
+            with self._lock:
+                if job.state in WORKING:  # not cancelled
+                    job.turn(end, problem)
         except (BaroError, OSError):  # it is shown as it is, and the next server looks at it again
             log.exception("the job %s cannot be saved", job.folder.name)
+
+    def _check_wanted(self, job: Job) -> None:
+        if job.state == "cancelled" or self._closed:
+            raise Interrupted("it was cancelled" if job.state == "cancelled" else "the server was stopped")
 
     def _draw(self, job: Job, number: int, left: bool) -> None:
         """Draw from one policy and import its answers. left: an earlier server may have begun with it."""
@@ -275,9 +300,8 @@ class Jobs:
         last = said[-1] if said else "it said nothing"
         if ended_with is None and not _finished(out):
             raise Interrupted(f"{draw.policy}: `baro generate` was cut short: {last}")
-        if ended_with and self._closed:
-            raise Interrupted("the server was stopped")
-        if ended_with:
+        if ended_with or job.state == "cancelled":
+            self._check_wanted(job)
             raise ConfigError(f"{draw.policy}: `baro generate` ended with {ended_with}: {last}")
         self._import(job, number)
         job.drawn, job.drawing = number + 1, 0
@@ -294,8 +318,7 @@ class Jobs:
         # rich draws its bar for terminals only, and our bar is how we know how far it is
         environment = os.environ | {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "NO_COLOR": "1", "COLUMNS": "120"}
         with self._lock:
-            if self._closed:
-                raise Interrupted("the server was stopped")
+            self._check_wanted(job)
             if (left and output.exists()) or is_locked(lock):
                 output.touch()
                 self._process = Detached(lock, output)

@@ -202,6 +202,13 @@ def start_job_again(request: Request, manager: Manager, job: Id, given: Nothing)
     return get_job(request, manager, job)
 
 
+@router.post("/jobs/{job}/cancel")
+def cancel_job(request: Request, manager: Manager, job: Id, given: Nothing) -> Response:
+    """End a job for good; what was imported before stays."""
+    _jobs(request).cancel(job, manager.id)
+    return get_job(request, manager, job)
+
+
 @router.get("/projects/{project}/jobs")
 def list_jobs(request: Request, store: Stored, manager: Manager, project: Name) -> Response:
     """A project's last jobs, the newest first."""

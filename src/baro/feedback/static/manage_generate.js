@@ -16,7 +16,8 @@ export async function generation(project, after) {
   for (const one of known.slice(0, SHOWN).reverse()) follow(one.job, jobs, after, one);
   if (!policies.length) return panel(t("manage.generate.title"), nothing(t("manage.generate.none"), t("manage.generate.none.hint")), jobs);
   const rows = h("div", { class: "draws" });
-  const add = () => rows.append(draw(policies, rows.children.length));
+  let count = 0; // of all that were ever there: no two get the same seed
+  const add = () => rows.append(draw(policies, count++));
   add();
   const work = async () => {
     const { job } = await call("POST", within(project, "generate"), { policies: [...rows.children].map((row) => row.read()) });
@@ -39,23 +40,32 @@ function draw(policies, place) {
 
 /** A job in a box of its own, above the older ones; asks again and again how far it is, until it is over. */
 function follow(job, jobs, after, known = null) {
-  const box = h("div", { class: "job" });
+  const [told, tools, log, where] = [h("div", {}), h("div", { class: "row-tools" }), lines(), outcome()];
+  const box = h("div", { class: "job" }, told, log.root, tools, where);
+  const act = (key, verb) => {
+    const node = button(t(key), () => run(node, where, async () => show(await call("POST", `${api}/jobs/${job}/${verb}`, {}))), { look: "small" });
+    return node;
+  };
+  const ways = { again: act("manage.job.again", "again"), cancel: act("manage.job.cancel", "cancel") };
   let before = known?.state ?? "queued";
+  let timer = 0;
   const show = (found) => {
-    const again = CUT_SHORT.includes(found.state) && button(t("manage.job.again"), () => run(again, where, restart), { look: "small" });
-    const where = outcome();
-    box.replaceChildren(...shown(found), ...(again ? [h("div", { class: "row-tools" }, again), where] : []));
-    if (WORKING.includes(found.state)) setTimeout(look, POLL_MS);
-    else if (found.state === "done" && WORKING.includes(before)) after();
+    const working = WORKING.includes(found.state);
+    const way = working ? ways.cancel : CUT_SHORT.includes(found.state) ? ways.again : null;
+    told.replaceChildren(...summary(found));
+    log.show(found);
+    if (tools.firstChild !== way) tools.replaceChildren(...(way ? [way] : [])); // the same button stays, with its focus
+    clearTimeout(timer);
+    if (working) timer = setTimeout(look, POLL_MS);
+    else if (WORKING.includes(before) && found.added > 0) after();
     before = found.state;
   };
-  const restart = async () => show(await call("POST", `${api}/jobs/${job}/again`, {}));
   const look = async () => {
     if (!box.isConnected) return; // another tab of the page
     try {
       show(await call("GET", `${api}/jobs/${job}`));
     } catch (error) {
-      if (error.passing) setTimeout(look, POLL_MS * 4);
+      if (error.passing) timer = setTimeout(look, POLL_MS * 4);
       else box.replaceChildren(refusal(error));
     }
   };
@@ -64,12 +74,24 @@ function follow(job, jobs, after, known = null) {
   else look();
 }
 
-function shown({ state, done, total, added, problem, created_ms: begun, log_tail: lines }) {
-  const label = t(`manage.job.${state}`);
+function summary({ state, done, total, added, problem, created_ms: begun }) {
   return [
-    h("p", {}, h("b", {}, label), ` ${when(begun)} · ${t("manage.job.count", { done: amount(done), total: amount(total) })}`, added > 0 && ` · ${t("manage.job.added", { n: amount(added) })}`),
+    h("p", {}, h("b", {}, t(`manage.job.${state}`)), ` ${when(begun)} · ${t("manage.job.count", { done: amount(done), total: amount(total) })}`, added > 0 && ` · ${t("manage.job.added", { n: amount(added) })}`),
     h("progress", { max: total || 1, value: state === "queued" ? null : done, "aria-label": t("manage.generate.title") }),
     problem && h("div", { class: "refusal" }, h("p", {}, t("manage.job.problem")), h("p", { lang: "en" }, problem)),
-    lines.length > 0 && h("details", { class: "fold", open: CUT_SHORT.includes(state) }, h("summary", {}, t("manage.job.log")), h("pre", { class: "log", tabindex: "0", "aria-label": t("manage.job.log") }, lines.join("\n"))),
   ].filter(Boolean);
+}
+
+/** The last lines that a job has said, which open by themselves where it was cut short. */
+function lines() {
+  const text = h("pre", { class: "log", tabindex: "0", "aria-label": t("manage.job.log") });
+  const root = h("details", { class: "fold", hidden: true }, h("summary", {}, t("manage.job.log")), text);
+  let last = null;
+  const show = ({ state, log_tail: said }) => {
+    root.hidden = said.length === 0;
+    text.textContent = said.join("\n");
+    if (state !== last && CUT_SHORT.includes(state)) root.open = true;
+    last = state;
+  };
+  return { root, show };
 }
