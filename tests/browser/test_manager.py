@@ -253,3 +253,20 @@ def test_answers_are_drawn_with_seeds_of_their_own_and_cancelled(website, page, 
     expect(cancel).to_have_count(0)
     (told,) = jobs.of(work.project.id)
     assert told.state == "cancelled"
+
+
+def test_what_happened_is_told_in_the_readers_language(website, visits):
+    work = judged_work(website, "told-in-korean", prompts=6, raters=2)
+    page = visits.context(website, website.manager("ko")).new_page()
+    opened(page, website, work, "overview")
+    page.get_by_text("최근 기록").click()
+    rows = page.get_by_role("table", name="최근 기록").locator("tbody tr")
+    rows.first.wait_for()
+    for column in (3, 4):  # what, and on what: no word is left in English
+        told = rows.locator(f":nth-child({column})").all_inner_texts()
+        assert [text for text in told if re.search(r"[a-z]", text)] == []
+    with website.store.read() as connection:
+        actions = set(connection.execute(select(schema.event.c.action)).scalars())
+    for lang in ("en", "ko"):
+        texts = page.request.get(f"{website.url}/api/texts/{lang}").json()
+        assert {action for action in actions if f"manage.event.{action}" not in texts} == set()

@@ -108,6 +108,8 @@ def test_tasks_are_made_listed_and_looked_into(site: Site):
     )
     refused = manage(site, "POST", "projects/colours/tasks", {"kind": "rank", "size": 3}).json()["refused"]
     assert [set(one) for one in refused] == [{"prompt", "reason"}]
+    unknown = manage(site, "POST", "projects/colours/tasks", {"kind": "pair", "prompts": ["bogus"]}).json()["refused"]
+    assert unknown == [{"prompt": "bogus", "reason": "is not in this project"}]
     page = manage(site, "GET", "projects/colours/tasks?offset=20&limit=3").json()
     assert (page["total"], page["offset"], len(page["items"])) == (24, 20, 3)
     task = site.next()
@@ -280,6 +282,18 @@ def test_what_happened_and_what_comes_with_baro(site: Site):
     html = manage(site, "POST", "preview", {"text": "**bold** <script>"}).json()["html"]
     assert "<strong>bold</strong>" in html
     assert "<script" not in html
+
+
+def test_what_happened_on_the_page_was_a_managers_doing(site: Site):
+    manage(site, "POST", "projects", {"name": "new"})
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
+    manage(site, "POST", "projects/new/responses", {"model": "m", "rows": rows})
+    manage(site, "POST", "projects/new/tasks", {"kind": "pair"})
+    made = manage(site, "POST", "projects/new/invites", {}).json()
+    manage(site, "POST", "projects/new/invites", {"rater": made["rater"]})
+    told = manage(site, "GET", "projects/new/events").json()["items"]
+    expected = ["invite", "invite", "add", "tasks", "import", "create"]
+    assert [(one["actor"], one["action"]) for one in told] == [("manager", action) for action in expected]
 
 
 def test_people(site: Site):

@@ -150,7 +150,7 @@ def test_tasks_are_made_once_and_evenly(store):
         row = connection.execute(select(schema.task).where(schema.task.c.prompt_id == prompts[0])).first()
     assert (row.places, row.overlap, row.policy, row.propensity) == (2, 2, "random", 10 / 28)
     assert make(kind="pair", per_prompt=1000, prompts=[prompts[0]]).added == 28 - 10
-    assert make(kind="pair", prompts=["nothing"]).refused == ["there is no prompt nothing in this project"]
+    assert make(kind="pair", prompts=["nothing"]).refused == ["prompt nothing is not in this project"]
 
 
 def fill(connection, made, number, answers):

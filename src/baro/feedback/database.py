@@ -34,6 +34,7 @@ RETRIES = 5  # on PostgreSQL: serialization failures, deadlocks, and two who wer
 _NOT_UNIQUE = "23505"
 _TRY_AGAIN = ("40001", "40P01", _NOT_UNIQUE)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+COMMAND_LINE = "command line"  # who acts where nobody is signed in
 _EVENT_LOCK = 0x6261726F  # PostgreSQL: one transaction at a time numbers its events, so ids ascend as they commit
 
 

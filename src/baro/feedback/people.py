@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from baro.feedback import ids, schema
-from baro.feedback.database import log_event, secret_seed
+from baro.feedback.database import COMMAND_LINE, log_event, secret_seed
 from baro.feedback.ids import keyed_hash, new_id, new_secret, sha256
 from baro.feedback.refusals import Refused
 
@@ -40,6 +40,7 @@ def add_rater(
     role: str = "rater",
     lang: str = "ko",
     pseudonym: str | None = None,
+    actor: str = COMMAND_LINE,
 ) -> str:
     """A new rater, a member of the project. Without a pseudonym the next free number is taken."""
     table = schema.rater
@@ -56,7 +57,7 @@ def add_rater(
     connection.execute(insert(table).values(**row, active=True, created_ms=ids.now_ms()))
     if project_id is not None:
         connection.execute(insert(schema.member).values(project_id=project_id, rater_id=made))
-    log_event(connection, "command line", "add", "rater", made, {"role": role})
+    log_event(connection, actor, "add", "rater", made, {"role": role})
     return made
 
 
@@ -91,14 +92,16 @@ def _check_rater(connection: Connection, rater_id: str) -> None:
         raise Refused("not_found", "there is no such rater")
 
 
-def invite(connection: Connection, rater_id: str, *, days: float = INVITE_DAYS) -> str:
+def invite(
+    connection: Connection, rater_id: str, *, days: float = INVITE_DAYS, actor: str = COMMAND_LINE
+) -> str:  # fmt: skip
     """The secret of a link that opens one session for the rater."""
     _check_rater(connection, rater_id)
     token = new_secret()
     created = ids.now_ms()
     row = {"token_sha256": sha256(token), "rater_id": rater_id, "created_ms": created}
     connection.execute(insert(schema.invite).values(**row, expires_ms=created + int(days * DAY_MS)))
-    log_event(connection, "command line", "invite", "rater", rater_id)
+    log_event(connection, actor, "invite", "rater", rater_id)
     return token
 
 

@@ -20,7 +20,7 @@ from baro.errors import ConfigError
 from baro.feedback import ids, schema
 from baro.feedback.answers import MAX_TEXT, AnyAnswer
 from baro.feedback.criteria import check_there_are_some
-from baro.feedback.database import check_text, for_update, json_text, log_event
+from baro.feedback.database import COMMAND_LINE, check_text, for_update, json_text, log_event
 from baro.feedback.ids import content_sha256, new_id, sha256
 from baro.feedback.people import check_lang
 from baro.feedback.refusals import Refused
@@ -52,7 +52,9 @@ class Project:
     settings: ProjectSettings
 
 
-def create_project(connection: Connection, name: str, settings: ProjectSettings | None = None) -> Project:
+def create_project(
+    connection: Connection, name: str, settings: ProjectSettings | None = None, actor: str = COMMAND_LINE
+) -> Project:
     """A new project; ConfigError if the name is taken or no good in a path or an address."""
     good = 1 <= len(name) <= 100 and all(letter.isalnum() or letter in "-_." for letter in name)
     if not good or name.startswith("."):
@@ -65,7 +67,7 @@ def create_project(connection: Connection, name: str, settings: ProjectSettings 
             id=made.id, name=name, settings=made.settings.model_dump(mode="json"), created_ms=ids.now_ms()
         )
     )
-    log_event(connection, "command line", "create", "project", made.id)
+    log_event(connection, actor, "create", "project", made.id)
     return made
 
 
@@ -261,6 +263,7 @@ def make_tasks(
     priority: int = 0,
     seed: int = 0,
     prompts: Sequence[str] | None = None,
+    actor: str = COMMAND_LINE,
 ) -> Added:
     """Random tasks from the answers that are there: up to ``per_prompt`` sets of ``size`` answers of each prompt.
 
@@ -275,7 +278,7 @@ def make_tasks(
     table = schema.prompt
     there = connection.execute(select(table.c.id, table.c.sha256).where(table.c.project_id == project.id))
     chosen, here = None if prompts is None else set(prompts), {row.id: row.sha256 for row in there}
-    refused = [f"there is no prompt {one} in this project" for one in sorted((chosen or set()) - set(here))]
+    refused = [f"prompt {one} is not in this project" for one in sorted((chosen or set()) - set(here))]
     wanted = sorted(one for one in here if chosen is None or one in chosen)
     added, known = 0, 0
     for start in range(0, len(wanted), CHUNK):
@@ -302,7 +305,7 @@ def make_tasks(
             connection.execute(insert(schema.task_item), items)
         added += len(tasks)
         refused += _too_few(connection, too_few, f"{kind} tasks need {size}")
-    log_event(connection, "command line", "tasks", "project", project.id, {"kind": kind, "added": added})
+    log_event(connection, actor, "tasks", "project", project.id, {"kind": kind, "added": added})
     return Added(added, known, refused)
 
 

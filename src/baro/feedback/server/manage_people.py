@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, select
 from starlette.background import BackgroundTask
 
 from baro.feedback import assign, habits, ids, people, schema
-from baro.feedback.database import log_event
 from baro.feedback.derive import newest_event
 from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
 from baro.feedback.project import Project
@@ -76,11 +75,10 @@ def invite(request: Request, store: Stored, manager: Manager, project: Name, giv
         found = project_of(connection, manager, project)
         if given.rater is None:
             options = given.model_dump(include={"role", "lang", "pseudonym"})
-            rater_id = people.add_rater(connection, found.id, **options)
+            rater_id = people.add_rater(connection, found.id, **options, actor=manager.id)
         else:
             rater_id = _active(connection, given.rater)
-        token = people.invite(connection, rater_id)
-        log_event(connection, manager.id, "invite", "rater", rater_id, {"project": found.id})
+        token = people.invite(connection, rater_id, actor=manager.id)
         return {"link": f"{str(request.base_url).rstrip('/')}/join#{token}", "rater": rater_id}
 
     return JSONResponse(store.write(work) | {"expires_ms": ids.now_ms() + INVITE_DAYS * DAY_MS}, 201)

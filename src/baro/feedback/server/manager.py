@@ -105,7 +105,7 @@ def list_projects(store: Stored, manager: Manager) -> Response:
 def create_project(store: Stored, manager: Manager, given: NewProject) -> Response:
     """A new project."""
     settings = ProjectSettings.model_validate(given.settings)
-    made = store.write(lambda connection: projects.create_project(connection, given.name, settings))
+    made = store.write(lambda connection: projects.create_project(connection, given.name, settings, manager.id))
     return JSONResponse(_told(made), 201)
 
 
@@ -232,7 +232,7 @@ def make_tasks(store: Stored, manager: Manager, project: Name, given: Tasks) -> 
 
     def work(connection: Connection) -> dict[str, Any]:
         found = project_of(connection, manager, project)
-        done = projects.make_tasks(connection, found, given.kind, **wanted)
+        done = projects.make_tasks(connection, found, given.kind, **wanted, actor=manager.id)
         if done.added > MAX_TASKS:
             raise Refused("invalid", f"that would be {done.added:,} tasks at once; make at most {MAX_TASKS:,}")
         refused = [_without_name(sentence) for sentence in done.refused]
@@ -242,7 +242,7 @@ def make_tasks(store: Stored, manager: Manager, project: Name, given: Tasks) -> 
 
 
 def _without_name(sentence: str) -> dict[str, str]:
-    """``prompt ID has ...`` in two parts."""
+    """``prompt ID has ...`` or ``prompt ID is not ...`` in two parts."""
     _, prompt, reason = sentence.split(" ", 2)
     return {"prompt": prompt, "reason": reason}
 

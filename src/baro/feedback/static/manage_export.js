@@ -2,7 +2,7 @@
 import { button, h } from "./dom.js";
 import { lang, t } from "./i18n.js";
 import { api, call, within } from "./manage_api.js";
-import { amount, check, facts, field, fold, form, grid, heading, hint, moment, nothing, number, outcome, pager, panel, run, select, table } from "./manage_ui.js";
+import { amount, check, facts, field, fold, form, grid, heading, hint, moment, nothing, number, outcome, pager, panel, run, select, table, worded } from "./manage_ui.js";
 
 const SIZE = 20;
 const LAYOUTS = ["pairs", "trl", "openrlhf", "hh", "ranks", "kto", "pku", "criteria", "edits", "facts"];
@@ -86,8 +86,7 @@ const download = ({ id, layout }) => h("a", { class: "button small", href: `${ap
 /** Why something was left out, in words; the server's where there are none of ours. */
 function why(name) {
   const [, part, own] = /^(helpful|safer)_(.+)$/.exec(name) ?? [null, null, name];
-  const key = `manage.drop.${own}`;
-  const words = t(key) === key ? own : t(key);
+  const words = worded("manage.drop", own);
   return part ? `${t(`manage.of.${part}`)}: ${words}` : words;
 }
 

@@ -3,7 +3,7 @@ import { bars, intervals, parts } from "./chart.js";
 import { h } from "./dom.js";
 import { lang, t } from "./i18n.js";
 import { api, call, page, within } from "./manage_api.js";
-import { amount, chance, facts, fold, heading, hint, money, moment, nothing, outcome, panel, percent, range, run, share, table } from "./manage_ui.js";
+import { amount, chance, facts, fold, heading, hint, money, moment, nothing, outcome, panel, percent, range, run, share, table, worded } from "./manage_ui.js";
 
 const DAY_MS = 86400000;
 const SHOWN_DAYS = 30;
@@ -98,7 +98,7 @@ function events(project) {
   const where = outcome();
   const load = () => run(null, where, async () => {
     const { items } = await call("GET", within(project, "events?limit=20"));
-    const rows = items.map((one) => [moment(one.at_ms), h("bdi", {}, one.actor), one.action, `${one.entity} ${one.entity_id.slice(-6)}`]);
+    const rows = items.map((one) => [moment(one.at_ms), h("bdi", {}, worded("manage.actor", one.actor)), worded("manage.event", one.action), `${worded("manage.entity", one.entity)} ${one.entity_id.slice(-6)}`]);
     return rows.length ? table(t("manage.events.title"), [t("manage.when"), t("manage.who"), t("manage.what"), t("manage.events.on")], rows) : t("manage.events.none");
   });
   return h("details", { class: "card panel fold", ontoggle: ({ target }) => target.open && load() }, h("summary", {}, h("h2", {}, t("manage.events.title"))), where);

@@ -17,6 +17,12 @@ export function panel(title, ...children) {
   return h("section", { class: "card panel", "aria-labelledby": id }, h("h2", { id }, title), children.flat(2));
 }
 
+/** A word of the server's in the reader's language; as it is where there is none. */
+export function worded(prefix, word) {
+  const key = `${prefix}.${word.replaceAll(" ", "_")}`;
+  return t(key) === key ? word : t(key);
+}
+
 export const hint = (text) => h("p", { class: "hint" }, text);
 export const tag = (text, look = "") => h("span", { class: `tag ${look}` }, text);
 export const nothing = (title, text, ...ways) => h("div", { class: "nothing" }, h("p", { class: "nothing-title" }, title), text && hint(text), ways.length > 0 && h("div", { class: "row-tools" }, ways));
