@@ -14,8 +14,9 @@ from browser.website import answer_to
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from baro.feedback import schema
+from baro.feedback import project, schema
 from baro.feedback.client import Client
+from baro.records import Message
 
 
 def opened(page, site, work, tab):
@@ -270,3 +271,45 @@ def test_what_happened_is_told_in_the_readers_language(website, visits):
     for lang in ("en", "ko"):
         texts = page.request.get(f"{website.url}/api/texts/{lang}").json()
         assert {action for action in actions if f"manage.event.{action}" not in texts} == set()
+
+
+def one_judgment(site, work):
+    with Client(site.url, work.rater().token) as client:
+        task = client.next(work.name)
+        client.submit(task, answer_to(task, random.Random(0)), active_ms=60_000)
+
+
+def test_the_overview_counts_while_people_work(website, page):
+    work = website.work(overlap=3)
+    work.add("pair")
+    page.clock.install()
+    opened(page, website, work, "overview")
+    figures = page.get_by_label("Figures")
+    expect(figures).to_contain_text("0 a day over the last week")
+    one_judgment(website, work)
+    page.clock.fast_forward(13_000)
+    expect(page.get_by_role("heading", name="Judgments per day")).to_be_visible()  # with the first one, everything
+    events = page.locator("summary", has_text="Latest events")
+    events.focus()
+    one_judgment(website, work)
+    page.clock.fast_forward(13_000)
+    expect(figures).to_contain_text(re.compile(r"Judgments\s*2\s*2 a day"))
+    expect(events).to_be_focused()
+
+
+def test_what_to_do_next_looks_at_all_of_a_project(website, page):
+    work = website.work()
+    for at in range(21):
+        question = (Message("user", f"question {at}"),)
+        website.store.write(lambda c, question=question: project.add_prompt(c, work.project.id, question, "test"))
+    opened(page, website, work, "overview")
+    done = page.locator(".step-done a")
+    expect(done).to_have_text(["Import prompts"])
+    work.add("pair")  # answers of the newest prompt only
+    work.rater(role="adjudicator")
+    work.rater(role="manager")
+    page.reload()
+    expect(done).to_have_text(["Import prompts", "Bring in answers", "Make tasks"])
+    work.rater()
+    page.reload()
+    expect(done).to_have_text(["Import prompts", "Bring in answers", "Make tasks", "Invite raters"])

@@ -27,13 +27,17 @@ def _page(connection: Connection, query: Select[Any], offset: int, limit: int) -
 
 
 def projects(connection: Connection) -> list[dict[str, Any]]:
-    """All projects, with how much is in each."""
-    table = schema.project
+    """All projects, with how much is in each; of its people (``raters``) those who may judge are told apart."""
+    table, rater = schema.project, schema.rater
+    members = select(func.count()).select_from(schema.member).where(schema.member.c.project_id == table.c.id)
+    answers = select(func.count()).select_from(schema.response).join(schema.prompt)
     counts = []
     for name, query in (
         ("prompts", select(func.count()).select_from(schema.prompt).where(schema.prompt.c.project_id == table.c.id)),
+        ("responses", answers.where(schema.prompt.c.project_id == table.c.id)),
         ("tasks", select(func.count()).select_from(schema.task).where(schema.task.c.project_id == table.c.id)),
-        ("raters", select(func.count()).select_from(schema.member).where(schema.member.c.project_id == table.c.id)),
+        ("raters", members),
+        ("judging", members.join(rater).where(rater.c.role == "rater", rater.c.active)),
     ):
         counts.append(query.scalar_subquery().label(name))
     query = select(table.c.id, table.c.name, table.c.created_ms, *counts).order_by(table.c.name)

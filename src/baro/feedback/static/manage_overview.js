@@ -8,25 +8,25 @@ import { amount, chance, facts, fold, heading, hint, money, moment, nothing, out
 const DAY_MS = 86400000;
 const SHOWN_DAYS = 30;
 const RATE_DAYS = 7;
+const LOOK_MS = 12000;
+const REST = 20; // times as long as a look took before the next one: a large project takes seconds to count
 const STATES = ["done", "begun", "waiting", "closed", "gold", "repeats"];
 
 export async function show(view) {
   const { project } = view;
-  const [progress, bias, known, { projects }, prompts, guidelines, tasks] = await Promise.all([
-    call("GET", within(project, "progress")), call("GET", within(project, "bias")), call("GET", within(project)), call("GET", `${api}/projects`),
-    call("GET", within(project, "prompts?limit=20")), call("GET", within(project, "guidelines?limit=1")), call("GET", within(project, "tasks?limit=1")),
+  const [progress, bias, known, { projects }, guidelines] = await Promise.all([
+    call("GET", within(project, "progress")), call("GET", within(project, "bias")), call("GET", within(project)), call("GET", `${api}/projects`), call("GET", within(project, "guidelines?limit=1")),
   ]);
   const counts = projects.find(({ name }) => name === project);
   const steps = [
-    ["prompts", "prompts", prompts.total > 0], ["answers", "prompts", prompts.items.some(({ responses }) => responses > 0)], ["tasks", "tasks", tasks.total > 0],
-    ["guideline", "guidelines", guidelines.total > 0], ["invite", "raters", counts.raters > 0],
+    ["prompts", "prompts", counts.prompts > 0], ["answers", "prompts", counts.responses > 0], ["tasks", "tasks", counts.tasks > 0],
+    ["guideline", "guidelines", guidelines.total > 0], ["invite", "raters", counts.judging > 0],
   ];
   const ready = steps.every(([, , done]) => done);
   view.draw(
     heading(t("manage.tab.overview"), t("manage.overview.hint")),
     (!ready || !progress.judgments) && next(project, steps),
-    tasks.total > 0 && figures(progress, known.settings),
-    tasks.total > 0 && states(progress),
+    counts.tasks > 0 && live(view, progress, known.settings),
     progress.judgments > 0 && h("div", { class: "two" }, days(progress), sides(project, bias)),
     events(project),
   );
@@ -41,9 +41,33 @@ function next(project, steps) {
   return panel(t("manage.next.title"), h("ol", { class: "steps" }, items), first < 0 && hint(t("manage.next.wait")));
 }
 
+/** The counts, drawn anew while people work; the whole page once there is a first judgment to show. */
+function live(view, first, settings) {
+  const root = h("div", { class: "live" });
+  let shown = first;
+  const draw = () => root.replaceChildren(figures(shown, settings), states(shown));
+  const look = async () => {
+    if (!root.isConnected) return; // another tab of the page, or another language
+    const begun = performance.now();
+    try {
+      const found = document.hidden ? shown : await call("GET", within(view.project, "progress"));
+      const changed = JSON.stringify(found) !== JSON.stringify(shown);
+      if (changed && !shown.judgments && !view.main.contains(document.activeElement) && root.isConnected) return void (await show(view));
+      shown = found;
+      if (changed) draw();
+    } catch (error) {
+      if (!error.passing) return;
+    }
+    setTimeout(look, Math.max(LOOK_MS, REST * (performance.now() - begun)));
+  };
+  draw();
+  setTimeout(look, LOOK_MS);
+  return root;
+}
+
 /** Judgments a day over the last week, and how many days are left at that rate. */
 function pace({ per_day: days, wanted }) {
-  const from = Math.max(Date.parse(days[0]?.day), Math.floor(Date.now() / DAY_MS) * DAY_MS - (RATE_DAYS - 1) * DAY_MS);
+  const from = Math.max(days.length ? Date.parse(days[0].day) : 0, Math.floor(Date.now() / DAY_MS) * DAY_MS - (RATE_DAYS - 1) * DAY_MS);
   const recent = days.filter(({ day }) => Date.parse(day) >= from).reduce((sum, { judgments }) => sum + judgments, 0);
   const rate = recent / Math.max(1, Math.ceil((Date.now() - from) / DAY_MS));
   return { rate, left: wanted === 0 ? 0 : rate > 0 ? wanted / rate : null };
