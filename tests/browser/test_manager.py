@@ -14,7 +14,7 @@ from browser.website import answer_to
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from baro.feedback import project, schema
+from baro.feedback import exports, project, schema
 from baro.feedback.client import Client
 from baro.records import Message
 
@@ -205,10 +205,10 @@ def test_no_key_answers_what_is_not_shown_any_more(website, page):
 def divided(site, work):
     """A comparison on which two raters differ."""
     work.add("pair")
-    for answer in ("answer 0.0", "answer 0.1"):
+    for slot in (0, 1):
         with Client(site.url, work.rater().token) as client:
             task = client.next(work.name)
-            position = [one["text"] for one in task["responses"]].index(answer)
+            position = [one["text"].endswith(f".{slot}") for one in task["responses"]].index(True)
             client.submit(task, {"kind": "pair", "choice": {"outcome": "win", "position": position, "strength": 0}})
 
 
@@ -313,3 +313,56 @@ def test_what_to_do_next_looks_at_all_of_a_project(website, page):
     work.rater()
     page.reload()
     expect(done).to_have_text(["Import prompts", "Bring in answers", "Make tasks", "Invite raters"])
+
+
+def test_an_export_that_is_elsewhere_has_no_link(website, page, tmp_path):
+    work = website.work()
+    work.add("pair")
+    one_judgment(website, work)
+    exports.write(website.store, work.project, "facts", {}, tmp_path, "command line")
+    opened(page, website, work, "export")
+    page.get_by_role("button", name="Write").click()
+    rows = page.get_by_role("table", name="Earlier exports").locator("tbody tr:not(.row-below)")
+    expect(rows).to_have_count(2)
+    expect(rows.first.get_by_role("link", name="Download")).to_be_visible()
+    expect(rows.last).to_contain_text("Not on this server")
+    expect(rows.last.get_by_role("link")).to_have_count(0)
+
+
+def test_the_queue_says_how_many_there_are(website, page):
+    work = website.work(overlap=2)
+    for _ in range(2):
+        divided(website, work)
+    smaller(page, "manage_adjudicate.js", "MOST = 100", "MOST = 1")
+    opened(page, website, work, "adjudicate")
+    panel = page.locator("section.panel")
+    expect(panel).to_contain_text("2 tasks, the least sure first")
+    expect(panel).to_contain_text("The first 1 are listed")
+    expect(panel.locator("tbody tr")).to_have_count(1)
+
+
+def smaller(page, script, limit, instead):
+    """A page's limit, for which this test would have to make too much."""
+
+    def answer(route):
+        reply = route.fetch()
+        assert limit in reply.text()
+        route.fulfill(response=reply, body=reply.text().replace(limit, instead))
+
+    page.route(f"**/static/{script}*", answer)
+
+
+def test_what_is_imported_is_measured_as_it_is_sent(website, page):
+    """Quotes take two bytes each in JSON: a file that is small enough may be a request that is not."""
+    work = website.work()
+    smaller(page, "manage_prompts.js", "64 * 1024 * 1024", "1000")
+    opened(page, website, work, "prompts")
+    text = page.get_by_label("Text", exact=True)
+    start = page.get_by_role("button", name="Import", exact=True)
+    text.fill('{"prompt": "' + '\\"' * 350 + '"}')
+    with nothing_sent(page):
+        start.click()
+        expect(page.locator(".form .outcome").first).to_contain_text("larger than")
+    text.fill('{"prompt": "short"}')
+    start.click()
+    expect(page.locator(".form .outcome").first).to_contain_text("The import is done.")

@@ -391,6 +391,7 @@ def test_exports(site: Site, tmp_path: Path):
     assert str(tmp_path) not in made.text
     listed = manage(site, "GET", "projects/colours/exports").json()
     assert (listed["total"], listed["items"][0]) == (1, made.json())
+    assert listed["items"][0]["here"] is True
     zipped = manage(site, "GET", f"exports/{made.json()['id']}/download")
     assert zipped.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
@@ -409,6 +410,20 @@ def test_an_export_that_became_a_link_is_not_followed(site: Site, tmp_path: Path
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     assert error_of(manage(site, "GET", f"exports/{made['id']}/download")) == (404, "not_found")
+    assert manage(site, "GET", "projects/colours/exports").json()["items"][0]["here"] is False
+
+
+def test_the_queue_tells_how_many_disagree(site: Site):
+    for who in ("rater", "second"):
+        for turn in range(3):
+            task = site.next(who)
+            texts = [one["text"] for one in task["responses"]]
+            position = texts.index(min(texts) if who == "rater" else max(texts))
+            answer = {"kind": "pair", "choice": {"outcome": "win", "position": position}}
+            site.submit(task, answer, who, f"key-{who}-{turn}")
+    for who in ("manager", "settler"):
+        told = site.ask(who, "GET", "/api/manage/projects/colours/adjudication?limit=2").json()
+        assert (told["total"], len(told["items"])) == (3, 2)
 
 
 @pytest.mark.parametrize("path", ["prompts", "tasks", "guidelines", "exports", "events"])

@@ -216,8 +216,11 @@ def _task_states(connection: Connection, project_id: str) -> dict[str, set[str]]
     return found
 
 
-def disagreements(connection: Connection, project: Project, limit: int = 100) -> list[dict[str, Any]]:
-    """The queue for adjudicators: open tasks with every place taken whose raters are divided, the least sure first."""
+def disagreements(connection: Connection, project: Project, limit: int | None = 100) -> list[dict[str, Any]]:
+    """The queue for adjudicators: open tasks with every place taken whose raters are divided, the least sure first.
+
+    ``limit``: no more than these; None for all of them.
+    """
     votes = votes_of(connection, project.id)
     settled = {one.task.id for one in votes.judgments if one.role == "adjudication"}
     sure, apart, held = posteriors(votes), divided(votes), _task_states(connection, project.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,10 +175,11 @@ def adjudication(store: Stored, rater: Adjudicator, project: Name, limit: Limit 
     from baro.feedback import panel
 
     with store.read() as connection:
-        found = panel.disagreements(connection, project_of(connection, rater, project), limit)
+        everything = panel.disagreements(connection, project_of(connection, rater, project), None)
+    found = everything[:limit]
     if rater.role != "manager":
         found = [{name: one[name] for name in BLIND} for one in found]
-    return JSONResponse({"items": found})
+    return JSONResponse({"total": len(everything), "items": found})
 
 
 @router.post("/tasks/{task}/adjudicate")
@@ -222,7 +224,7 @@ def export(request: Request, store: Stored, manager: Manager, project: Name, giv
     done = exports.write(store, found, given.layout, given.settings, _folder(request), manager.id)
     with store.read() as connection:
         row = connection.execute(select(schema.export).where(schema.export.c.id == done["id"])).one()
-    return JSONResponse(_told(row), 201)
+    return JSONResponse(_told(row, _here(request)), 201)
 
 
 def _folder(request: Request) -> Path:
@@ -230,22 +232,36 @@ def _folder(request: Request) -> Path:
     return files / "exports"
 
 
-def _told(row: Any) -> dict[str, Any]:
+def _here(request: Request) -> dict[str, Path]:
+    """The folders of the exports that this server has, by their ids; none that became a link."""
+    root = _folder(request)
+    inside = root.iterdir() if root.is_dir() else ()
+    return {one.name.rpartition("-")[2]: one for one in inside if one.is_dir() and not one.is_symlink()}
+
+
+def _told(row: Any, here: Mapping[str, Path]) -> dict[str, Any]:
     names = ("id", "layout", "settings", "watermark", "rows", "dropped", "sha256", "created_ms", "created_by")
-    return {name: getattr(row, name) for name in names}
+    return {name: getattr(row, name) for name in names} | {"here": row.id in here}
 
 
 @router.get("/projects/{project}/exports")
 def list_exports(
-    store: Stored, manager: Manager, project: Name, offset: Offset = 0, limit: Annotated[Limit, Query()] = 50
+    request: Request,
+    store: Stored,
+    manager: Manager,
+    project: Name,
+    offset: Offset = 0,
+    limit: Annotated[Limit, Query()] = 50,
 ) -> Response:
-    """Exports, the newest first."""
+    """Exports, the newest first, and whether they can be downloaded here."""
     table = schema.export
     with store.read() as connection:
-        here = table.c.project_id == project_of(connection, manager, project).id
-        rows = connection.execute(select(table).where(here).order_by(table.c.id.desc()).offset(offset).limit(limit))
-        total = connection.execute(select(func.count()).select_from(table).where(here)).scalar_one()
-        return JSONResponse({"total": total, "offset": offset, "items": [_told(row) for row in rows]})
+        own = table.c.project_id == project_of(connection, manager, project).id
+        rows = connection.execute(select(table).where(own).order_by(table.c.id.desc()).offset(offset).limit(limit))
+        total = connection.execute(select(func.count()).select_from(table).where(own)).scalar_one()
+        here = _here(request)
+        items = [_told(row, here) for row in rows]
+        return JSONResponse({"total": total, "offset": offset, "items": items})
 
 
 @router.get("/exports/{export}/download")
@@ -253,11 +269,9 @@ def download(request: Request, store: Stored, manager: Manager, export: Id) -> R
     """An export's folder as a zip."""
     with store.read() as connection:
         known = connection.execute(select(schema.export.c.id).where(schema.export.c.id == export)).scalar()
-    root = _folder(request)
-    inside = [one for one in root.iterdir() if known and one.name.endswith(f"-{known}")] if root.is_dir() else []
-    if not inside or inside[0].is_symlink():
+    folder = _here(request).get(known or "")
+    if folder is None:
         raise Refused("not_found", "there is no such export here; the command line may have written it elsewhere")
-    folder = inside[0]
     packed = tempfile.NamedTemporaryFile(prefix="baro-export-", suffix=".zip", delete=False)  # noqa: SIM115
     with packed, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):

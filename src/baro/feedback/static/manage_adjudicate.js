@@ -12,7 +12,7 @@ const MOST = 100;
 const REASONS = ["ambiguous", "guideline_gap", "rater_error", "subjective"];
 
 export async function show(view, told = "") {
-  const { items } = await call("GET", within(view.project, `adjudication?limit=${MOST}`));
+  const { items, total } = await call("GET", within(view.project, `adjudication?limit=${MOST}`));
   const where = outcome();
   if (told) where.append(h("p", { class: "done" }, told));
   const list = h("div", {});
@@ -20,7 +20,7 @@ export async function show(view, told = "") {
   const reveal = view.role === "manager" && items.length > 0 && check(t("manage.adjudicate.reveal"), false, t("manage.adjudicate.reveal.hint"));
   if (reveal) reveal.input.addEventListener("change", ({ target }) => draw(target.checked));
   draw(false);
-  view.draw(heading(t("manage.tab.adjudicate"), t("manage.adjudicate.hint")), panel(t("manage.adjudicate.queue"), items.length > 0 && hint(t("manage.adjudicate.count", { n: amount(items.length) })), where, reveal, list));
+  view.draw(heading(t("manage.tab.adjudicate"), t("manage.adjudicate.hint")), panel(t("manage.adjudicate.queue"), items.length > 0 && hint(t("manage.adjudicate.count", { n: amount(total) })), total > items.length && hint(t("manage.adjudicate.first", { n: amount(items.length) })), where, reveal, list));
 }
 
 function queue(view, items, open, where) {

@@ -110,7 +110,7 @@ async function list(root, project, offset, go) {
   if (!found.total) return root.replaceChildren(title, nothing(t("manage.export.none"), t("manage.export.none.hint")));
   const rows = found.items.map((one) => Object.assign([
     moment(one.created_ms), t(`manage.layout.${one.layout}`), amount(one.rows), amount(Object.values(one.dropped).reduce((sum, n) => sum + n, 0)), amount(one.watermark),
-    h("div", { class: "row-tools" }, download(one)),
+    one.here ? h("div", { class: "row-tools" }, download(one)) : h("span", { class: "note" }, t("manage.export.elsewhere")),
   ], { below: h("p", { class: "note" }, "SHA-256 ", h("code", { class: "digest" }, one.sha256)) }));
   const heads = [t("manage.created"), t("manage.export.layout"), [t("manage.export.rows"), "num"], [t("manage.export.dropped"), "num"], [t("manage.export.watermark"), "num"], [t("manage.actions"), "acts"]];
   return root.replaceChildren(...[title, table(t("manage.export.earlier"), heads, rows), pager(found, SIZE, go), hint(t("manage.export.same"))].filter(Boolean));

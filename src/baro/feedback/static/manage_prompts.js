@@ -7,7 +7,7 @@ import { amount, area, facts, field, fold, form, grid, heading, hint, input, not
 
 const SIZE = 20;
 const AFTER_MS = 200;
-const LARGEST = 64 * 1024 * 1024;
+const LARGEST = 64 * 1024 * 1024; // of a request, in which quotes and ends of lines take two bytes
 const FORMATS = [["jsonl", "JSON Lines"], ["json", "JSON"], ["csv", "CSV"]];
 
 export async function show(view) {
@@ -41,7 +41,7 @@ function importing(project, after) {
     const [chosen] = file.files;
     seen.replaceChildren();
     if (!chosen) return;
-    if (chosen.size > LARGEST) return seen.replaceChildren(h("p", { class: "refusal" }, t("manage.import.large", { n: amount(LARGEST / 1048576) })));
+    if (chosen.size > LARGEST) return seen.replaceChildren(too_large());
     name.value = chosen.name.slice(0, 200);
     format.value = { json: "json", csv: "csv" }[chosen.name.split(".").at(-1).toLowerCase()] ?? "jsonl";
     text.value = await chosen.text();
@@ -52,8 +52,9 @@ function importing(project, after) {
   text.addEventListener("input", () => (clearTimeout(later), (later = setTimeout(look, AFTER_MS))));
   format.addEventListener("change", look);
   const work = async () => {
-    const body = { name: name.value.trim() || "pasted", text: text.value, format: format.value };
-    const done = await call("POST", within(project, kind), kind === "responses" ? { ...body, model: model.value.trim() } : body);
+    const body = { name: name.value.trim() || "pasted", text: text.value, format: format.value, ...(kind === "responses" ? { model: model.value.trim() } : {}) };
+    if (new Blob([JSON.stringify(body)]).size > LARGEST) return too_large();
+    const done = await call("POST", within(project, kind), body);
     after();
     return account(done, kind);
   };
@@ -64,6 +65,8 @@ function importing(project, after) {
     field(t("manage.import.text"), text, t("manage.import.text.hint")), seen,
   ]));
 }
+
+const too_large = () => h("p", { class: "refusal" }, t("manage.import.large", { n: amount(LARGEST / 1048576) }));
 
 /** What the browser sees in the text before it is sent: how many rows, and the first one's columns. */
 function sample(text, format) {
