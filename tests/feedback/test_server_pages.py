@@ -101,3 +101,10 @@ def test_the_version_changes_with_a_file(tmp_path: Path):
     (tmp_path / "a.js").write_text("2")
     assert pages.load_assets(tmp_path).version != before
     pages.load_assets.cache_clear()
+
+
+def test_one_name_for_one_thing(site: Site):
+    """In Korean, managers read the words that raters do, and none that only translates an English one."""
+    korean = site.ask(None, "GET", "/api/texts/ko").json()
+    other = re.compile("겹침|평활|유용|해로움|평가 항목|항목별|편집")
+    assert {key: text for key, text in korean.items() if other.search(text)} == {}
