@@ -366,3 +366,10 @@ def test_what_is_imported_is_measured_as_it_is_sent(website, page):
     text.fill('{"prompt": "short"}')
     start.click()
     expect(page.locator(".form .outcome").first).to_contain_text("The import is done.")
+
+
+def test_how_to_ask_where_models_are_unsure(website, page):
+    work = website.work()
+    opened(page, website, work, "tasks")
+    page.get_by_text("Ask where models are unsure").click()
+    expect(page.get_by_text(f"baro feedback ask {work.name} --count 200 --by RUN")).to_be_visible()

@@ -69,6 +69,7 @@ function making(view, settings) {
     view.main.querySelector(".outcome")?.replaceChildren(...told.filter(Boolean).map((one) => (typeof one === "string" ? h("p", { class: "done" }, one) : one)));
     return told;
   };
+  const ask = h("pre", { class: "log", tabindex: "0", "aria-label": t("manage.tasks.chosen") }, `baro feedback ask ${view.project} --count 200 --by RUN`);
   return panel(t("manage.tasks.make"), hint(t("manage.tasks.make.hint")), form(t("manage.tasks.start"), work, grid(
-    field(t("manage.kind"), kind), field(t("manage.set.overlap"), overlap, t("manage.tasks.overlap.hint")), field(t("manage.tasks.each"), each, t("manage.tasks.each.hint")), size_field, field(t("manage.priority"), priority, t("manage.priority.hint")))));
+    field(t("manage.kind"), kind), field(t("manage.set.overlap"), overlap, t("manage.tasks.overlap.hint")), field(t("manage.tasks.each"), each, t("manage.tasks.each.hint")), size_field, field(t("manage.priority"), priority, t("manage.priority.hint")))), fold(t("manage.tasks.chosen"), hint(t("manage.tasks.chosen.hint")), ask));
 }
