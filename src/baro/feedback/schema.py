@@ -158,7 +158,7 @@ task = Table(
     Column("order_key", Text, nullable=False),  # a fixed random order among tasks of one priority
     Column("open", Boolean, nullable=False),
     Column("is_gold", Boolean, nullable=False),
-    Column("gold_answer", JSON(none_as_null=True), nullable=True),
+    Column("gold_answer", JSON(none_as_null=True), nullable=True),  # {}: withdrawn
     Column("repeat_of", _ref("task"), nullable=True),  # shown to one rater a second time, sides swapped
     Column("reserved_for", _ref("rater"), nullable=True),
     Column("policy", Text, nullable=False),  # how it was selected: random, margin, disagreement, imported, again
