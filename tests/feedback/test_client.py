@@ -248,7 +248,9 @@ def test_the_client_does_what_the_pages_do(site: Site, wire: Wire):
     for what in ("prompts", "tasks", "guidelines", "criteria", "raters", "exports", "events", "jobs"):
         assert isinstance(manager.listed("new", what), dict)
     (task,) = manager.listed("new", "tasks", state="open", limit=1)["items"]
-    manager.set_gold("new", task["id"], ANSWERS["pair"], "it is so")
+    gold = manager.set_gold("new", task["id"], ANSWERS["pair"], "it is so")["task"]
+    gold = manager.correct_gold("new", gold, {"kind": "pair", "choice": {"outcome": "tie"}}, "it is not")["task"]
+    assert manager.withdraw_gold("new", gold, "who knows") == {"task": task["id"]}
     manager.set_criteria("new", manager.shipped_criteria())
     versions = [manager.publish_guideline("new", "en", text)["id"] for text in ("read", "read twice")]
     assert "twice" in "".join(manager.difference(*versions)["diff"])
@@ -258,7 +260,7 @@ def test_the_client_does_what_the_pages_do(site: Site, wire: Wire):
     assert manager.policies() == []
     with pytest.raises(Refused):
         manager.generate("new", [{"policy": "none of the server's"}])
-    for ask in (manager.job, manager.start_again):
+    for ask in (manager.job, manager.start_again, manager.cancel):
         with pytest.raises(Refused):
             ask("no-such-job")
     rater = manager.invite("new", lang="en")["rater"]

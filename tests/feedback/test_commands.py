@@ -143,6 +143,10 @@ def test_what_is_there():
     gold = says("gold", "greetings", page["items"][0]["id"], "--answer", told, "--note", "it says hello")
     assert json.loads(says("task", gold, "--json"))["gold_answer"]["choice"]["position"] == 0
     assert json.loads(says("list", "greetings", "--state", "gold", "--json"))["total"] == 1
+    assert says("gold", "greetings", gold, "--answer", told.replace("0", "1"), "--correct") == gold
+    assert json.loads(says("task", gold, "--json"))["gold_answer"]["choice"]["position"] == 1
+    assert says("gold", "greetings", gold, "--withdraw") == gold
+    assert json.loads(says("list", "greetings", "--state", "gold", "--json"))["total"] == 0
     for what in ("prompts", "guidelines", "criteria", "events"):
         says("list", "greetings", what)
 
@@ -184,6 +188,7 @@ def test_an_export_with_settings():
         (("guideline", "greetings", "guideline.md", "--lang", "fr"), "there is no page in 'fr'; give one of en, ko"),
         (("settings", "greetings", "--set", "overlaps=2"), "did you mean 'overlap'"),
         (("invite", "greetings", "--count", "2", "--pseudonym", "mina"), "are about one person; leave --count out"),
+        (("gold", "greetings", "x"), "give the answer with --answer, or --withdraw the one that is known"),
         (("gold", "greetings", "x", "--answer", "{"), "--answer: the text: Invalid JSON"),
         (("gold", "greetings", "x", "--answer", '{"kind": "pair"}'), "--answer: pair.choice: Field required"),
         (("list", "greetings", "people"), "WHAT people: there is no such thing; give one of tasks, prompts"),

@@ -178,6 +178,10 @@ class Client:
         """How far a job is."""
         return self._manage("GET", f"jobs/{_name(job)}")
 
+    def cancel(self, job: str) -> Json:
+        """End a job; what it has drawn to the end stays."""
+        return self._manage("POST", f"jobs/{_name(job)}/cancel", {}, SAFE)
+
     def start_again(self, job: str) -> Json:
         """Go on with a job that was cut short."""
         return self._manage("POST", f"jobs/{_name(job)}/again", {})
@@ -189,6 +193,14 @@ class Client:
     def set_gold(self, project: str, task: str, answer: Mapping[str, Any], note: str = "") -> Json:
         """Tell the answer to a task; where it was handed out already, to a copy, whose id this is."""
         return self._manage("POST", _in(project, "gold"), {"task": task, "answer": dict(answer), "note": note})
+
+    def correct_gold(self, project: str, task: str, answer: Mapping[str, Any], note: str = "") -> Json:
+        """Another known answer in place of the one that stands; raters are measured by it from now on."""
+        return self._manage("PUT", _in(project, "gold"), {"task": task, "answer": dict(answer), "note": note}, SAFE)
+
+    def withdraw_gold(self, project: str, task: str, note: str = "") -> Json:
+        """No known answer any more; gives the task that is judged in its place, where there is one."""
+        return self._manage("POST", _in(project, "gold/withdraw"), {"task": task, "note": note})
 
     def publish_guideline(self, project: str, lang: str, body: str) -> Json:
         """The next version of the guideline."""

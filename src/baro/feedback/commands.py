@@ -23,7 +23,7 @@ app = typer.Typer(help="Judgments by people: a web page, and what becomes of the
 StoreOption = Annotated[str, typer.Option("--store", envvar="BARO_FEEDBACK", metavar="DIR|URL", help="The store.")]
 ProjectName = Annotated[str, typer.Argument(metavar="PROJECT")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ACTOR = "command line"
+ACTOR = "command line"  # as database.COMMAND_LINE, which is not imported for --help
 
 
 def open_store(where: str, *, create: bool = False) -> Store:
@@ -191,29 +191,44 @@ def gold(
     name: ProjectName,
     task: Annotated[str, typer.Argument(metavar="TASK", help="Its id.")],
     answer: Annotated[
-        str, typer.Option(metavar="JSON", help='{"kind": "pair", "choice": {...}}; slots for positions.')
-    ],
+        str | None, typer.Option(metavar="JSON", help='{"kind": "pair", "choice": ...}; slots for positions.')
+    ] = None,
+    correct: Annotated[bool, typer.Option("--correct", help="In place of the answer that is known.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="No answer is known any more.")] = False,
     note: Annotated[str, typer.Option(help="Why this is the answer; managers see it.")] = "",
     store: StoreOption = "feedback",
 ) -> None:
     """Tell the answer to a task, by which raters are measured; prints the id of the task that has it."""
+    from baro.feedback.gold import make_gold, replace_gold, withdraw_gold
+    from baro.feedback.project import get_project
+
+    if (answer is None) != withdraw or (correct and withdraw):
+        raise ConfigError("give the answer with --answer, or --withdraw the one that is known")
+    known = None if answer is None else _answer(answer)
+
+    def work(connection: Any) -> str | None:
+        project = get_project(connection, name)
+        if known is None:
+            return withdraw_gold(connection, project, task, note, ACTOR)
+        if not correct:
+            return make_gold(connection, project, task, known, note, ACTOR)
+        replace_gold(connection, project, task, known, note, ACTOR)
+        return task
+
+    typer.echo(open_store(store).write(work) or "withdrawn")
+
+
+def _answer(text: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     from baro.feedback.answers import AnyAnswer
-    from baro.feedback.gold import make_gold
-    from baro.feedback.project import get_project
 
     try:
-        known = TypeAdapter(AnyAnswer).validate_json(answer)
+        return TypeAdapter(AnyAnswer).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the text"
         raise ConfigError(f"--answer: {where}: {first['msg']}; a task's judgments show what one looks like") from None
-    typer.echo(
-        open_store(store).write(
-            lambda connection: make_gold(connection, get_project(connection, name), task, known, note, ACTOR)
-        )
-    )
 
 
 @app.command()
