@@ -368,6 +368,23 @@ def test_what_is_imported_is_measured_as_it_is_sent(website, page):
     expect(page.locator(".form .outcome").first).to_contain_text("The import is done.")
 
 
+def test_a_chat_log_gives_prompts(website, page):
+    work = website.work()
+    opened(page, website, work, "prompts")
+    page.get_by_role("button", name="Chat logs", exact=True).click()
+    page.get_by_label("Personal data", exact=True).select_option("Put its kind in its place")
+    row = '{"messages": [{"role": "user", "content": "ask %s"}, {"role": "assistant", "content": "no"}], "consent": %s}'
+    page.get_by_label("Text", exact=True).fill(
+        "\n".join([row % ("mina@example.com", "true"), row % ("nobody", "false")])
+    )
+    page.get_by_role("button", name="Import", exact=True).click()
+    outcome = page.locator(".form .outcome").first
+    expect(outcome).to_contain_text("The import is done.")
+    outcome.get_by_text("left out: which, and why").click()
+    expect(outcome).to_contain_text("no consent")
+    expect(page.get_by_text("ask [email]")).to_be_visible()
+
+
 def test_how_to_ask_where_models_are_unsure(website, page):
     work = website.work()
     opened(page, website, work, "tasks")

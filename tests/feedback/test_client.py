@@ -175,6 +175,13 @@ def test_a_manager_works(site: Site, wire: Wire):
     assert manager.create_project("new", {"overlap": 1, "repeat_fraction": 0, "gold_fraction": 0})["name"] == "new"
     assert manager.change_settings("new", {"blur": True})["settings"]["blur"] is True
     assert manager.add_prompts("new", [{"prompt": "which?"}])["added"] == 1
+    talk = [
+        {"messages": [{"role": "user", "content": "call 010-1234-5678"}], "consent": said} for said in (True, False)
+    ]
+    told = manager.add_prompts("new", talk, "talk", chat={"personal": "mask"})
+    assert (told["added"], told["ledger"]["dropped_by_reason"]) == (1, {"no consent": 1})
+    with pytest.raises(Refused, match="none is left; let rows of people who agreed say"):
+        manager.add_prompts("new", talk[1:], "talk", chat={})
     wire.faults = [lost_after]
     assert manager.add_responses("new", [{"prompt": "which?", "responses": ["a", "b"]}], "m")["known"] == 2
     assert manager.make_tasks("new", "pair")["added"] == 1

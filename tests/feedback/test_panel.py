@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from baro.feedback import adapt, habits, panel, schema
 from baro.feedback.assign import claim
-from baro.feedback.derive import votes_of
+from baro.feedback.derive import standing_times, votes_of
 from baro.feedback.project import publish_guideline
 
 
@@ -335,6 +335,12 @@ def test_progress(store):
     assert (found["cost"], found["cost_per_judgment"], found["currency"]) == (600.0, 200.0, "KRW")
     assert [one["judgments"] for one in found["per_day"]] in ([3], [1, 2], [2, 1])
     assert found["wanted"] == 3  # one of the second task, two of the third
+    again = desk.say("ann", desk.task("pair", "q3", ("one", "two")), win(0))
+    desk.take_back("ann", again)
+    with desk.store.read() as connection:
+        everything = votes_of(connection, desk.project.id).judgments
+        assert standing_times(connection, desk.project.id) == [one.submitted_ms for one in everything]
+    assert look(desk, panel.progress)["judgments"] == 3
 
 
 def test_only_open_ordinary_tasks_want_judgments(store):

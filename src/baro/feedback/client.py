@@ -145,9 +145,20 @@ class Client:
         """New settings from now on."""
         return self._manage("PATCH", _in(project), {"settings": dict(settings)})
 
-    def add_prompts(self, project: str, rows: Sequence[Mapping[str, Any]], name: str = "upload") -> Json:
-        """Prompts of any layout; what is there already is not added again."""
-        return self._manage("POST", _in(project, "prompts"), {"name": name, "rows": [dict(row) for row in rows]}, SAFE)
+    def add_prompts(
+        self,
+        project: str,
+        rows: Sequence[Mapping[str, Any]],
+        name: str = "upload",
+        chat: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """Prompts of any layout; what is there already is not added again.
+
+        ``chat``: the rows are people's conversations, and every turn of theirs is a prompt where they agreed; personal
+        (drop, mask or keep) and all_agreed as in `baro data prompts`.
+        """
+        body = {"name": name, "rows": [dict(row) for row in rows], "chat": None if chat is None else dict(chat)}
+        return self._manage("POST", _in(project, "prompts"), body, SAFE)
 
     def add_responses(
         self, project: str, rows: Sequence[Mapping[str, Any]], model: str, settings: Mapping[str, Any] | None = None

@@ -224,6 +224,15 @@ def votes_of(
     )
 
 
+def standing_times(connection: Connection, project_id: str) -> list[int]:
+    """When each judgment was made that stands, its last revision; as ``votes_of`` counts them, and much quicker."""
+    judgment, task = schema.judgment, schema.task
+    query = select(judgment.c.assignment_id, judgment.c.action, judgment.c.submitted_ms)
+    query = query.join(task, task.c.id == judgment.c.task_id).where(task.c.project_id == project_id)
+    newest = {row.assignment_id: row for row in connection.execute(query.order_by(judgment.c.event_id))}
+    return [row.submitted_ms for row in newest.values() if row.action != "retract"]
+
+
 def newest_guidelines(connection: Connection, project_id: str, upto: int | None = None) -> frozenset[str | None]:
     """The ids of the newest guideline of each language, or of those that were the newest at an event."""
     guideline, event = schema.guideline, schema.event

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, not_, select
 from baro.feedback import schema
 from baro.feedback.adapt import first_places, posteriors
 from baro.feedback.coefficients import COMPARED, outline, scales_agreement, share
-from baro.feedback.derive import Votes, as_given, only, under_newest, votes_of
+from baro.feedback.derive import Votes, as_given, last_event, only, standing_times, under_newest, votes_of
 from baro.feedback.habits import Case, by_rater, cases_of, counts, drift, longer_slope
 from baro.feedback.project import Project
 from baro.feedback.reliability import agreement_with_others, gold_answers
@@ -155,17 +155,17 @@ def progress(connection: Connection, project: Project) -> dict[str, Any]:
     """Tasks by state, judgments by day (UTC), and what they cost; taken back and revised ones cost as well."""
     table, task = schema.judgment, schema.task
     here = task.c.project_id == project.id
-    votes = votes_of(connection, project.id)
+    given = standing_times(connection, project.id)
     time = select(func.sum(table.c.active_ms), func.count(), func.count(table.c.active_ms))
     active_ms, rows, timed = connection.execute(time.join(task, task.c.id == table.c.task_id).where(here)).one()
     hours = int(active_ms or 0) / 3_600_000
     days: dict[str, int] = {}
-    for one in votes.judgments:
-        day = datetime.fromtimestamp(one.submitted_ms / 1000, UTC).date().isoformat()
+    for submitted_ms in given:
+        day = datetime.fromtimestamp(submitted_ms / 1000, UTC).date().isoformat()
         days[day] = days.get(day, 0) + 1
-    cost, done = hours * project.settings.cost_per_hour, len(votes.judgments)
+    cost, done = hours * project.settings.cost_per_hour, len(given)
     return {
-        "watermark": votes.watermark,
+        "watermark": last_event(connection, project.id),
         "tasks": _states(connection, project.id),
         "judgments": done,
         "wanted": _wanted(connection, project.id),
@@ -190,7 +190,8 @@ def _states(connection: Connection, project_id: str) -> dict[str, int]:
     """waiting: nobody has begun; begun; done: every place is taken and answered; closed by a manager."""
     task, held = schema.task, _task_states(connection, project_id)
     found = dict.fromkeys(("waiting", "begun", "done", "closed", "gold", "repeats"), 0)
-    for row in connection.execute(select(task).where(task.c.project_id == project_id)):
+    columns = (task.c.id, task.c.repeat_of, task.c.is_gold, task.c.open, task.c.places)
+    for row in connection.execute(select(*columns).where(task.c.project_id == project_id)):
         states = held.get(row.id, set())
         if row.repeat_of is not None or (row.is_gold and row.open):
             found["gold" if row.is_gold else "repeats"] += 1

@@ -10,10 +10,11 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, StringConstraints
 from sqlalchemy import Connection
 
+from baro.data.chat_logs import Personal
 from baro.feedback import project as projects
 from baro.feedback.answers import AnyAnswer
 from baro.feedback.gold import make_gold, replace_gold, withdraw_gold
-from baro.feedback.intake import Source, take
+from baro.feedback.intake import ChatLog, Source, take
 from baro.feedback.refusals import Refused
 from baro.feedback.server import listing
 from baro.feedback.server.checked import Body, CheckedRoute, Nothing
@@ -40,6 +41,13 @@ class Changes(Body):
     settings: dict[str, Any]
 
 
+class Chat(Body):
+    """The conditions under which people's conversations become prompts."""
+
+    personal: Personal = "drop"
+    all_agreed: bool = False
+
+
 class Rows(Body):
     """Rows of any layout, or a file's text. ``name``: what the source is called from now on."""
 
@@ -47,6 +55,12 @@ class Rows(Body):
     rows: list[dict[str, Any]] | None = Field(None, min_length=1)
     text: str | None = Field(None, min_length=1)
     format: Literal["jsonl", "json", "csv"] = "jsonl"
+
+
+class Prompts(Rows):
+    """Rows with prompts; with ``chat`` every turn of a person's is one."""
+
+    chat: Chat | None = None
 
 
 class Answers(Rows):
@@ -144,9 +158,10 @@ def list_events(store: Stored, manager: Manager, project: Name, offset: Offset =
 
 
 @router.post("/projects/{project}/prompts")
-def add_prompts(store: Stored, manager: Manager, project: Name, given: Rows) -> Response:
+def add_prompts(store: Stored, manager: Manager, project: Name, given: Prompts) -> Response:
     """Prompts, of any layout that holds some."""
-    return _take(store, manager, project, given, Source(given.name))
+    chat = None if given.chat is None else ChatLog(**given.chat.model_dump())
+    return _take(store, manager, project, given, Source(given.name, chat=chat))
 
 
 @router.get("/projects/{project}/prompts")

@@ -3,7 +3,7 @@ import { button, h, press, toggle } from "./dom.js";
 import { t } from "./i18n.js";
 import { call, within } from "./manage_api.js";
 import { generation } from "./manage_generate.js";
-import { amount, area, facts, field, fold, form, grid, heading, hint, input, nothing, pager, panel, select, table, tag, when } from "./manage_ui.js";
+import { amount, area, check, facts, field, fold, form, grid, heading, hint, input, nothing, pager, panel, select, table, tag, when } from "./manage_ui.js";
 
 const SIZE = 20;
 const AFTER_MS = 200;
@@ -27,13 +27,17 @@ function importing(project, after) {
   const name = input("", { maxlength: 200, autocomplete: "off" });
   const model = input("", { maxlength: 200, autocomplete: "off" });
   const seen = h("div", { "aria-live": "polite" });
+  const personal = select(["drop", "mask", "keep"].map((one) => [one, t(`manage.import.personal.${one}`)]), "drop");
+  const agreed = check(t("manage.import.agreed"), false);
+  const conditions = h("div", {}, hint(t("manage.import.chat.hint")), field(t("manage.import.personal"), personal, t("manage.import.personal.hint")), agreed);
   let kind = "prompts";
   const model_field = field(t("manage.import.model"), model, t("manage.import.model.hint"));
-  const kinds = ["prompts", "responses"].map((one) => [one, toggle(t(`manage.import.${one}`), () => choose(one))]);
+  const kinds = ["prompts", "chat", "responses"].map((one) => [one, toggle(t(`manage.import.${one}`), () => choose(one))]);
   function choose(one) {
     kind = one;
     kinds.forEach(([own, node]) => press(node, own === kind));
-    model_field.hidden = kind === "prompts";
+    model_field.hidden = kind !== "responses";
+    conditions.hidden = kind !== "chat";
     model.required = kind === "responses";
   }
   choose(kind);
@@ -52,15 +56,16 @@ function importing(project, after) {
   text.addEventListener("input", () => (clearTimeout(later), (later = setTimeout(look, AFTER_MS))));
   format.addEventListener("change", look);
   const work = async () => {
-    const body = { name: name.value.trim() || "pasted", text: text.value, format: format.value, ...(kind === "responses" ? { model: model.value.trim() } : {}) };
+    const more = { responses: { model: model.value.trim() }, chat: { chat: { personal: personal.value, all_agreed: agreed.input.checked } } }[kind];
+    const body = { name: name.value.trim() || "pasted", text: text.value, format: format.value, ...more };
     if (new Blob([JSON.stringify(body)]).size > LARGEST) return too_large();
-    const done = await call("POST", within(project, kind), body);
+    const done = await call("POST", within(project, kind === "responses" ? kind : "prompts"), body);
     after();
     return account(done, kind);
   };
   text.required = true;
   return panel(t("manage.import.title"), hint(t("manage.import.hint")), form(t("manage.import.start"), work, [
-    h("div", { class: "choices", role: "group", "aria-label": t("manage.import.what") }, kinds.map(([, node]) => node)), model_field,
+    h("div", { class: "choices", role: "group", "aria-label": t("manage.import.what") }, kinds.map(([, node]) => node)), model_field, conditions,
     grid(field(t("manage.import.file"), file, t("manage.import.file.hint")), field(t("manage.import.format"), format), field(t("manage.import.name"), name, t("manage.import.name.hint"))),
     field(t("manage.import.text"), text, t("manage.import.text.hint")), seen,
   ]));
