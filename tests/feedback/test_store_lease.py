@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from feedback.store_work import any_answer, broken, set_up, submission, task_of
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from baro.feedback import assign, gold, judge, project, schema
 from baro.feedback.database import Store
@@ -116,6 +116,7 @@ def test_late_for_a_task_that_was_skipped_meanwhile(at_work, clock):
     work = at_work()
     older = work.claim(0)
     clock(HALF_AN_HOUR)
+    work.give_back(1, work.claim(1))
     newer = work.claim(0)
     work.give_back(0, newer, "I cannot tell")
     assert work.submit(0, older, "key-older").assignment_id == newer.assignment_id
@@ -199,6 +200,46 @@ def test_drafts(at_work, store):
     with pytest.raises(Refused) as refused:
         save(1, "three")
     assert (refused.value.code, refused.value.more) == ("stale_draft", {"version": 2, "answer": {"text": "둘"}})
+
+
+def test_a_lease_that_ran_out_goes_on_where_nobody_took_its_place(at_work, store, clock):
+    work = at_work(prompts=2)
+    lease = work.claim(0)
+    clock(HALF_AN_HOUR)
+    again = work.claim(0)
+    assert (again.assignment_id, work.state(again)) == (lease.assignment_id, "leased")
+    clock(HALF_AN_HOUR)
+    with store.read() as connection:
+        task_id = task_of(connection, lease.assignment_id)[0].id
+    store.write(lambda c: c.execute(update(schema.task).where(schema.task.c.id == task_id).values(open=False)))
+    assert work.claim(0).assignment_id != lease.assignment_id  # nobody asks it any more
+    assert work.state(lease) == "expired"
+
+
+def test_a_draft_goes_on_under_the_next_lease_of_its_task(at_work, store, clock):
+    """The lease ran out by somebody else's asking, who let the place go; a withdrawn answer begins anew."""
+    work = at_work()
+
+    def draft(lease):
+        with store.read() as connection:
+            here = schema.draft.c.assignment_id == lease.assignment_id
+            row = connection.execute(select(schema.draft.c.version, schema.draft.c.answer).where(here)).first()
+            return assign.ran_out_before(connection, lease.assignment_id), row and tuple(row)
+
+    older = work.claim(0)
+    given = (older.assignment_id, work.raters[0].id, older.secret)
+    for version, words in enumerate(("하나", "둘")):
+        store.write(lambda c, v=version, w=words: assign.save_draft(c, *given, v, {"text": w}))
+    clock(HALF_AN_HOUR)
+    other = work.claim(1)
+    assert draft(other) == (None, None)
+    work.give_back(1, other)
+    newer = work.claim(0)
+    assert draft(newer) == (older.assignment_id, (2, {"text": "둘"}))
+    work.submit(0, newer, "key-newer")
+    given = (newer.assignment_id, work.raters[0].id, newer.secret, "key-back")
+    store.write(lambda c: judge.retract(c, *given))
+    assert draft(work.claim(0)) == (None, None)
 
 
 def test_nobody_judges_their_own_edit(at_work, store):

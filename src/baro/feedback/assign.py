@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, insert, not_, select, text, update
+from sqlalchemy import Connection, Row, and_, exists, func, insert, literal, not_, or_, select, text, update
 
 from baro.feedback import ids, schema
 from baro.feedback.database import for_update, log_event, secret_seed
@@ -36,14 +36,15 @@ class Lease:
 def claim(connection: Connection, rater: Rater, project: Project) -> Lease | None:
     """The rater's next task: the one they hold already, else a hidden repeat, one with a known answer, or a new one.
 
-    None when nothing is left for them. A task held already gets a new secret, and the older one is worth nothing.
+    None when nothing is left for them. A task held already gets a new secret, and the older one is worth nothing. A
+    rater's own lease that ran out goes on, as long as nobody has been given its place.
     """
     now = ids.now_ms()
     _one_claim_at_a_time(connection, rater.id)
-    _free_expired(connection, now)
-    held = _held(connection, rater.id, project.id)
+    held = _held(connection, rater.id, project.id, now)
     if held is not None:
         return renew_secret(connection, held.id, project.settings)
+    _free_expired(connection, now)
     task = _drawn_apart(connection, rater, project) or _next_in_queue(connection, rater.id, project.id)
     return None if task is None else _lease(connection, task, rater, project.settings, now)
 
@@ -64,6 +65,7 @@ def _lease(
     row |= {"display_order": _display_order(connection, task, rater.id), "lease_sha256": sha256(secret)}
     row |= {"guideline_id": guideline.id if guideline else None, "leased_ms": now, "expires_ms": lease.expires_ms}
     connection.execute(insert(schema.assignment).values(**row))
+    _carry_draft(connection, made)
     if purpose == "judge" and counted(task):
         _move_places(connection, [task.id], -1)
     return lease
@@ -91,11 +93,12 @@ def _free_expired(connection: Connection, now: int) -> None:
         _move_places(connection, [task_id], +1)
 
 
-def _held(connection: Connection, rater_id: str, project_id: str) -> Row[Any] | None:
+def _held(connection: Connection, rater_id: str, project_id: str, now: int) -> Row[Any] | None:
+    """What a rater has in hand; not what ran out and was closed, since nobody is asked that any more."""
     table = schema.assignment
     query = select(table).join(schema.task).where(
         table.c.rater_id == rater_id, table.c.state == "leased", table.c.purpose == "judge",
-        schema.task.c.project_id == project_id,
+        schema.task.c.project_id == project_id, or_(table.c.expires_ms >= now, schema.task.c.open),
     )  # fmt: skip
     query = query.order_by(table.c.leased_ms).limit(1)
     return connection.execute(for_update(connection, query, of=table)).first()
@@ -317,3 +320,26 @@ def save_draft(
     else:
         connection.execute(update(table).where(table.c.assignment_id == assignment_id).values(**values))
     return version + 1
+
+
+def ran_out_before(connection: Connection, assignment_id: str) -> str | None:
+    """The rater's assignment of the same task before this one, if its lease ran out: what was written there goes on."""
+    table = schema.assignment
+    mine = table.alias()
+    query = select(table.c.id, table.c.state).join(
+        mine, and_(table.c.task_id == mine.c.task_id, table.c.rater_id == mine.c.rater_id, table.c.id != mine.c.id)
+    )
+    query = query.where(mine.c.id == assignment_id, table.c.purpose == mine.c.purpose)
+    row = connection.execute(query.order_by(table.c.leased_ms.desc(), table.c.id.desc()).limit(1)).first()
+    return row.id if row is not None and row.state == "expired" else None
+
+
+def _carry_draft(connection: Connection, assignment_id: str) -> None:
+    """A draft goes on in its version, so that a browser which kept a newer one knows that it is newer."""
+    table = schema.draft
+    before = ran_out_before(connection, assignment_id)
+    if before is None:
+        return
+    row = select(literal(assignment_id), table.c.version, table.c.answer, table.c.updated_ms)
+    row = row.where(table.c.assignment_id == before)
+    connection.execute(insert(table).from_select(["assignment_id", "version", "answer", "updated_ms"], row))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, select
 
 from baro.feedback import schema
-from baro.feedback.assign import Lease, available
+from baro.feedback.assign import Lease, available, ran_out_before
 from baro.feedback.criteria import criteria_of
 from baro.feedback.ids import now_ms
 from baro.feedback.people import Rater
@@ -46,6 +46,7 @@ def task_view(connection: Connection, rater: Rater, project: Project, lease: Lea
         "criteria": _criteria(connection, project.id) if task.kind == "criteria" else [],
         "guideline": _guideline(connection, project.id, rater.lang),
         "draft": _draft(connection, assignment.id),
+        "before": ran_out_before(connection, assignment.id) if assignment.state == "leased" else None,
         "answer": current_answer(connection, assignment),
         "progress": progress(connection, rater.id, project.id),
     }
