@@ -122,6 +122,26 @@ def test_a_draft_has_a_largest_size(site: Site):
     assert error_of(site.ask("rater", "PUT", at(task, "draft"), draft)) == (413, "too_large")
 
 
+def test_what_is_told_with_a_skip_is_for_the_manager(site: Site):
+    task = site.next()
+    body = {"lease": task["lease"], "reason": "broken: 글자가 깨졌어요", "comment": "전화번호"}
+    wrong = {"flags": [{"position": 2, "flag": "personal"}]}
+    assert error_of(site.ask("rater", "POST", at(task, "skip"), body | wrong)) == (422, "invalid")
+    flags = {"flags": [{"position": 1, "flag": "personal"}]}
+    assert site.ask("rater", "POST", at(task, "skip"), body | flags).status_code == 204
+    with site.store.read() as connection:
+        where = schema.assignment.c.id == task["assignment"]
+        row = connection.execute(select(schema.assignment).where(where)).one()
+        shown = [one.id for one in view.shown_responses(connection, row)]
+    plain = site.next("second")
+    site.ask("second", "POST", at(plain, "skip"), {"lease": plain["lease"], "reason": "other"})
+    skips = site.ask("manager", "GET", f"/api/manage/tasks/{row.task_id}").json()["skips"]
+    assert [set(one) for one in skips] == [{"rater", "pseudonym", "at_ms", "reason", "comment", "flags"}] * len(skips)
+    assert (skips[0]["pseudonym"], skips[0]["reason"], skips[0]["comment"]) == ("rater", body["reason"], "전화번호")
+    assert skips[0]["flags"] == [{"response_id": shown[1], "flag": "personal"}]
+    assert [(one["reason"], one["comment"], one["flags"]) for one in skips[1:]] in ([], [("other", "", [])])
+
+
 def test_a_late_answer_is_kept(site: Site, clock: Callable[[int], int]):
     site.tokens |= {
         name: site.store.write(lambda c, name=name: people.open_session(c, site.ids[name], days=400))

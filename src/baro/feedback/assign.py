@@ -7,6 +7,7 @@ process in the background. ``places`` of a task is always its overlap less its l
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,9 +252,18 @@ def renew(connection: Connection, assignment_id: str, rater_id: str, secret: str
 
 
 def give_back(
-    connection: Connection, assignment_id: str, rater_id: str, secret: str, *, skip_reason: str | None = None
+    connection: Connection,
+    assignment_id: str,
+    rater_id: str,
+    secret: str,
+    *,
+    skip_reason: str | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> None:
-    """End a lease without an answer. A skipped task is not shown to this rater again; a released one may be."""
+    """End a lease without an answer. A skipped task is not shown to this rater again; a released one may be.
+
+    told: what else the rater said of a task that they skip, for its event.
+    """
     row = own_assignment(connection, assignment_id, rater_id, secret)
     if row.state != "leased":
         raise Refused("conflict", f"this task is {row.state} already")
@@ -261,7 +271,8 @@ def give_back(
     close(connection, row, state, skip_reason=skip_reason)
     if row.purpose == "judge":
         _move_places(connection, [row.task_id], +1)
-    log_event(connection, rater_id, state, "assignment", row.id, {"reason": skip_reason} if skip_reason else {})
+    details = {"reason": skip_reason, **(told or {})} if skip_reason else {}
+    log_event(connection, rater_id, state, "assignment", row.id, details)
 
 
 def close(connection: Connection, row: Row[Any], state: str, **values: Any) -> None:

@@ -96,9 +96,9 @@ class Client:
         """Take back what was submitted; ``task`` as ``open`` gave it."""
         return self._call("POST", _at(task["assignment"], "retract"), {"lease": task["lease"], "key": new_key()})
 
-    def skip(self, task: Mapping[str, Any], reason: str) -> None:
-        """Leave a task to others."""
-        self._end(task, "skip", {"lease": task["lease"], "reason": reason})
+    def skip(self, task: Mapping[str, Any], reason: str, **more: Any) -> None:
+        """Leave a task to others. ``more``: comment, flags."""
+        self._end(task, "skip", {"lease": task["lease"], "reason": reason, **more})
 
     def release(self, task: Mapping[str, Any]) -> None:
         """Give a task back."""

@@ -139,7 +139,8 @@ def task(connection: Connection, task_id: str) -> dict[str, Any]:
     told |= {"prompt": {"id": prompt.id, "source": prompt.source, "messages": turns}}
     told |= {"gold_note": note_of(connection, task_id) if row.is_gold else ""}
     told |= _beside(rounds_of(connection, {row.prompt_id}), task_id)
-    return told | {"responses": _responses(connection, task_id), "judgments": _judgments(connection, task_id)}
+    told |= {"responses": _responses(connection, task_id), "judgments": _judgments(connection, task_id)}
+    return told | {"skips": _skips(connection, task_id)}
 
 
 def _beside(rounds: Sequence[Sequence[str]], task_id: str) -> dict[str, str | None]:
@@ -189,6 +190,20 @@ def _judgments(connection: Connection, task_id: str) -> list[dict[str, Any]]:
         told = {name: getattr(row, name) for name in names} | {"rater": row.rater_id, "shown": shown}
         found.append(told | {"answer": answer_of(connection, row, shown)})
     return found
+
+
+def _skips(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+    """Who left the task to others, with what they told of it."""
+    table, rater, event = schema.assignment, schema.rater, schema.event
+    of_it = (event.c.entity == "assignment") & (event.c.entity_id == table.c.id) & (event.c.action == "skipped")
+    query = (
+        select(table.c.rater_id.label("rater"), rater.c.pseudonym, table.c.closed_ms.label("at_ms"), event.c.details)
+        .select_from(table.join(rater, rater.c.id == table.c.rater_id).join(event, of_it))
+        .where(table.c.task_id == task_id, table.c.state == "skipped").order_by(event.c.id)
+    )  # fmt: skip
+    empty = {"reason": "", "comment": "", "flags": []}
+    names = ("rater", "pseudonym", "at_ms")
+    return [{name: getattr(row, name) for name in names} | empty | row.details for row in connection.execute(query)]
 
 
 def positions(connection: Connection, assignment_id: str) -> list[str]:

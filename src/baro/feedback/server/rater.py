@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Connection, Row, select
 
 from baro.feedback import assign, judge, people, schema, view
-from baro.feedback.answers import Submission
+from baro.feedback.answers import MAX_TEXT, Flag, Submission
 from baro.feedback.judge import Stored as Judgment
 from baro.feedback.people import Rater
 from baro.feedback.project import Project, get_project
@@ -57,9 +57,11 @@ class Held(Body):
 
 
 class Skip(Held):
-    """Why a task is not judged."""
+    """Why a task is not judged, and what is to be told of it all the same."""
 
     reason: str = Field(min_length=1, max_length=2000)
+    comment: str = Field("", max_length=MAX_TEXT)
+    flags: list[Flag] = Field([], max_length=30)
 
 
 class Draft(Held):
@@ -217,11 +219,17 @@ def release(store: Stored, rater: SignedIn, assignment: Id, given: Held) -> Resp
 @router.post("/assignments/{assignment}/skip")
 def skip(store: Stored, rater: SignedIn, assignment: Id, given: Skip) -> Response:
     """Leave a task to others."""
-    store.write(
-        lambda connection: assign.give_back(
-            connection, assignment, rater.id, given.lease, skip_reason=given.reason
-        )
-    )  # fmt: skip
+
+    def work(connection: Connection) -> None:
+        shown = listing.positions(connection, _mine(connection, rater, assignment)[0].id)
+        if any(one.position >= len(shown) for one in given.flags):
+            raise Refused("invalid", f"a problem is reported of a response that is not there: there are {len(shown)}")
+        flags = [{"response_id": shown[one.position], "flag": one.flag} for one in given.flags]
+        told = {"comment": given.comment} if given.comment else {}
+        told |= {"flags": flags} if flags else {}
+        assign.give_back(connection, assignment, rater.id, given.lease, skip_reason=given.reason, told=told)
+
+    store.write(work)
     return Response(status_code=204)
 
 

@@ -5,15 +5,11 @@ import { clock, t } from "./i18n.js";
 import { named, prose } from "./responses.js";
 
 const FLAGS = ["harmful", "personal", "broken"];
-const SKIPS = ["expertise", "upsetting", "unclear", "broken", "other"];
+export const SKIPS = ["expertise", "upsetting", "unclear", "broken", "other"];
 const CLOSE = () => [["close", t("action.close")]];
 
-/** Without a network the guideline that was read last is shown. */
-let guideline = null;
-
-export async function showGuideline(project, { first = false } = {}) {
-  const found = await api("GET", `/api/projects/${encodeURIComponent(project)}/guideline`).catch(() => guideline);
-  guideline = found;
+/** A guideline, or that there is none; `first`: before the tasks that go by it. */
+export function showGuideline(found, first = false) {
   const body = found ? h("div", { lang: found.lang }, prose(found.html)) : h("p", {}, t("guideline.none"));
   const title = found ? t("guideline.title", { version: found.version }) : t("guideline.label");
   const actions = first ? [["read", t("guideline.read")]] : CLOSE();

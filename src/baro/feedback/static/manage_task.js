@@ -1,4 +1,5 @@
 /** One task with everything about it: who wrote what, and who said what. For managers only. */
+import { SKIPS } from "./dialogs.js";
 import { button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { answering, resumed, said } from "./manage_answer.js";
@@ -21,6 +22,7 @@ export async function showTask(view, id, words = "") {
     ]), rounds(task)),
     h("section", { class: "cards of-2", "aria-label": t("manage.task.responses") }, task.responses.map(response)),
     panel(t("manage.task.judgments"), task.judgments.length > 0 ? judgments(task) : nothing(t("manage.task.unjudged"))),
+    ...(task.skips.length ? [panel(t("manage.task.skips"), skips(task))] : []),
     (task.gold_answer ? known : gold)(view, task, settings, told),
   );
 }
@@ -68,6 +70,15 @@ function judgments(task) {
     ];
   });
   return table(t("manage.task.judgments"), [t("manage.rater"), t("manage.task.answer"), [t("manage.task.sides"), "at"], [t("manage.when"), "at"], [t("manage.task.beside"), "long"]], rows);
+}
+
+/** Who left it to others, and what they told of it all the same. */
+function skips(task) {
+  const slot = (id) => task.responses.find((one) => one.id === id).slot + 1;
+  const why = (reason) => reason.replace(/^\w+/, (code) => (SKIPS.includes(code) ? t(`skip.${code}`) : code));
+  const rows = task.skips.map((one) => [h("bdi", {}, one.pseudonym),
+    h("div", { class: "pre-line", dir: "auto" }, [why(one.reason), one.comment].filter(Boolean).join("\n"), one.flags.map(({ response_id, flag }) => [" ", tag(`${t("manage.task.response", { n: slot(response_id) })}: ${t(`flag.${flag}`)}`, "warn")]).flat()), moment(one.at_ms)]);
+  return table(t("manage.task.skips"), [t("manage.rater"), [t("manage.task.skipped"), "long"], [t("manage.when"), "at"]], rows);
 }
 
 const slots = (task) => h("ul", { class: "plain-list" }, task.responses.map((one, at) => h("li", {}, `${letter(at)} = ${t("manage.task.response", { n: one.slot + 1 })}`)));
