@@ -122,6 +122,31 @@ def test_a_draft_has_a_largest_size(site: Site):
     assert error_of(site.ask("rater", "PUT", at(task, "draft"), draft)) == (413, "too_large")
 
 
+def test_today_is_the_raters_day_in_this_project(site: Site):
+    done = site.submit(site.next(), active_ms=4000).json()
+
+    def join(connection: Any) -> None:
+        there = project.get_project(connection, "elsewhere").id
+        connection.execute(schema.member.insert().values(project_id=there, rater_id=site.ids["rater"]))
+
+    site.store.write(join)
+    history = "/api/projects/{}/history?since={}"
+    ask = lambda *given: site.ask("rater", "GET", history.format(*given)).json()["today_ms"]  # noqa: E731
+    assert ask("colours", done["submitted_ms"]) == 4000
+    assert ask("colours", done["submitted_ms"] + 1) == 0
+    assert ask("elsewhere", 0) == 0
+
+
+def test_what_is_left_does_not_tell_which_task_is_a_check(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """Six tasks, one of them in hand: a number that falls with each task of the queue would stand still at others."""
+    left = lambda: site.next()["progress"]["left"]  # noqa: E731
+    assert left() == 5
+    site.submit(site.next())
+    assert left() == 5
+    monkeypatch.setattr(view, "LEFT", (1, 2))
+    assert left() is None
+
+
 def test_what_is_told_with_a_skip_is_for_the_manager(site: Site):
     task = site.next()
     body = {"lease": task["lease"], "reason": "broken: 글자가 깨졌어요", "comment": "전화번호"}

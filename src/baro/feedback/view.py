@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
@@ -15,7 +14,10 @@ from baro.feedback.people import Rater
 from baro.feedback.project import Project, latest_guideline
 from baro.feedback.render import diff_html, prompt_start, to_html
 
-LEFT_AT_MOST = 1000  # counting further costs time and tells a rater nothing
+LEFT = (5, 10, 20, 50, 100, 200, 500, 1000)
+"""The number of tasks left is told as the next of these: an exact one would fall with each task of the queue and stand
+still with each known answer and hidden repeat. Counting further tells a rater nothing."""
+DAY_MS = 86_400_000
 DIFF_AT_MOST = 20_000  # characters of both texts together
 
 
@@ -97,12 +99,13 @@ def _draft(connection: Connection, assignment_id: str) -> dict[str, Any] | None:
     return None if row is None else {"version": row.version, "answer": row.answer}
 
 
-def progress(connection: Connection, rater_id: str, project_id: str) -> dict[str, int]:
-    """How many tasks a rater has done here, and how many are open to them (counted up to LEFT_AT_MOST)."""
-    left = select(schema.task.c.id).where(available(rater_id, project_id)).limit(LEFT_AT_MOST).subquery()
+def progress(connection: Connection, rater_id: str, project_id: str) -> dict[str, int | None]:
+    """How many tasks a rater has done here, and at most how many are open to them (None: more than all in LEFT)."""
+    query = select(schema.task.c.id).where(available(rater_id, project_id)).limit(LEFT[-1] + 1).subquery()
+    left = connection.execute(select(func.count()).select_from(query)).scalar_one()
     return {
         "done": connection.execute(_done(rater_id, project_id)).scalar_one(),
-        "left": connection.execute(select(func.count()).select_from(left)).scalar_one(),
+        "left": next((one for one in LEFT if left <= one), None),
     }
 
 
@@ -185,8 +188,13 @@ def _edit(connection: Connection, judgment_id: str, at: list[str]) -> dict[str, 
     return {"position": at.index(one.response_id), "text": text, "critique": one.critique, "spans": one.spans}
 
 
-def history(connection: Connection, rater_id: str, project_id: str, limit: int) -> dict[str, Any]:
-    """A rater's own last judgments, newest first, with how many there are and the active time of this day (UTC)."""
+def history(
+    connection: Connection, rater_id: str, project_id: str, limit: int, since: int | None = None
+) -> dict[str, Any]:
+    """A rater's own last judgments here, newest first, with how many there are and the active time of this day.
+
+    since: when the day began where the rater is; the day of UTC unless given.
+    """
     table, task = schema.judgment, schema.task
     later = table.alias()
     newest = select(func.max(later.c.revision)).where(later.c.assignment_id == table.c.assignment_id).scalar_subquery()
@@ -206,8 +214,9 @@ def history(connection: Connection, rater_id: str, project_id: str, limit: int) 
         }
         for row in connection.execute(query)
     ]
-    midnight = int(datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
-    today = and_(table.c.rater_id == rater_id, table.c.submitted_ms >= midnight)
-    spent = connection.execute(select(func.coalesce(func.sum(table.c.active_ms), 0)).where(today)).scalar_one()
+    midnight = now_ms() // DAY_MS * DAY_MS if since is None else since
+    today = and_(table.c.rater_id == rater_id, task.c.project_id == project_id, table.c.submitted_ms >= midnight)
+    worked = select(func.coalesce(func.sum(table.c.active_ms), 0)).join(task, task.c.id == table.c.task_id)
+    spent = connection.execute(worked.where(today)).scalar_one()
     done = connection.execute(_done(rater_id, project_id)).scalar_one()
     return {"done": done, "today_ms": int(spent), "items": items}

@@ -289,11 +289,17 @@ def said(connection: Connection, judgment_id: str) -> dict[str, Any] | None:
 
 
 @router.get("/projects/{project}/history")
-def history(store: Stored, rater: SignedIn, project: Name, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Response:
-    """One's own last judgments."""
+def history(
+    store: Stored,
+    rater: SignedIn,
+    project: Name,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    since: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+) -> Response:
+    """One's own last judgments; ``since``: when the day began whose active time is told."""
     with store.read() as connection:
         found = project_of(connection, rater, project)
-        return JSONResponse(view.history(connection, rater.id, found.id, limit))
+        return JSONResponse(view.history(connection, rater.id, found.id, limit, since))
 
 
 @router.get("/projects/{project}/guideline")
