@@ -17,7 +17,7 @@ class ProjectSettings(Config):
     lease_minutes: float = Field(30, gt=0, le=1440, description="how long a task is kept for who opened it")
     repeat_fraction: float = Field(0.05, ge=0, le=0.5, description="tasks shown to a rater again, sides swapped")
     gold_fraction: float = Field(0.05, ge=0, le=0.5, description="tasks with a known answer among a rater's tasks")
-    blur: bool = Field(False, description="responses are hidden until the rater wants to see them")
+    blur: bool | None = Field(None, description="responses are hidden at first; unless said, those of safety tasks are")
     diff: bool = Field(True, description="offer to show in what two responses differ")
     categories: tuple[str, ...] = Field(CATEGORIES, description="the harms that raters choose from")
     thumb_reasons: tuple[str, ...] = Field((), description="reasons offered beside a thumb")

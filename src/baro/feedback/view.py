@@ -38,7 +38,7 @@ def task_view(connection: Connection, rater: Rater, project: Project, lease: Lea
         "now_ms": now_ms(),
         "purpose": assignment.purpose,
         "kind": task.kind,
-        "project": _project(project),
+        "project": _project(project, task.kind),
         "prompt": [{"role": turn["role"], **_text(turn["content"])} for turn in prompt],
         "responses": [
             {"position": position, "finished": one.finished, **_text(one.text)}
@@ -58,9 +58,10 @@ def _text(content: str) -> dict[str, str]:
     return {"text": content, "html": to_html(content)}
 
 
-def _project(project: Project) -> dict[str, Any]:
-    chosen = project.settings.model_dump(mode="json", include={"blur", "diff", "categories", "thumb_reasons"})
-    return {"id": project.id, "name": project.name} | chosen
+def _project(project: Project, kind: str) -> dict[str, Any]:
+    chosen = project.settings.model_dump(mode="json", include={"diff", "categories", "thumb_reasons"})
+    blur = kind == "safety" if project.settings.blur is None else project.settings.blur
+    return {"id": project.id, "name": project.name, "blur": blur} | chosen
 
 
 def _assignment(connection: Connection, assignment_id: str) -> tuple[Row[Any], Row[Any]]:

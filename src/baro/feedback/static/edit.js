@@ -16,11 +16,12 @@ export function mount(task, state, ui) {
   const put = {};
   let timer = 0;
   const several = texts.length > 1;
-  const which = several && choices(t("edit.which"), texts.map((_, at) => [at, named(at)]), (at) => ui.change(() => {
+  const go = (at) => at !== state.position && ui.change(() => {
     put[state.position] = { text: state.text, critique: state.critique, spans: state.spans };
     Object.assign(state, { text: null, critique: "", spans: [], ...put[at], position: at });
     fill();
-  }));
+  });
+  const which = several && choices(t("edit.which"), texts.map((_, at) => [at, named(at)]), go);
   const source = h("textarea", { class: "source", readonly: true, rows: 8, "aria-label": t("edit.source") });
   const note = h("input", { class: "field", "aria-label": t("edit.note"), placeholder: t("edit.note") });
   const chosen = h("p", { class: "hint", "aria-live": "polite" }, t("edit.select"));
@@ -64,6 +65,10 @@ export function mount(task, state, ui) {
     undo.hidden = state.text === null;
     remarks.replaceChildren(...state.spans.map((span) =>
       h("li", {}, h("q", { dir: "auto" }, quote(span)), h("span", {}, span.note), button(t("edit.remove"), () => remove(span), { look: "small quiet" }))));
+    for (const node of [panel, remarked]) { // both show the response's text, which may be covered
+      node.inert = !ui.revealed(state.position);
+      node.classList.toggle("covered", node.inert);
+    }
     view.update();
     clearTimeout(timer);
     timer = setTimeout(draw, DRAW_AFTER_MS);
@@ -77,7 +82,8 @@ export function mount(task, state, ui) {
     [["KeyE"], "E", "key.edit", () => editor.focus()],
     [["KeyM"], "M", "key.remark", () => ((passages.open = true), source.focus())],
   ];
-  const left = h("div", {}, which && which.root, view.element, h("div", { class: "card passages" }, passages, remarks));
+  const remarked = h("div", { class: "card passages" }, passages, remarks);
+  const left = h("div", {}, which && which.root, view.element, remarked);
   const bar = h("div", { class: "answers" }, button(t("action.submit"), ui.submit, { cap: "Ctrl ↵", look: "primary" }));
-  return { main: h("div", { class: "cards of-2" }, left, panel), bar, keys, update };
+  return { main: h("div", { class: "cards of-2" }, left, panel), bar, keys, update, go, at: () => state.position };
 }

@@ -3,7 +3,7 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { criteriaEditor } from "./manage_criteria.js";
 import { call, within } from "./manage_api.js";
-import { area, check, field, form, grid, heading, hint, input, number, panel } from "./manage_ui.js";
+import { area, check, field, form, grid, heading, hint, input, number, panel, select } from "./manage_ui.js";
 
 const HARMS = ["endangering_national_security", "insulting_behavior", "discriminatory_behavior", "endangering_public_health", "copyright_issues", "violence", "drugs", "privacy_violation", "economic_crime", "mental_manipulation", "human_trafficking", "physical_harm", "sexual_content", "cybercrime", "disrupting_public_order", "environmental_damage", "psychological_harm", "white_collar_crime", "animal_abuse"];
 const WHOLE = { min: 1, max: 50, step: 1 };
@@ -11,7 +11,7 @@ const GROUPS = [
   ["overlap", [["overlap", WHOLE], ["max_overlap", WHOLE], ["certainty", { min: 0.501, max: 0.999 }], ["lease_minutes", { min: 0.1, max: 1440 }]]],
   ["quality", [["repeat_fraction", { min: 0, max: 0.5 }], ["gold_fraction", { min: 0, max: 0.5 }], ["min_read_ms_per_character", { min: 0 }]]],
   ["cost", [["cost_per_hour", { min: 0 }], ["currency", "text"]]],
-  ["page", [["blur", "check"], ["diff", "check"], ["thumb_reasons", "lines"], ["categories", "harms"]]],
+  ["page", [["blur", "blur"], ["diff", "check"], ["thumb_reasons", "lines"], ["categories", "harms"]]],
 ];
 
 export async function show(view) {
@@ -25,6 +25,10 @@ function control(name, kind, value) {
   if (kind === "check") {
     const box = check(label, value, help);
     return { root: box, read: () => box.input.checked };
+  }
+  if (kind === "blur") {
+    const node = select([null, true, false].map((one) => [String(one), t(`manage.blur.${one}`)]), String(value));
+    return { root: field(label, node, help), read: () => JSON.parse(node.value) };
   }
   if (kind === "harms") {
     const boxes = HARMS.map((harm) => [harm, check(t(`harm.${harm}`), value.includes(harm))]);

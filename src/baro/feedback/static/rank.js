@@ -53,6 +53,7 @@ export function mount(task, state, ui) {
   }
   function chip(position) {
     const node = h("button", { type: "button", class: `chip ${position === current ? "current" : ""}`, "aria-label": named(position), "aria-pressed": position === current, onclick: () => go(position) }, letter(position));
+    node.addEventListener("focus", () => position !== current && node.matches(":focus-visible") && go(position)); // by Tab: arrow keys move this one
     draggable(node, (target) => drop(position, target));
     return node;
   }
@@ -85,5 +86,5 @@ export function mount(task, state, ui) {
   ];
   const main = h("div", { class: single ? "one-large" : "" }, single && h("div", { class: "thumbs", role: "group", "aria-label": t("rank.thumbs") }, thumbs), view.element);
   const bar = h("div", { class: "answers" }, board, button(t("action.submit"), ui.submit, { cap: "↵", look: "primary" }));
-  return { main, bar, keys, update };
+  return { main, bar, keys, update, ...(single ? { go, at: () => current } : {}) };
 }
