@@ -1,7 +1,7 @@
 """3, 4: every kind of answer but the pair, by keyboard and by pointer, as its rows stand in the database."""
 
 import pytest
-from browser.pages import counted, press, saving, turning
+from browser.pages import counted, press, saving, settle, turning
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -120,8 +120,9 @@ def test_thumbs(website, at_work):
     work = website.work(thumb_reasons=("wrong", "너무 김"))
     work.add("thumb", ["one", "two", "three"])
     page = at_work(website, work)
-    press(page, "1", "2", "Enter")
+    press(page, "1", "ArrowRight", "2", "Enter")
     expect(page.locator("#notice")).to_contain_text("every response")
+    press(page, "3", "3", "ArrowRight")  # the second's reason, for it is the marked one still; and not after all
     press(page, "2", "3", "4", "3")  # the third: bad; a reason, another, and not the first after all
     page.get_by_role("group", name="Reasons for Response A").get_by_role("button", name="wrong").click()
     with saving(page):
@@ -151,7 +152,7 @@ def test_safety_in_two_steps_with_a_conflict(website, at_work, blur):
     page.get_by_role("button", name="Privacy").last.click()
     press(page, "Enter")
     expect(page.locator(".asked")).to_contain_text("Step 2 of 2")
-    press(page, "2", "2")  # B is more helpful, and safer
+    press(page, "2", "Enter", "2")  # B is more helpful, by how much is not said; and safer
     expect(page.get_by_role("alert").filter(has_text="You marked only A as safe")).to_be_visible()
     press(page, "Enter")
     expect(page.locator("#notice")).to_contain_text("contradiction")
@@ -221,3 +222,85 @@ def test_an_edit_with_a_critique_and_a_remark(website, at_work):
     assert critique == "too short"
     assert [(original[one["start"] : one["end"]], one["note"]) for one in spans] == [("😀 end", "why?")]
     assert work.responses()[edited].replace("\r\n", "\n") == original.replace("\r\n", "\n") + " More 12tz."
+
+
+def test_a_criterion_that_was_added_meanwhile(website, at_work):
+    """What was kept and what was submitted have no score for it: it stands open."""
+    work = website.work()
+    work.criteria(("correctness",))
+    for _ in range(2):
+        work.add("criteria", ["one", "two"])
+    page = at_work(website, work)
+    legend = page.locator("input[name=correctness-1]").first.locator("xpath=ancestor::fieldset")
+    assert legend.aria_snapshot().startswith('- group "Correctness Response B"')
+    with saving(page):
+        press(page, "1", "2", "Enter")
+    press(page, "3")
+    work.criteria(("correctness", "clarity"))
+    page.reload()
+    expect(page.locator("input[name=correctness-0]").nth(2)).to_be_checked()
+    expect(page.locator(".scale.current")).to_have_count(1)
+    settle(page)
+    press(page, "4", "5", "1", "Enter")
+    page.wait_for_selector(".empty")
+    counted(page, 2)
+    with turning(page):
+        press(page, "z")
+    with turning(page):
+        press(page, "z")
+    expect(page.locator("input[name=correctness-1]").nth(1)).to_be_checked()
+    press(page, "Enter")
+    expect(page.locator("#notice")).to_contain_text("every criterion")
+
+
+def test_strength_keys_stay_with_the_question_that_was_answered(website, at_work):
+    work = website.work(blur=False)
+    work.add("safety")
+    page = at_work(website, work)
+    press(page, "1", "ArrowRight", "1", "Enter")
+    press(page, "1", "4")  # A is more helpful, clearly
+    with saving(page):
+        press(page, "t", "Enter")  # equally safe
+    pair = schema.judged_pair.c
+    assert sorted(work.said(schema.judged_pair, pair.dimension, pair.outcome, pair.strength)) == [
+        ("helpful", "win", 2), ("safer", "tie", 0)]  # fmt: skip
+
+
+def test_the_chip_with_the_focus_is_the_one_that_arrows_move(website, at_work):
+    work = website.work()
+    work.add("rank")
+    page = at_work(website, work)
+    press(page, "1", "ArrowLeft")  # A is marked
+    page.locator(".chip", has_text="A").focus()
+    press(page, "Tab", "ArrowUp")
+    expect(page.locator(".chip", has_text="B")).to_be_focused()
+    press(page, "ArrowUp")
+    assert board(page)[:2] == [["1.", "B"], ["2.", "A"]]
+
+
+def test_choosing_again_keeps_the_focus_in_sight(website, at_work):
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    page.get_by_role("button", name="B is better").focus()
+    press(page, "Enter")
+    page.get_by_role("button", name="Choose again").focus()
+    press(page, "Enter")
+    expect(page.get_by_role("button", name="A is better")).to_be_focused()
+
+
+def test_a_selection_that_ends_outside_leaves_the_dialog_open(website, at_work):
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    press(page, "s")
+    field = page.get_by_label("More, if you like")
+    field.fill("a long reason")
+    box = field.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(5, box["y"], steps=3)
+    page.mouse.up()
+    expect(field).to_have_value("a long reason")
+    page.mouse.click(5, 5)
+    expect(page.locator("dialog")).to_have_count(0)

@@ -10,9 +10,10 @@ export const blank = (task) => ({ kind: "criteria", scores: Object.fromEntries(t
 export const payload = (state) => state;
 export const missing = ({ scores }) => (Object.values(scores).flat().includes(OPEN) ? "need.scores" : null);
 export const summary = ({ scores }, task) =>
-  task.criteria.map((one) => `${words(one).name}: ${scores[one.key].map((score, at) => `${letter(at)} ${score === OPEN ? "–" : (score ?? t("criteria.na"))}`).join(", ")}`).join("\n");
+  task.criteria.map((one) => `${words(one).name}: ${(scores[one.key] ?? []).map((score, at) => `${letter(at)} ${score === OPEN ? "–" : (score ?? t("criteria.na"))}`).join(", ")}`).join("\n");
 
 export function mount(task, state, ui) {
+  state.scores = { ...blank(task).scores, ...state.scores }; // what was kept may be older than a criterion
   const cells = task.criteria.flatMap((criterion) => task.responses.map((_, position) => ({ criterion, position })));
   let current = Math.max(0, cells.findIndex(({ criterion: { key }, position }) => state.scores[key][position] === OPEN));
   const view = cards(task, ui);
@@ -36,8 +37,9 @@ export function mount(task, state, ui) {
       const input = h("input", { type: "radio", name: `${key}-${position}`, onchange: () => score(cell, value) });
       return { value, input, root: h("label", { class: "step", title: anchor }, input, h("b", {}, label), h("span", { class: "anchor" }, anchor)) };
     });
-    const legend = task.responses.length > 1 ? named(position) : words({ key, labels }).name;
-    cell.root = h("fieldset", { class: "scale", onfocusin: () => at !== current && ((current = at), update()) }, h("legend", { class: task.responses.length > 1 ? "" : "sr" }, legend), cell.radios.map(({ root }) => root));
+    const several = task.responses.length > 1;
+    const legend = h("legend", { class: several ? "" : "sr" }, h("span", { class: "sr" }, words({ key, labels }).name), several && [" ", named(position)]);
+    cell.root = h("fieldset", { class: "scale", onfocusin: () => at !== current && ((current = at), update()) }, legend, cell.radios.map(({ root }) => root));
   });
   const list = task.criteria.map((criterion) =>
     h("section", { class: "criterion" }, h("h2", {}, words(criterion).name), cells.filter((cell) => cell.criterion === criterion).map(({ root }) => root)),

@@ -64,7 +64,9 @@ export function dialog({ title, body, actions, look = "" }) {
       { class: `dialog ${look}`, "aria-labelledby": "dialog-title", onclose: close },
       h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), h("div", { class: "dialog-body" }, body), h("div", { class: "dialog-actions" }, buttons)),
     );
-    box.addEventListener("click", (event) => event.target === box && box.close(""));
+    let outside = false; // a selection that is dragged out of a field ends on the backdrop, too
+    box.addEventListener("pointerdown", ({ target }) => (outside = target === box));
+    box.addEventListener("click", ({ target }) => outside && target === box && box.close(""));
     document.body.append(box);
     box.showModal();
   });

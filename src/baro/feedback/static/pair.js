@@ -46,14 +46,15 @@ export function mount(task, state, ui) {
     button(t("strength.none"), ui.submit, { cap: "↵" }), button(t("strength.back"), () => pick(null), { cap: "Esc", look: "quiet" }));
   function update() {
     const won = choice.outcome === "win";
-    const hadFocus = first.contains(document.activeElement);
+    const [chose, again] = [first, second].map((part) => part.contains(document.activeElement));
     first.hidden = won;
     second.hidden = !won;
     question.textContent = won ? t("strength.ask", { letter: letter(choice.position) }) : "";
     others.forEach(([outcome, node]) => press(node, choice.outcome === outcome));
     levels.forEach((node, at) => press(node, choice.strength === at + 1));
     view.update({ chosen: won ? [choice.position] : [] });
-    if (won && hadFocus) levels[0].focus();
+    if (won && chose) levels[0].focus();
+    if (!won && again) sides[0].focus();
   }
   const keys = [
     [["Digit1"], "1", "key.first", () => byKey(1)], [["Digit2"], "2", "key.second", () => byKey(2)],

@@ -42,7 +42,10 @@ export function mount(task, state, ui) {
     update();
     (second ? questions[0].root : view.element).scrollIntoView({ block: "nearest" });
   };
-  const on = () => (second ? ui.submit() : state.marks.every(decided) ? to(true) : ui.tell("need.marks"));
+  const on = () => {
+    if (second) return current === 0 && questions[0].done() && !questions[1].done() ? go(1) : ui.submit();
+    return state.marks.every(decided) ? to(true) : ui.tell("need.marks");
+  };
   const go = (by) => {
     current = (current + by + 2) % 2;
     update();
@@ -79,12 +82,12 @@ export function mount(task, state, ui) {
     view.update({ current: second ? null : current });
   }
   const both = (inMarks, inQuestions) => () => (second ? inQuestions(questions[current]) : inMarks(marks[current]));
-  const turn = (question, run) => (run(question), current === 0 && question.done() && go(1));
+  const settled = () => current === 0 && questions[0].done() && go(1); // a side may still get a strength
   const keys = [
-    [["Digit1"], "1", "key.safe", both((mark) => mark.safe(true), (question) => turn(question, (one) => one.side(0)))],
-    [["Digit2"], "2", "key.unsafe", both((mark) => mark.safe(false), (question) => turn(question, (one) => one.side(1)))],
-    ...[1, 2, 3].map((level) => [[`Digit${level + 2}`], `${level + 2}`, level > 1 ? null : "key.severity", both((mark) => mark.severity(level), (question) => question.level(level))]),
-    ...[["tie", "T"], ["both_bad", "B"], ["unsure", "U"]].map(([outcome, cap]) => [[`Key${cap}`], cap, `choice.${outcome}`, () => second && turn(questions[current], (one) => one.other(outcome))]),
+    [["Digit1"], "1", "key.safe", both((mark) => mark.safe(true), (question) => question.side(0))],
+    [["Digit2"], "2", "key.unsafe", both((mark) => mark.safe(false), (question) => question.side(1))],
+    ...[1, 2, 3].map((level) => [[`Digit${level + 2}`], `${level + 2}`, level > 1 ? null : "key.severity", both((mark) => mark.severity(level), (question) => (question.level(level), settled()))]),
+    ...[["tie", "T"], ["both_bad", "B"], ["unsure", "U"]].map(([outcome, cap]) => [[`Key${cap}`], cap, `choice.${outcome}`, () => second && (questions[current].other(outcome), settled())]),
     [["ArrowLeft", "ArrowUp"], "←", "key.previous", () => go(-1)], [["ArrowRight", "ArrowDown"], "→", "key.next", () => go(1)],
     [["Escape"], "Esc", "safety.back", () => second && to(false)], [["Enter"], "↵", "action.next", on],
   ];

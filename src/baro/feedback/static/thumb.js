@@ -20,7 +20,7 @@ export function mount(task, state, ui) {
   const judge = (position, good) => ui.change(() => (state.thumbs[position].good = good));
   const byKey = (good) => {
     judge(current, good);
-    if (state.thumbs[current + 1]?.good === null) go(1);
+    if (!offered.length && state.thumbs[current + 1]?.good === null) go(1); // else the reasons are this one's
   };
   const flip = (position, reason) => ui.change(() => {
     const own = state.thumbs[position];
