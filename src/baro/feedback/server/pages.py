@@ -91,14 +91,15 @@ def _work(name: str) -> str:
 
 
 @router.get("/")
-def start(request: Request, store: Stored, rater: Visitor) -> Response:
-    """Where somebody belongs."""
+def start(request: Request, store: Stored, rater: Visitor, stay: bool = False) -> Response:
+    """Where somebody belongs; ``stay``: who comes from their only project's page is not sent back to it."""
     if rater is None:
         return _to("/join")
     if rater.role == "manager":
         return _to("/manage")
     projects = _projects(store, rater)
-    return _to(_work(projects[0]["name"])) if len(projects) == 1 else _page(request, rater, "home", projects=projects)
+    alone = len(projects) == 1 and not stay
+    return _to(_work(projects[0]["name"])) if alone else _page(request, rater, "home", projects=projects)
 
 
 def _projects(store: Stored, rater: Rater) -> list[dict[str, Any]]:
