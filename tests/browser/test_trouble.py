@@ -197,6 +197,28 @@ def test_a_reload_loses_nothing_that_was_typed(website, at_work):
     expect(page.locator(".editor")).to_have_value("the text, better")
 
 
+def test_what_was_typed_outlives_the_lease(website, visits, at_work):
+    """It ran out, and somebody else's asking has freed it; what only this browser has goes on, too."""
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    with page.expect_response(re.compile("/draft$")):
+        press(page, "c")
+        page.keyboard.type("on the server")
+    page.route("**/draft", lambda route: route.abort())
+    page.keyboard.type(", and here")
+    now_late = update(schema.assignment).where(schema.assignment.c.task_id == work.tasks[0]).values(expires_ms=1)
+    work.store.write(lambda c: c.execute(now_late))
+    other = at_work(website, work)
+    press(other, "s")
+    with other.expect_response(re.compile("/skip$")):
+        press(other, "Enter")
+    page.reload()
+    expect(page.locator("#comment")).to_have_value("on the server, and here")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
 def test_errors_and_silence_of_the_server(website, visits, at_work):
     visits.expect(LOAD_FAILED)
     work = website.work()

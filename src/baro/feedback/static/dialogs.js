@@ -1,7 +1,6 @@
 /** The page's dialogs. Each resolves when it is closed. */
-import { api } from "./api.js";
 import { dialog, h } from "./dom.js";
-import { clock, t } from "./i18n.js";
+import { t, when } from "./i18n.js";
 import { named, prose } from "./responses.js";
 
 const FLAGS = ["harmful", "personal", "broken"];
@@ -49,9 +48,10 @@ export async function askVersion(mine, theirs) {
   return (await dialog({ title: t("stale.title"), body, actions: [["mine", t("stale.keep")], ["theirs", t("stale.take")]], look: "wide" })) ?? "mine";
 }
 
-/** A judgment that waits in this browser for a task that was answered elsewhere since: true if it shall be sent all the same. */
-export async function askUnsent(made_ms) {
-  return (await dialog({ title: t("unsent.title"), body: h("p", {}, t("unsent.explain", { time: clock(made_ms) })), actions: [["send", t("unsent.send")], ["drop", t("unsent.drop")]] })) !== "drop";
+/** A judgment that waits in this browser for a task that was answered elsewhere since: "send", "drop", or null for later. */
+export function askUnsent(made_ms, withdrawal) {
+  const body = h("p", {}, t(withdrawal ? "unsent.explain.withdrawal" : "unsent.explain", { time: when(made_ms) }));
+  return dialog({ title: t(withdrawal ? "unsent.title.withdrawal" : "unsent.title"), body, actions: [["send", t("unsent.send")], ["drop", t("unsent.drop")]] });
 }
 
 export const askRetract = () => dialog({ title: t("retract.title"), body: h("p", {}, t("retract.explain")), actions: [["retract", t("action.retract")], ["", t("action.cancel")]] });
@@ -59,7 +59,7 @@ export const askRetract = () => dialog({ title: t("retract.title"), body: h("p",
 /** The assignment to open again, or null. */
 export async function showHistory({ done, today, items }) {
   const rows = items.map((item) => h("li", {}, h("button", { class: "history-item", value: item.assignment },
-    h("span", { class: "when" }, clock(item.submitted_ms)), h("bdi", { class: "start" }, item.prompt_start), h("span", { class: "tag" }, t(`kind.${item.kind}`)))));
+    h("span", { class: "when" }, when(item.submitted_ms)), h("bdi", { class: "start" }, item.prompt_start), h("span", { class: "tag" }, t(`kind.${item.kind}`)))));
   const body = [h("p", { class: "hint" }, t("history.totals", { n: done, time: today })), rows.length ? h("ol", { class: "history" }, rows) : h("p", {}, t("history.none"))];
   const chosen = await dialog({ title: t("history.title"), body, actions: CLOSE(), look: "drawer" });
   return chosen === "close" ? null : chosen;

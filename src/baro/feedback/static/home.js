@@ -14,6 +14,6 @@ $("#leave").addEventListener("click", async () => {
     await api("DELETE", "/api/session");
     location.replace("/join");
   } catch {
-    $("#problem").textContent = t("error.unreachable");
+    $("#problem").textContent = t("undone.unreachable");
   }
 });

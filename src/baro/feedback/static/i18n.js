@@ -24,6 +24,15 @@ export async function speak(language) {
 
 export const clock = (ms) => new Intl.DateTimeFormat(root.lang, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(ms);
 
+/** A moment of today as its time, any other with its day. */
+export function when(ms) {
+  if (ms >= today()) return clock(ms);
+  return new Intl.DateTimeFormat(root.lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(ms);
+}
+
+/** When this day began, where the reader is. */
+export const today = () => new Date().setHours(0, 0, 0, 0);
+
 export function duration(ms) {
   const minutes = Math.round(ms / 60000);
   const parts = { h: Math.floor(minutes / 60), m: minutes % 60 };

@@ -20,9 +20,10 @@ export const unsent = (rater) =>
     .filter((entry) => entry?.rater === rater)
     .sort((one, other) => one.made_ms - other.made_ms);
 
-/** The server's judgment; throws only what waiting cannot mend, and then keeps the entry. */
+/** The server's judgment; throws only what waiting cannot mend, and then keeps the entry. What it replaces is dropped. */
 export async function send(entry, onwait) {
   const judgment = await patiently(() => api("POST", entry.path, entry.body), onwait);
   drop(entry);
+  unsent(entry.rater).filter(({ assignment, made_ms }) => assignment === entry.assignment && made_ms <= entry.made_ms).forEach(drop);
   return judgment;
 }

@@ -4,7 +4,7 @@ import { $, button, h } from "./dom.js";
 import { t } from "./i18n.js";
 
 const SENTENCES = [
-  "offline", "unreachable", "unauthorized", "forbidden", "not_found", "conflict", "lease_lost", "invalid", "safety_conflict",
+  "unauthorized", "forbidden", "not_found", "conflict", "lease_lost", "invalid", "safety_conflict",
   "too_large", "rate_limited", "busy", "bad_origin",
 ];
 let state = ["status.ready"];
@@ -21,21 +21,29 @@ export const reported = () => state;
 /** A sentence above the buttons, with what can be done about it: [[label, run], ...]. */
 export function tell(key, actions = [], detail = "") {
   const buttons = actions.map(([label, run]) => button(t(label), run, { look: "small" }));
-  $("#notice").replaceChildren(h("p", {}, t(key)), ...(detail ? [h("p", { class: "hint", lang: "en" }, detail)] : []), ...buttons);
+  const more = detail && h("p", { class: "hint" }, `${t("error.detail")} `, h("span", { lang: "en" }, detail));
+  $("#notice").replaceChildren(h("p", {}, t(key)), ...(more ? [more] : []), ...buttons);
   $("#notice").hidden = false;
 }
 
 export const hush = () => ($("#notice").hidden = true);
 
+/** What was refused, or failed and is not tried again. */
 export function explain(error, actions = []) {
   if (!error.code) throw error;
+  if (error.status === 0) return tell(`undone.${error.code}`, actions);
   const ways = error.status === 401 ? [["action.join", () => location.assign("/join")]] : actions;
   const problems = error.status === 422 ? (error.body.problems ?? []) : [];
-  tell(`error.${SENTENCES.includes(error.code) ? error.code : "unknown"}`, ways, problems.join("; "));
+  return tell(`error.${SENTENCES.includes(error.code) ? error.code : "unknown"}`, ways, problems.join("; "));
 }
 
-/** While a request is tried again and again. */
+const net = (code) => (code === "offline" ? "offline" : "unreachable");
+
+/** While an answer is sent again and again. */
 export function waiting({ code }) {
   report(code === "offline" ? "status.offline" : "status.retry");
-  tell(`error.${code === "offline" ? "offline" : "unreachable"}`, [["action.retry", hurry]]);
+  tell(`error.${net(code)}`, [["action.retry", hurry]]);
 }
+
+/** While anything else is: nothing is unsaved for it. */
+export const onhold = ({ code }) => tell(`wait.${net(code)}`, [["action.retry", hurry]]);

@@ -7,22 +7,24 @@
 import { api, patiently } from "./api.js";
 import * as criteria from "./criteria.js";
 import { askReason, drawDetails, openDetails } from "./details.js";
-import { askFlags, askRetract, askSkip, askUnsent, askVersion, showGuideline, showHistory, showKeys } from "./dialogs.js";
+import { askFlags, askRetract, askSkip, askVersion, showHistory, showKeys } from "./dialogs.js";
 import { $, button, h, within } from "./dom.js";
-import { keeper, keptDraft } from "./draft.js";
+import { apart, keeper, keptDraft, moved } from "./draft.js";
 import * as edit from "./edit.js";
+import { lookUp, readFirst, unread } from "./guideline.js";
 import { clock, duration, lang, speak, t } from "./i18n.js";
+import { before, history, recount, settled } from "./history.js";
 import * as keys from "./keys.js";
-import { drop, newKey, put, send, unsent } from "./outbox.js";
+import { drop, newKey, put, send } from "./outbox.js";
 import * as pair from "./pair.js";
 import * as rank from "./rank.js";
 import { conversation } from "./responses.js";
 import * as safety from "./safety.js";
-import { explain, hush, report, reported, tell, waiting } from "./say.js";
+import { explain, hush, onhold, report, reported, tell, waiting } from "./say.js";
 import { ready } from "./shell.js";
-import { keep, kept } from "./store.js";
 import * as thumb from "./thumb.js";
 import * as timer from "./timer.js";
+import { sendUnsent } from "./unsent.js";
 
 const KINDS = { pair, rank, thumb, safety, criteria, edit };
 const BEAT_MS = 60000;
@@ -32,32 +34,29 @@ const at = (assignment, tail = "") => `/api/assignments/${assignment}${tail}`;
 const of = (tail) => `/api/projects/${encodeURIComponent(project)}/${tail}`;
 
 const now = {
-  me: null, task: null, kind: null, state: null, // the answer so far, in the shape in which it is sent
+  me: null, task: null, kind: null, guideline: null, state: null, // the answer so far, in the shape in which it is sent
   comment: "", confidence: null, flags: [], changes: 0, key: "", revealed: new Set(), diff: false, revising: false,
-  view: null, keeper: null, shortcuts: [], history: { done: 0, today_ms: 0, items: [] }, busy: true, skew_ms: 0,
+  view: null, keeper: null, shortcuts: [], busy: true, skew_ms: 0,
 };
 
 function tally() {
-  const { done, today_ms } = now.history;
-  const left = now.task?.progress.left ?? 0;
-  $("#progress").textContent = t("progress.line", { done, time: duration(today_ms), left: left >= 1000 ? "1000+" : left });
+  const { done, today_ms } = history();
+  const { left } = now.task?.progress ?? { left: 0 };
+  $("#progress").textContent = t("progress.line", { done, time: duration(today_ms), left: left === null ? "> 1000" : left && `≤ ${left}` });
 }
 
-let counted = Promise.resolve();
-
-function recount() {
-  counted = api("GET", of("history?limit=20")).then((history) => (now.history = history), () => {}).then(tally);
-  return counted;
-}
+const count = () => recount(of("history")).then(tally);
 
 // ------------------------------------------------------------------------------------------------------ getting a task
 
 async function nextTask() {
   leave();
   try {
-    const task = await patiently(() => api("POST", of("next"), {}), waiting);
+    const task = await patiently(() => api("POST", of("next"), {}), onhold);
     hush();
-    await (task ? show(task) : empty());
+    if (task) return await show(task);
+    empty();
+    $("h1", main).focus();
   } catch (error) {
     explain(error, [["action.retry", nextTask]]);
   }
@@ -65,8 +64,9 @@ async function nextTask() {
 
 /** Ends the task on the screen; what was written of it stays where it is kept. */
 function leave() {
+  now.keeper?.rest(spent());
   now.keeper?.stop();
-  Object.assign(now, { busy: true, task: null, keeper: null });
+  Object.assign(now, { busy: true, task: null, keeper: null, revising: false });
   main.setAttribute("aria-busy", "true");
 }
 
@@ -78,18 +78,17 @@ function empty() {
   keys.bind(now.shortcuts, {});
   drawBar();
   now.busy = false;
-  recount();
+  count();
 }
 
 async function show(task, revising = false) {
   const kind = KINDS[task.kind];
-  const local = keptDraft(task.assignment);
-  const theirs = task.answer ?? task.draft?.answer; // a submitted answer outlives the drafts that led to it
-  const apart = local && !task.answer && task.draft && task.draft.version > local.version && !within(local.content, task.draft.answer);
-  let given = local?.content ?? theirs ?? {};
-  if (apart && (await askVersion(describe(kind, local.content, task), describe(kind, task.draft.answer, task))) === "theirs") given = task.draft.answer;
+  const local = keptDraft(task);
+  const unsaved = Boolean(task.answer && local?.content) && !within(sendable(kind, local.content), task.answer);
+  let given = (unsaved || !task.answer ? local?.content : null) ?? task.answer ?? task.draft?.answer ?? {};
+  if (!task.answer && apart(local, task.draft) && (await askVersion(describe(kind, local.content, task), describe(kind, task.draft.answer, task))) === "theirs") given = task.draft.answer;
   Object.assign(now, {
-    task, kind, revising, state: structuredClone(given.answer ?? kind.blank(task)), comment: given.comment ?? "", confidence: given.confidence ?? null,
+    task, kind, revising, guideline: task.guideline?.id ?? null, state: structuredClone(given.answer ?? kind.blank(task)), comment: given.comment ?? "", confidence: given.confidence ?? null,
     flags: given.flags ?? [], changes: local?.time?.changes ?? 0, key: newKey(), revealed: new Set(), diff: false, busy: false, skew_ms: task.now_ms - Date.now(),
   });
   now.keeper = keeper(task, drafted);
@@ -99,20 +98,24 @@ async function show(task, revising = false) {
   timer.start(local?.time);
   window.scrollTo(0, 0);
   $("h1", main).focus({ preventScroll: true });
-  if (revising || reported()[0] !== "status.saved") report(revising ? "status.revising" : "status.ready");
-  recount();
-  if (task.guideline && kept(seen()) !== task.guideline.version) await readGuideline(true);
+  if (unsaved) tell("revise.unsaved", [["revise.saved", () => (now.keeper.discard(), show(task, true))]]);
+  if (unsaved || revising || reported()[0] !== "status.saved") report(unsaved ? "status.unsaved" : revising ? "status.revising" : "status.ready");
+  count();
+  if (!unread(task, now.me.id)) return;
+  const shown = await readFirst(task, now.me.id, () => now.task === task);
+  if (now.task !== task) return;
+  now.guideline = shown ?? now.guideline;
+  timer.start(local?.time); // what went by was the guideline's
 }
 
-const seen = () => `baro.guideline.${now.task.project.id}.${now.me.id}`;
-
-async function readGuideline(first = false) {
+async function readGuideline() {
   const { task } = now;
-  const name = task && seen();
-  if ((await showGuideline(project, { first })) === "read") keep(name, task.guideline.version);
-  if (first && now.task === task) timer.start();
+  const shown = await lookUp(project);
+  if (shown && now.task === task) now.guideline = shown;
 }
 
+const spent = () => ({ ...timer.read(), changes: now.changes });
+const sendable = (kind, said) => ({ ...said, answer: kind.payload(said.answer) });
 const describe = (kind, { answer, comment = "" }, task) => [kind.summary(answer, task), comment].filter(Boolean).join("\n\n");
 
 // -------------------------------------------------------------------------------------------------------- drawing a task
@@ -139,12 +142,21 @@ const ui = {
   diff: () => now.diff,
 };
 
+/** Of what is covered, the response on the screen first, where one is shown at a time. */
+function revealNext() {
+  const covered = now.task.responses.map((_, position) => position).filter((position) => !ui.revealed(position));
+  const next = covered.includes(now.view.at?.()) ? now.view.at() : covered[0];
+  if (next === undefined) return;
+  now.view.go?.(next);
+  ui.reveal(next);
+}
+
 function changed() {
   now.changes += 1;
   hush();
   now.view.update();
   report("status.writing");
-  now.keeper.touch(content(), { ...timer.read(), changes: now.changes });
+  now.keeper.touch(content(), spent());
 }
 
 const content = () => ({ answer: now.state, comment: now.comment, confidence: now.confidence, flags: now.flags });
@@ -152,7 +164,7 @@ const content = () => ({ answer: now.state, comment: now.comment, confidence: no
 function draw() {
   const { task, kind, revising } = now;
   now.view = kind.mount(task, now.state, ui);
-  const again = revising && h("div", { class: "banner" }, h("p", {}, t("revise.banner")), button(t("revise.leave"), nextTask, { look: "small" }), button(t("action.retract"), retract, { look: "small quiet" }));
+  const again = revising && h("div", { class: "banner" }, h("p", {}, t("revise.banner")), button(t("revise.leave"), () => (now.keeper.discard(), nextTask()), { look: "small" }), button(t("action.retract"), retract, { look: "small quiet" }));
   const welfare = ui.blurred() && h("p", { class: "banner" }, t("welfare"));
   const diff = task.diff && h("div", { class: "tools" }, h("label", { class: "switch" }, h("input", { type: "checkbox", id: "diff", checked: now.diff, onchange: flipDiff }), t("diff.label"), h("kbd", { "aria-hidden": true }, "D")));
   const title = h("div", { class: "task-head" }, h("h1", { tabindex: "-1" }, t(`kind.${task.kind}.title`)),
@@ -172,7 +184,7 @@ const common = () => [
   [["KeyF"], "F", "flag.title", flag], [["KeyH"], "H", "history.title", pickHistory], [["Slash"], "?", "guideline.label", () => readGuideline()],
   [["KeyK"], "K", "keys.title", () => showKeys(now.shortcuts)],
   ...(now.task?.diff ? [[["KeyD"], "D", "diff.label", () => $("#diff").click()]] : []),
-  ...(now.task && ui.blurred() ? [[["KeyR"], "R", "blur.next", () => ui.reveal(now.task.responses.findIndex((_, position) => !ui.revealed(position)))]] : []),
+  ...(now.task && ui.blurred() ? [[["KeyR"], "R", "blur.next", revealNext]] : []),
 ];
 
 function drawBar() {
@@ -214,20 +226,22 @@ async function submit() {
   if (need === "need.reason") return askReason();
   if (need) return tell(need);
   const body = {
-    lease: task.lease, key: now.key, ...content(), answer: kind.payload(now.state), guideline_id: task.guideline?.id ?? null,
+    lease: task.lease, key: now.key, ...sendable(kind, content()), guideline_id: now.guideline,
     ...timer.read(), changes: now.changes, ui_version: document.body.dataset.version,
   };
-  await deliver({ rater: now.me.id, assignment: task.assignment, path: at(task.assignment, "/judgment"), made_ms: Date.now(), body });
+  await deliver({ rater: now.me.id, assignment: task.assignment, path: at(task.assignment, "/judgment"), made_ms: Date.now(), body }, submit);
 }
 
 async function retract() {
   const { task } = now;
   if (!(await askRetract()) || now.task !== task) return;
-  const body = { lease: task.lease, key: newKey() };
-  await deliver({ rater: now.me.id, assignment: task.assignment, path: at(task.assignment, "/retract"), made_ms: Date.now(), body });
+  const withdraw = (key) =>
+    deliver({ rater: now.me.id, assignment: task.assignment, path: at(task.assignment, "/retract"), made_ms: Date.now(), body: { lease: task.lease, key } }, () => withdraw(key));
+  await withdraw(newKey());
 }
 
-async function deliver(entry) {
+/** `again`: what is to be done once a lease that was lost has been taken back. */
+async function deliver(entry, again) {
   hold(true);
   now.keeper.stop();
   put(entry);
@@ -244,50 +258,28 @@ async function deliver(entry) {
     hold(false);
     now.keeper = keeper(now.task, drafted);
     report("status.unsaved");
-    if (error.code === "lease_lost") return lost(() => deliver({ ...entry, body: { ...entry.body, lease: now.task.lease } }));
+    if (error.code === "lease_lost") return lost(again);
     if (error.status !== 401) drop(entry);
     explain(error);
   }
 }
 
-/** What an earlier visit could not send, first of all: asking for a task changes the leases. Returns a refusal, if any. */
-async function sendUnsent() {
-  let refusal = null;
-  for (const entry of unsent(now.me.id)) {
-    report("status.saving");
-    try {
-      const judgment = await send(entry, waiting).catch((error) => (error.code === "lease_lost" ? resend(entry) : Promise.reject(error)));
-      if (judgment) report("status.saved", { time: clock(judgment.submitted_ms) });
-    } catch (error) {
-      if (error.status === 401) throw error;
-      drop(entry);
-      refusal = error;
-    }
-  }
-  return refusal;
-}
-
-async function resend(entry) {
-  const { answer } = await api("GET", at(entry.assignment));
-  if (answer && !(await askUnsent(entry.made_ms))) return drop(entry);
-  const { lease } = await api("POST", at(entry.assignment, "/open"), {});
-  return send({ ...entry, body: { ...entry.body, lease } }, waiting);
-}
-
 // ------------------------------------------------------------------------------------------------------ leases and drafts
 
-/** Another tab has the task. What is on the screen stays, and can be taken back here. */
+/** Another tab has the task. What is on the screen stays, and can be taken back here; `then`, unless another version is. */
 function lost(then = () => {}) {
+  const { task, kind } = now;
   const take = async () => {
     try {
-      const { lease, draft, expires_ms } = await patiently(() => api("POST", at(now.task.assignment, "/open"), {}), waiting);
-      const elsewhere = draft && draft.version !== now.keeper.version() && !within(content(), draft.answer);
+      const { lease, state, draft, answer, expires_ms } = await patiently(() => api("POST", at(task.assignment, "/open"), {}), onhold);
+      if (now.task !== task) return;
+      const newer = answer && !within(answer, task.answer) ? answer : moved(draft, task.draft) ? draft.answer : null;
       now.keeper.stop();
-      Object.assign(now.task, { lease, draft, expires_ms });
-      now.keeper = keeper(now.task, drafted);
+      Object.assign(task, { lease, state, draft, answer, expires_ms });
+      now.keeper = keeper(task, drafted);
       hush();
-      if (elsewhere) await pickVersion(draft.answer);
-      else changed();
+      if (newer && !within(sendable(kind, content()), newer)) return (await pickVersion(newer)) === "mine" && then();
+      changed();
       then();
     } catch (error) {
       explain(error);
@@ -300,12 +292,13 @@ function lost(then = () => {}) {
 async function pickVersion(theirs) {
   const { task, kind } = now;
   const choice = await askVersion(describe(kind, content(), task), describe(kind, theirs, task));
-  if (now.task !== task) return;
+  if (now.task !== task) return null;
   if (choice === "theirs") {
     Object.assign(now, structuredClone({ comment: theirs.comment, confidence: theirs.confidence, flags: theirs.flags, state: theirs.answer }));
     draw();
   }
   changed();
+  return choice;
 }
 
 function drafted(state, error) {
@@ -333,38 +326,42 @@ async function skip() {
   const { task } = now;
   if (!task || now.busy || now.revising) return;
   const reason = await askSkip();
-  if (!reason || now.task !== task) return;
+  if (reason && now.task === task) await giveUp(reason);
+}
+
+async function giveUp(reason) {
+  const { task, comment, flags } = now;
   hold(true);
   try {
-    await api("POST", at(task.assignment, "/skip"), { lease: task.lease, reason });
+    await api("POST", at(task.assignment, "/skip"), { lease: task.lease, reason, comment, flags });
     now.keeper.discard();
     hold(false);
     await nextTask();
   } catch (error) {
     hold(false);
     if (error.code === "lease_lost") lost();
-    else explain(error, [["action.other", nextTask]]);
+    else explain(error, [error.passing ? ["action.retry", () => giveUp(reason)] : ["action.other", nextTask]]);
   }
 }
 
 /** To the judgment before the one on the screen. */
 async function back() {
-  await counted; // the newest may still be on its way
+  await settled();
   if (now.busy) return undefined;
-  const { items } = now.history;
-  const here = items.findIndex(({ assignment }) => now.revising && assignment === now.task.assignment);
-  const before = items[here + 1];
-  return before ? open(before.assignment) : tell("history.none");
+  const found = await before(of("history"), now.revising ? now.task.assignment : null);
+  return found.problem ? tell(found.problem) : open(found.assignment);
 }
 
 async function pickHistory() {
-  await recount();
-  const { done, today_ms, items } = now.history;
+  if (now.busy) return;
+  await count();
+  const { done, today_ms, items } = history();
   const chosen = await showHistory({ done, today: duration(today_ms), items });
   if (chosen) await open(chosen);
 }
 
 async function open(assignment) {
+  if (now.busy) return;
   now.busy = true;
   try {
     await now.keeper?.saveNow();
@@ -374,7 +371,7 @@ async function open(assignment) {
     await show(task, true);
   } catch (error) {
     now.busy = false;
-    explain(error);
+    explain(error, error.passing ? [["action.retry", () => open(assignment)]] : []);
   }
 }
 
@@ -383,8 +380,8 @@ async function open(assignment) {
 async function start() {
   try {
     await ready.catch(() => patiently(() => speak(lang()), () => {}));
-    now.me = await patiently(() => api("GET", "/api/me"), waiting);
-    const refused = await sendUnsent();
+    now.me = await patiently(() => api("GET", "/api/me"), onhold);
+    const refused = await sendUnsent(now.me.id);
     await nextTask();
     if (refused) explain(refused);
   } catch (error) {
@@ -397,7 +394,7 @@ $("#keys").addEventListener("click", () => showKeys(now.shortcuts));
 $("#history").addEventListener("click", pickHistory);
 window.addEventListener("baro:language", () => (now.task ? draw() : now.view === null && !now.busy && empty()));
 window.addEventListener("online", () => now.keeper?.saveNow());
-document.addEventListener("visibilitychange", () => (document.hidden ? now.keeper?.saveNow() : beat()));
+document.addEventListener("visibilitychange", () => (document.hidden ? (now.keeper?.rest(spent()), now.keeper?.saveNow()) : beat()));
 setInterval(beat, BEAT_MS);
 new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--bar", `${target.offsetHeight}px`)).observe($("#bar"));
 start();

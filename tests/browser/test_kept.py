@@ -1,0 +1,310 @@
+"""What was written, read or decided is kept, and the page says no more of it than is so."""
+
+import re
+
+from browser.pages import LOAD_FAILED, counted, outbox, press, saving, settle, turning
+from playwright.sync_api import expect
+
+from baro.feedback import schema
+
+CHOICE = (schema.judged_pair.c.outcome, schema.judged_pair.c.position, schema.judged_pair.c.strength)
+CLOCK = """{ const real = performance.now.bind(performance); let more = 0;
+performance.now = () => real() + more; window.later = (ms) => (more += ms); }"""
+
+
+def with_pairs(website, count):
+    work = website.work()
+    for _ in range(count):
+        work.add("pair")
+    return work
+
+
+def back(page, done):
+    counted(page, done)
+    with turning(page):
+        press(page, "z")
+
+
+# ------------------------------------------------------------------------------------------------------------ revisions
+
+
+def test_a_revision_that_was_left_is_not_shown_as_saved(website, at_work):
+    work = with_pairs(website, 2)
+    page = at_work(website, work)
+    with saving(page):
+        press(page, "1", "1")
+    back(page, 1)
+    press(page, "Escape", "2")
+    expect(page.locator(".asked")).to_have_text("B is better. By how much?")
+    with turning(page):
+        page.get_by_role("button", name="Return to the current task").click()
+    back(page, 1)
+    expect(page.locator(".asked")).to_have_text("A is better. By how much?")
+    expect(page.locator("#status")).to_have_text("Saved; change it if you like")
+
+
+def test_a_change_that_was_not_submitted_is_shown_as_such(website, at_work):
+    work = with_pairs(website, 2)
+    page = at_work(website, work)
+    for _ in range(2):
+        with saving(page):
+            press(page, "1", "1")
+    back(page, 2)
+    press(page, "Escape", "2")
+    with turning(page):
+        press(page, "z")  # one further back, without a submission
+    with turning(page):
+        page.get_by_role("button", name="Return to the current task").click()
+    back(page, 2)
+    expect(page.locator(".asked")).to_have_text("B is better. By how much?")
+    expect(page.locator("#status")).to_have_text("Not saved")
+    expect(page.locator("#notice")).to_contain_text("did not submit the change")
+    with turning(page):
+        page.get_by_role("button", name="Show the saved answer").click()
+    expect(page.locator(".asked")).to_have_text("A is better. By how much?")
+    expect(page.locator("#status")).to_have_text("Saved; change it if you like")
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 1)] * 2
+
+
+def test_back_goes_further_than_what_was_asked_for_at_first(website, at_work):
+    work = with_pairs(website, 3)
+    page = at_work(website, work)
+    page.route("**/history?limit=20&*", lambda route: route.continue_(url=route.request.url.replace("=20&", "=2&")))
+    for key in "tbt":
+        with saving(page):
+            press(page, key)
+    counted(page, 3)
+    for outcome in ("Tie", "Both bad", "Tie"):
+        with turning(page):
+            press(page, "z")
+        expect(page.get_by_role("button", name=outcome)).to_have_attribute("aria-pressed", "true")
+    press(page, "z")
+    expect(page.locator("#notice")).to_have_text("There is no earlier answer.")
+
+
+def test_an_answer_of_another_day_is_listed_with_its_day(website, at_work):
+    work = with_pairs(website, 1)
+    page = at_work(website, work)
+    with saving(page):
+        press(page, "t")
+    counted(page, 1)
+
+    def older(route):
+        told = route.fetch().json()
+        told["items"][0]["submitted_ms"] -= 86_400_000
+        route.fulfill(json=told)
+
+    press(page, "h")
+    expect(page.locator(".history .when")).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    press(page, "Escape")
+    page.route("**/history?*", older)
+    press(page, "h")
+    expect(page.locator(".history .when")).to_have_text(re.compile(r"^\w+ \d+"))
+
+
+# --------------------------------------------------------------------------------------------------------------- leases
+
+
+def test_who_takes_the_other_version_does_not_send_their_own(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 1)
+    person = work.rater()
+    page = at_work(website, work, person)
+    elsewhere = at_work(website, work, person)
+    with elsewhere.expect_response(re.compile("/draft$")):
+        press(elsewhere, "c")
+        elsewhere.keyboard.type("from there")
+    press(page, "1", "1")
+    page.get_by_role("button", name="Take it back here").click()
+    page.get_by_role("button", name="Use the other").click()
+    expect(page.locator("#comment")).to_have_value("from there")
+    expect(page.locator("#status")).to_contain_text("Draft saved")
+    assert not work.judgments()
+    with saving(page):
+        press(page, "2", "2")
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 2)]
+    assert outbox(page) == []
+
+
+def test_an_answer_is_sent_once_its_task_was_taken_back(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 1)
+    person = work.rater()
+    page = at_work(website, work, person)
+    at_work(website, work, person)
+    press(page, "1", "1")
+    with saving(page):
+        page.get_by_role("button", name="Take it back here").click()
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 1)]
+
+
+def test_a_draft_whose_reply_was_lost_is_nobody_elses(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 1)
+    page = at_work(website, work)
+    page.route("**/draft", lambda route: (route.fetch(), route.abort()), times=1)
+    press(page, "c")
+    page.keyboard.type("stored")
+    expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
+    page.keyboard.type(", more")
+    expect(page.locator("#status")).to_contain_text("Draft saved", timeout=10_000)
+    page.route("**/draft", lambda route: (route.fetch(), route.abort()), times=1)
+    page.keyboard.type(", stored again")
+    expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
+    page.keyboard.type("!")
+    page.reload()
+    expect(page.locator("#comment")).to_have_value("stored, more, stored again!")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_a_refused_answer_can_be_written_on(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 1)
+    page = at_work(website, work, work.rater(lang="ko"))
+    with page.expect_response(re.compile("/draft$")):
+        press(page, "c")
+        page.keyboard.type("one")
+    refused = {"error": "invalid", "message": "no", "problems": ["criterion 'x' has no scores"]}
+    page.route("**/judgment", lambda route: route.fulfill(status=422, json=refused), times=1)
+    press(page, "Escape", "t")
+    expect(page.locator("#notice .hint")).to_have_text("서버가 알려 준 까닭(영어): criterion 'x' has no scores")
+    with page.expect_response(re.compile("/draft$")) as reply:
+        page.locator("#comment").fill("one, two")
+    assert reply.value.ok
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+# --------------------------------------------------------------------------------------------------------------- outbox
+
+
+def test_a_decision_that_was_not_made_is_asked_for_again(website, visits, at_work):
+    """What was not sent waits; a newer answer of the same task drops it; and of a withdrawal another thing is asked."""
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 1)
+    person = work.rater()
+    page = at_work(website, work, person)
+    page.route("**/judgment", lambda route: route.abort())
+    press(page, "1", "3")
+    expect(page.locator("#notice")).to_be_visible()
+    elsewhere = at_work(website, work, person)
+    with saving(elsewhere):
+        press(elsewhere, "2", "1")
+    context = page.context
+    page.close()
+    for _ in range(2):
+        page = context.new_page()
+        page.goto(f"{website.url}/judge/{work.name}")
+        expect(page.locator("dialog")).to_contain_text("could not be sent")
+        press(page, "Escape")
+        page.wait_for_selector("#main:not([aria-busy])")
+        assert len(outbox(page)) == 1
+        assert work.actions() == ["submit"]
+    settle(page)
+    back(page, 1)
+    with saving(page):
+        press(page, "Escape", "t")
+    assert outbox(page) == []
+    assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 1), ("tie", None, 0)]
+
+    back(page, 1)
+    page.route("**/retract", lambda route: route.abort())
+    page.get_by_role("button", name="Withdraw").click()
+    page.locator("dialog").get_by_role("button", name="Withdraw").click()
+    expect(page.locator("#notice")).to_be_visible()
+    back(elsewhere, 1)
+    page.close()
+    page = context.new_page()
+    page.goto(f"{website.url}/judge/{work.name}")
+    expect(page.locator("dialog")).to_contain_text("Withdraw the answer that is saved now?")
+    page.get_by_role("button", name="Send it").click()
+    expect(page.locator(".cards")).to_be_visible()  # the task comes again
+    assert work.actions() == ["submit", "revise", "retract"]
+
+
+def test_nothing_else_is_opened_while_an_answer_is_saved(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 2)
+    page = at_work(website, work)
+    with saving(page):
+        press(page, "t")
+    counted(page, 1)
+    page.context.set_offline(True)
+    press(page, "b")
+    expect(page.locator("#status")).to_have_text("Offline: kept in this browser")
+    press(page, "h")
+    page.locator("#history").click()
+    with saving(page):
+        page.context.set_offline(False)
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_what_the_page_says_when_an_answer_is_saved_and_the_next_task_is_not_there(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = with_pairs(website, 2)
+    page = at_work(website, work)
+    page.route("**/next", lambda route: route.abort())
+    press(page, "t")
+    expect(page.locator("#notice")).to_contain_text("The server does not answer. We keep trying.")
+    expect(page.locator("#status")).to_contain_text(re.compile(r"^Saved \d"))
+    page.unroute("**/next")
+    with turning(page):
+        page.get_by_role("button", name="Try now").click()
+
+    page.context.set_offline(True)
+    press(page, "s", "Enter")
+    expect(page.locator("#notice")).to_contain_text("You are offline. This was not done")
+    page.context.set_offline(False)
+    with turning(page):
+        page.get_by_role("button", name="Try now").click()
+    expect(page.locator("h1")).to_have_text("Nothing left for now")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+
+
+# ---------------------------------------------------------------------------------------------------- time and skipping
+
+
+def test_reading_time_outlives_a_look_back_and_the_guideline(website, visits, at_work):
+    work = with_pairs(website, 2)
+    context = visits.context(website, work.rater())
+    context.add_init_script(CLOCK)
+    page = at_work(website, work, context=context)
+    with saving(page):
+        press(page, "t")
+    page.evaluate("later(20000)")
+    back(page, 1)
+    page.evaluate("later(100000)")
+    with turning(page):
+        page.get_by_role("button", name="Return to the current task").click()
+    work.guideline("# Rules")
+    page.reload()
+    expect(page.locator("dialog")).to_contain_text("Rules")
+    page.evaluate("later(100000)")  # of the guideline
+    page.get_by_role("button", name="I have read it").click()
+    settle(page)
+    with saving(page):
+        press(page, "b")
+    spent = [row.visible_ms for row in work.judgments()]
+    assert 20_000 <= spent[1] < 80_000
+
+
+def test_a_problem_reported_with_a_skip_reaches_the_manager(website, visits, at_work):
+    work = with_pairs(website, 1)
+    page = at_work(website, work)
+    press(page, "c")
+    page.keyboard.type("there is a phone number")
+    press(page, "Escape", "f")
+    page.get_by_role("group", name="Response B").get_by_label("Has personal information").check()
+    page.get_by_role("button", name="Save").click()
+    press(page, "s")
+    page.get_by_label("I do not want to see this content").check()
+    page.get_by_label("More, if you like").fill("not mine to read")
+    with turning(page):
+        page.locator("dialog").get_by_role("button", name="Skip").click()
+    page = visits.context(website, website.manager()).new_page()
+    page.goto(f"{website.url}/manage/{work.name}/tasks#task/{work.tasks[0]}")
+    told = page.get_by_role("table", name="Skipped")
+    expect(told).to_contain_text("I do not want to see this content: not mine to read")
+    expect(told).to_contain_text("there is a phone number")
+    with work.store.read() as c:
+        shown = c.execute(schema.assignment.select().where(schema.assignment.c.task_id == work.tasks[0])).one()
+    expect(told).to_contain_text(f"Response {shown.display_order[1] + 1}: Has personal information")

@@ -1,0 +1,147 @@
+"""What raters read first: the guideline, and responses that are covered until somebody wants to see them."""
+
+import pytest
+from browser.pages import LOAD_FAILED, press, saving, settle
+from playwright.sync_api import expect
+
+from baro.feedback import schema
+
+
+def guidelines(work):
+    """The version of the guideline that each judgment went by, in their order."""
+    with work.store.read() as c:
+        known = {row.id: (row.lang, row.version) for row in c.execute(schema.guideline.select())}
+    return [known[row.guideline_id] for row in work.judgments()]
+
+
+def agree(page):
+    settle(page)
+    page.locator("dialog").get_by_role("button").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    settle(page)
+
+
+def test_a_guideline_that_could_not_be_had_is_not_read(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    work.guideline("# Be fair")
+    context = visits.context(website, work.rater())
+    context.route("**/guideline", lambda route: route.abort())
+    page = at_work(website, work, context=context)
+    expect(page.locator("#notice")).to_contain_text("The server does not answer. We keep trying.")
+    expect(page.locator("dialog")).to_have_count(0)
+    press(page, "?")
+    expect(page.locator("#notice")).to_contain_text("The server did not answer. Please try again.")
+    expect(page.locator("dialog")).to_have_count(0)
+    context.unroute("**/guideline")
+    page.reload()
+    expect(page.locator("dialog")).to_contain_text("Be fair")
+    agree(page)
+    context.route("**/guideline", lambda route: route.abort())
+    press(page, "?")  # what was shown last is there without a network
+    expect(page.locator("dialog")).to_contain_text("Be fair")
+
+
+def test_each_language_has_versions_of_its_own(website, at_work):
+    work = website.work()
+    for _ in range(2):
+        work.add("pair")
+    work.guideline("# Be fair", "en")
+    page = at_work(website, work, work.rater(lang="ko"))
+    expect(page.locator("dialog")).to_contain_text("Be fair")
+    agree(page)
+    work.guideline("# 공정하게", "ko")
+    with saving(page):
+        press(page, "t")
+    expect(page.locator("dialog")).to_contain_text("공정하게")
+    agree(page)
+    with saving(page):
+        press(page, "t")
+    assert guidelines(work) == [("en", 1), ("ko", 1)]
+
+
+def test_a_judgment_goes_by_what_was_shown_last(website, at_work):
+    work = website.work()
+    for _ in range(2):
+        work.add("pair")
+    work.guideline("# One")
+    page = at_work(website, work)
+    agree(page)
+    work.guideline("# Two")
+    press(page, "?")
+    expect(page.locator("dialog")).to_contain_text("Two")
+    agree(page)
+    with saving(page):
+        press(page, "t")
+    expect(page.locator("dialog")).to_contain_text("Two")  # looked up is not read, before the next task it is
+    agree(page)
+    assert guidelines(work) == [("en", 2)]
+
+
+@pytest.mark.parametrize(("blur", "covered"), [(None, {"safety"}), (True, {"pair", "safety"}), (False, set())])
+def test_whose_responses_are_covered(website, at_work, blur, covered):
+    work = website.work(**({} if blur is None else {"blur": blur}))
+    for kind in ("pair", "safety"):
+        work.add(kind)
+    page = at_work(website, work)
+    for kind in ("pair", "safety"):
+        expect(page.locator(".covered")).to_have_count(2 if kind in covered else 0)
+        if kind == "pair":
+            press(page, *(["r", "r"] if covered else []))
+            with saving(page):
+                press(page, "t")
+
+
+def test_the_text_of_a_covered_response_is_not_in_the_editor_beside_it(website, at_work):
+    work = website.work(blur=True)
+    work.add("edit", ["something vile"])
+    page = at_work(website, work)
+    editor = page.locator(".editor")
+    inert = "node => node.closest('[inert]') !== null && node.closest('.covered') !== null"
+    assert editor.evaluate(inert)
+    assert page.locator(".source").evaluate(inert)
+    press(page, "r")
+    assert not editor.evaluate(inert)
+    editor.fill("something kind")
+    with saving(page):
+        page.keyboard.press("Control+Enter")
+    assert len(work.judgments()) == 1
+
+
+def test_of_many_the_one_on_the_screen_is_uncovered(website, at_work):
+    work = website.work(blur=True)
+    work.add("rank", [f"answer {n}" for n in range(6)])
+    page = at_work(website, work)
+    shown = page.locator(".card:not([hidden])")
+    press(page, "ArrowRight", "ArrowRight", "r")
+    expect(shown).to_have_attribute("aria-labelledby", "response-2")
+    expect(shown.locator(".covered")).to_have_count(0)
+    press(page, "r")  # nothing is hidden here any more: on to the first that is
+    expect(shown).to_have_attribute("aria-labelledby", "response-0")
+    expect(shown.locator(".covered")).to_have_count(0)
+    assert page.locator(".covered").count() == 4
+
+
+def test_a_manager_says_what_is_covered(website, visits):
+    work = website.work()
+    page = visits.context(website, website.manager()).new_page()
+    page.goto(f"{website.url}/manage/{work.name}/settings")
+    choice = page.get_by_label("Hide responses at first")
+    for label, value in (("Of every task", True), ("Of safety tasks", None), ("Of no task", False)):
+        choice.select_option(label)
+        with page.expect_response(lambda reply: reply.request.method == "PATCH") as reply:
+            page.get_by_role("button", name="Save").first.click()
+        assert reply.value.json()["settings"]["blur"] is value
+    page.reload()
+    expect(choice).to_have_value("false")
+
+
+def test_the_way_out_of_the_only_project(website, visits, at_work):
+    work = website.work()
+    page = at_work(website, work)
+    page.get_by_role("link", name="Baro").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/join")
+    page.goto(f"{website.url}/")
+    page.wait_for_url("**/join")
