@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from browser.pages import LOAD_FAILED, counted, outbox, press, saving, settle, turning
 from playwright.sync_api import expect
 
@@ -105,7 +106,8 @@ def test_an_answer_of_another_day_is_listed_with_its_day(website, at_work):
 # --------------------------------------------------------------------------------------------------------------- leases
 
 
-def test_who_takes_the_other_version_does_not_send_their_own(website, visits, at_work):
+@pytest.mark.parametrize(("way", "comment"), [("Use the other", "from there"), ("Escape", "")])
+def test_who_does_not_choose_their_own_version_does_not_send_it(website, visits, at_work, way, comment):
     visits.expect(LOAD_FAILED)
     work = with_pairs(website, 1)
     person = work.rater()
@@ -116,14 +118,18 @@ def test_who_takes_the_other_version_does_not_send_their_own(website, visits, at
         elsewhere.keyboard.type("from there")
     press(page, "1", "1")
     page.get_by_role("button", name="Take it back here").click()
-    page.get_by_role("button", name="Use the other").click()
-    expect(page.locator("#comment")).to_have_value("from there")
+    expect(page.locator("dialog")).to_contain_text("from there")
+    if way == "Escape":
+        press(page, way)
+    else:
+        page.get_by_role("button", name=way).click()
+    expect(page.locator("#comment")).to_have_value(comment)
     expect(page.locator("#status")).to_contain_text("Draft saved")
     assert not work.judgments()
+    assert outbox(page) == []  # the next visit does not send it either
     with saving(page):
-        press(page, "2", "2")
+        press(page, *([] if comment else ["Escape"]), "2", "2")
     assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 2)]
-    assert outbox(page) == []
 
 
 def test_an_answer_is_sent_once_its_task_was_taken_back(website, visits, at_work):

@@ -41,11 +41,11 @@ export async function askFlags(count, flags) {
   return done && boxes.flat().filter(({ input }) => input.checked).map(({ position, flag }) => ({ position, flag }));
 }
 
-/** "mine" or "theirs": two drafts of one answer, and the rater picks. */
-export async function askVersion(mine, theirs) {
+/** "mine", "theirs" or null for later: two drafts of one answer, and the rater picks. */
+export function askVersion(mine, theirs) {
   const shown = (title, text) => h("section", { class: "card" }, h("h3", {}, title), h("p", { class: "pre", dir: "auto" }, text));
   const body = [h("p", {}, t("stale.explain")), h("div", { class: "cards of-2" }, shown(t("stale.mine"), mine), shown(t("stale.theirs"), theirs))];
-  return (await dialog({ title: t("stale.title"), body, actions: [["mine", t("stale.keep")], ["theirs", t("stale.take")]], look: "wide" })) ?? "mine";
+  return dialog({ title: t("stale.title"), body, actions: [["mine", t("stale.keep")], ["theirs", t("stale.take")]], look: "wide" });
 }
 
 /** A judgment that waits in this browser for a task that was answered elsewhere since: "send", "drop", or null for later. */

@@ -12,8 +12,8 @@ import { $, button, h, within } from "./dom.js";
 import { apart, keeper, keptDraft, moved } from "./draft.js";
 import * as edit from "./edit.js";
 import { lookUp, readFirst, unread } from "./guideline.js";
-import { clock, duration, lang, speak, t } from "./i18n.js";
 import { before, history, recount, settled } from "./history.js";
+import { clock, duration, lang, speak, t } from "./i18n.js";
 import * as keys from "./keys.js";
 import { drop, newKey, put, send } from "./outbox.js";
 import * as pair from "./pair.js";
@@ -153,6 +153,7 @@ function revealNext() {
 
 function changed() {
   now.changes += 1;
+  drop({ body: { key: now.key } }); // an answer that was refused gives way to what is written now
   hush();
   now.view.update();
   report("status.writing");
@@ -355,8 +356,7 @@ async function back() {
 async function pickHistory() {
   if (now.busy) return;
   await count();
-  const { done, today_ms, items } = history();
-  const chosen = await showHistory({ done, today: duration(today_ms), items });
+  const chosen = await showHistory({ ...history(), today: duration(history().today_ms) });
   if (chosen) await open(chosen);
 }
 
