@@ -42,7 +42,7 @@ const now = {
 function tally() {
   const { done, today_ms } = history();
   const { left } = now.task?.progress ?? { left: 0 };
-  $("#progress").textContent = t("progress.line", { done, time: duration(today_ms), left: left === null ? "> 1000" : left && `≤ ${left}` });
+  $("#progress").textContent = t("progress.line", { done, time: duration(today_ms), left: t(left === null ? "progress.many" : left ? "progress.few" : "progress.none", { left }) });
 }
 
 const count = () => recount(of("history")).then(tally);
