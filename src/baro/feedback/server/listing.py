@@ -195,15 +195,19 @@ def _judgments(connection: Connection, task_id: str) -> list[dict[str, Any]]:
 def _skips(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """Who left the task to others, with what they told of it."""
     table, rater, event = schema.assignment, schema.rater, schema.event
-    of_it = (event.c.entity == "assignment") & (event.c.entity_id == table.c.id) & (event.c.action == "skipped")
-    query = (
-        select(table.c.rater_id.label("rater"), rater.c.pseudonym, table.c.closed_ms.label("at_ms"), event.c.details)
-        .select_from(table.join(rater, rater.c.id == table.c.rater_id).join(event, of_it))
-        .where(table.c.task_id == task_id, table.c.state == "skipped").order_by(event.c.id)
-    )  # fmt: skip
-    empty = {"reason": "", "comment": "", "flags": []}
-    names = ("rater", "pseudonym", "at_ms")
-    return [{name: getattr(row, name) for name in names} | empty | row.details for row in connection.execute(query)]
+    query = select(table.c.id, table.c.rater_id, table.c.closed_ms, rater.c.pseudonym).join(rater)
+    skipped = {
+        row.id: row for row in connection.execute(query.where(table.c.task_id == task_id, table.c.state == "skipped"))
+    }
+    if not skipped:  # events have no index by what they are about
+        return []
+    told = select(event.c.entity_id, event.c.details).where(event.c.entity_id.in_(skipped), event.c.action == "skipped")
+    found = []
+    for assignment_id, details in connection.execute(told.order_by(event.c.id)):
+        row = skipped[assignment_id]
+        who = {"rater": row.rater_id, "pseudonym": row.pseudonym, "at_ms": row.closed_ms}
+        found.append(who | {"reason": "", "comment": "", "flags": []} | details)
+    return found
 
 
 def positions(connection: Connection, assignment_id: str) -> list[str]:
