@@ -42,7 +42,7 @@ def test_from_the_link_to_a_revised_answer_without_a_mouse(website, visits):
     counted(page, 3)
     with turning(page):
         press(page, "Backspace")  # one further back
-    expect(page.locator(".asked")).to_have_text("B is better. By how much?")
+    expect(page.locator(".asked")).to_have_text("B: by how much?")
     with saving(page):
         press(page, "Escape", "1", "3")
     assert work.said(schema.judged_pair, *WIN) == [*before, ("win", 0, 3)]

@@ -36,11 +36,11 @@ def test_a_revision_that_was_left_is_not_shown_as_saved(website, at_work):
         press(page, "1", "1")
     back(page, 1)
     press(page, "Escape", "2")
-    expect(page.locator(".asked")).to_have_text("B is better. By how much?")
+    expect(page.locator(".asked")).to_have_text("B: by how much?")
     with turning(page):
         page.get_by_role("button", name="Return to the current task").click()
     back(page, 1)
-    expect(page.locator(".asked")).to_have_text("A is better. By how much?")
+    expect(page.locator(".asked")).to_have_text("A: by how much?")
     expect(page.locator("#status")).to_have_text("Saved; change it if you like")
 
 
@@ -57,12 +57,12 @@ def test_a_change_that_was_not_submitted_is_shown_as_such(website, at_work):
     with turning(page):
         page.get_by_role("button", name="Return to the current task").click()
     back(page, 2)
-    expect(page.locator(".asked")).to_have_text("B is better. By how much?")
+    expect(page.locator(".asked")).to_have_text("B: by how much?")
     expect(page.locator("#status")).to_have_text("Not saved")
     expect(page.locator("#notice")).to_contain_text("did not submit the change")
     with turning(page):
         page.get_by_role("button", name="Show the saved answer").click()
-    expect(page.locator(".asked")).to_have_text("A is better. By how much?")
+    expect(page.locator(".asked")).to_have_text("A: by how much?")
     expect(page.locator("#status")).to_have_text("Saved; change it if you like")
     assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 1)] * 2
 

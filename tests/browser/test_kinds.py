@@ -284,7 +284,7 @@ def test_choosing_again_keeps_the_focus_in_sight(website, at_work):
     page = at_work(website, work)
     page.get_by_role("button", name="B is better").focus()
     press(page, "Enter")
-    page.get_by_role("button", name="Choose again").focus()
+    page.get_by_role("button", name="Change").focus()
     press(page, "Enter")
     expect(page.get_by_role("button", name="A is better")).to_be_focused()
 

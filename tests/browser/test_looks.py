@@ -72,6 +72,22 @@ def test_axe_finds_nothing_serious_elsewhere(website, visits):
 
 
 @pytest.mark.parametrize("lang", ["ko", "en"])
+def test_the_bar_of_a_pair_is_one_row_on_a_laptop(website, at_work, lang):
+    """The most used one: with a choice made it must not grow under the pointer."""
+    work = website.work()
+    work.add("pair", sample_texts("pair", lang))
+    page = at_work(website, work, work.rater(lang=lang), viewport=SIZES[0])
+    rows = (
+        "[...document.querySelectorAll('.answers:not([hidden]) > button')].map((one) => one.getBoundingClientRect().y)"
+    )
+    for key in (None, "1"):
+        if key is not None:
+            press(page, key)
+        expect(page.locator(".answers:visible button").last).to_be_visible()
+        assert len(set(page.evaluate(rows))) == 1, key
+
+
+@pytest.mark.parametrize("lang", ["ko", "en"])
 def test_nothing_is_cut_or_leaves_the_page(website, at_work, lang):
     work = website.work(thumb_reasons=("사실과 다름", "much too long for what was asked"))
     fill(work, lang)
