@@ -58,3 +58,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = 15) -> None:
 def outbox(page: Page) -> Sequence[str]:
     """The answers that wait in the browser."""
     return page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('baro.outbox.'))")
+
+
+def close(page: Page) -> None:
+    """Close a page that waits to send something: its routes go first, and it would send after all."""
+    page.goto("about:blank")
+    page.close()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.pages import LOAD_FAILED, counted, outbox, press, saving, settle, turning
+from browser.pages import LOAD_FAILED, close, counted, outbox, press, saving, settle, turning
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -196,8 +196,7 @@ def test_a_decision_that_was_not_made_is_asked_for_again(website, visits, at_wor
     with saving(elsewhere):
         press(elsewhere, "2", "1")
     context = page.context
-    page.goto("about:blank")  # a page that closes loses its routes first, and would send after all
-    page.close()
+    close(page)
     for _ in range(2):
         page = context.new_page()
         page.goto(f"{website.url}/judge/{work.name}")
@@ -219,8 +218,7 @@ def test_a_decision_that_was_not_made_is_asked_for_again(website, visits, at_wor
     page.locator("dialog").get_by_role("button", name="Withdraw").click()
     expect(page.locator("#notice")).to_be_visible()
     back(elsewhere, 1)
-    page.goto("about:blank")
-    page.close()
+    close(page)
     page = context.new_page()
     page.goto(f"{website.url}/judge/{work.name}")
     expect(page.locator("dialog")).to_contain_text("Withdraw the answer that is saved now?")

@@ -5,7 +5,7 @@ import re
 import signal
 
 import pytest
-from browser.pages import LOAD_FAILED, counted, outbox, press, saving, settle, turning, wait_for
+from browser.pages import LOAD_FAILED, close, counted, outbox, press, saving, settle, turning, wait_for
 from playwright.sync_api import expect
 from sqlalchemy import update
 
@@ -271,7 +271,7 @@ def test_stored_but_nobody_heard(website, visits, at_work):
     expect(page.locator("#notice")).to_be_visible()
     assert len(outbox(page)) == 1
     context = page.context
-    page.close()
+    close(page)
     page = at_work(website, work, context=context)
     counted(page, 1)
     assert outbox(page) == []
@@ -292,7 +292,7 @@ def test_what_was_not_sent_waits_for_the_next_visit(website, visits, at_work):
     with saving(elsewhere):
         press(elsewhere, "2", "1")
     context = page.context
-    page.close()
+    close(page)
     page = context.new_page()
     page.goto(f"{website.url}/judge/{work.name}")
     expect(page.locator("dialog")).to_contain_text("could not be sent")
