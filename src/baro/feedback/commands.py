@@ -27,6 +27,7 @@ ACTOR = "command line"  # as database.COMMAND_LINE, which is not imported for --
 
 
 def open_store(where: str, *, create: bool = False) -> Store:
+    """The store; ConfigError where there is none, or where what feedback needs is not installed."""
     try:
         from baro.feedback.database import Store
     except ModuleNotFoundError as error:
@@ -145,6 +146,7 @@ def import_(
 
 
 def one_of(flag: str, value: str, known: tuple[str, ...]) -> Any:
+    """A word of those that are known; ConfigError for another."""
     if value not in known:
         raise ConfigError(f"{flag} {value}: there is no such thing; give one of {', '.join(known)}")
     return value

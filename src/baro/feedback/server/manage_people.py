@@ -78,25 +78,11 @@ def invite(request: Request, store: Stored, manager: Manager, project: Name, giv
             options = given.model_dump(include={"role", "lang", "pseudonym"})
             rater_id = people.add_rater(connection, found.id, **options, actor=manager.id)
         else:
-            rater_id = _active(connection, given.rater)
+            rater_id = people.find_rater(connection, given.rater, active=True)
         token = people.invite(connection, rater_id, actor=manager.id)
         return {"link": f"{str(request.base_url).rstrip('/')}/join#{token}", "rater": rater_id}
 
     return JSONResponse(store.write(work) | {"expires_ms": ids.now_ms() + INVITE_DAYS * DAY_MS}, 201)
-
-
-def _active(connection: Connection, rater_id: str) -> str:
-    row = _rater(connection, rater_id)
-    if not row.active:
-        raise Refused("conflict", f"{row.pseudonym} is not active any more; invite somebody new")
-    return rater_id
-
-
-def _rater(connection: Connection, rater_id: str) -> Any:
-    row = connection.execute(select(schema.rater).where(schema.rater.c.id == rater_id)).first()
-    if row is None:
-        raise Refused("not_found", "there is no such rater")
-    return row
 
 
 @router.post("/raters/{rater}/revoke")
@@ -113,10 +99,10 @@ def erase(store: Stored, manager: Manager, rater: Id, given: Nothing) -> Respons
 
 def _leave(store: Stored, manager: Rater, rater_id: str, end: Any) -> Response:
     def work(connection: Connection) -> None:
-        _rater(connection, rater_id)
-        if rater_id == manager.id:
+        found = people.find_rater(connection, rater_id)
+        if found == manager.id:
             raise Refused("conflict", "you cannot end your own access; another manager can")
-        end(connection, rater_id, manager.id)
+        end(connection, found, manager.id)
 
     store.write(work)
     return Response(status_code=204)
