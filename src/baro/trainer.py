@@ -73,13 +73,17 @@ class Trainer:
         self.optimizer = _optimizer(objective, config)
         self.step = 0
         self.best: State | None = None  # {"step", "loss", "modules"} of the least held-out loss so far
+        self.ended = False  # the source has given its last step
         self._coverage_checked = False
         self._terminated = False
 
     # ------------------------------------------------------------------------------------------------ the loop
 
     def fit(self, *, until: int | None = None) -> None:
-        """Train to the end of the source, or to step ``until``. Raises GuardStop before a bad update is made."""
+        """Train to the end of the source, or to step ``until``.
+
+        Raises GuardStop before a bad update is made, and where the source gives no more steps before its last one.
+        """
         if self.run is not None:
             self._resume(self.run)
         if self.step == 0:
@@ -91,17 +95,22 @@ class Trainer:
                 following = self.source.advance(metrics)
                 self.step += 1
                 seconds = time.perf_counter() - started
-                last = following is Next.STOP or self.step >= len(self.source)
-                metrics |= self._evaluate(due=last)
+                self.ended = following is Next.STOP or self.step >= len(self.source)
+                metrics |= self._evaluate(due=self.ended)
                 self._log(metrics | _performance(micro_batches, seconds))
-                if last or self._terminated or _due(self.step, self.config.checkpoint_every):
+                if self.ended or self._terminated or _due(self.step, self.config.checkpoint_every):
                     self._checkpoint()
                 advance(self.step, metrics)
                 if self._terminated:
                     raise SystemExit(128 + signal.SIGTERM)
-                if following is Next.STOP or self.step == until:
+                if self.ended or self.step == until:
                     break
-        if self.config.keep == "best" and self.best is not None and (until is None or self.step >= len(self.source)):
+        if not self.ended and self.step != until:
+            raise GuardStop(
+                f"the source gave {self.step} of its {len(self.source)} steps and then none, without saying that it "
+                "was done; its __len__ and its __iter__ must agree"
+            )
+        if self.config.keep == "best" and self.best is not None and self.ended:
             self._load_modules(self.best["modules"])
 
     def _train_step(self, micro_batches: list[GroupBatch]) -> dict[str, float]:
@@ -207,12 +216,13 @@ class Trainer:
             "optimizer": _named_optimizer_state(self.optimizer, self.objective),
             "source": self.source.state_dict(),
             "best": self.best or {},
+            "ended": self.ended,
             "coverage_checked": self._coverage_checked,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continue as if never stopped."""
-        self.step, self._coverage_checked = state["step"], state["coverage_checked"]
+        self.step, self.ended, self._coverage_checked = state["step"], state["ended"], state["coverage_checked"]
         self.best = state["best"] or None
         self._load_modules(state["modules"])
         _load_named_optimizer_state(self.optimizer, self.objective, state["optimizer"])

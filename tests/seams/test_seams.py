@@ -1,6 +1,8 @@
 """The seams carry every method to come: each toy trains, does not care about layout, resumes bit for bit."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import torch
@@ -9,7 +11,10 @@ import toys
 from baro.batch import Sample
 from baro.collate import collate
 from baro.config import TrainerConfig
-from baro.protocols import LocalWorld, Objective
+from baro.data.joined import Joined
+from baro.errors import ConfigError, GuardStop
+from baro.protocols import LocalWorld, Next, Objective
+from baro.runs import RunDir
 from baro.trainer import Trainer
 
 CONFIG = TrainerConfig(learning_rate=0.01, seed=3, warmup_steps=2, schedule="linear")
@@ -94,3 +99,89 @@ def assert_equal_states(a: object, b: object, path: str = "") -> None:
             assert_equal_states(a[key], b[key], f"{path}.{key}")
     else:
         assert a == b, path
+
+
+# ------------------------------------------------------------------------------------------------ sources that end
+
+
+def joined(first: int, second: int) -> Joined:
+    sources = {
+        name: toys.file_source(toys.random_samples(i, 6, 1), LocalWorld(), batch_size=2, steps=steps, term=name)
+        for i, (name, steps) in enumerate({"rollout": first, "ptx": second}.items())
+    }
+    return Joined(sources)
+
+
+class Both(toys.Sft):
+    """−log π of either term's tokens"""
+
+
+@pytest.mark.parametrize(("others", "said"), [(3, "its 3 steps are repeated"), (8, ""), (11, "the last 3 of its 11")])
+def test_only_the_first_of_joined_sources_ends_the_run(others, said, tmp_path, caplog):
+    caplog.set_level("INFO", logger="baro")
+    source = joined(8, others)
+    assert len(source) == 8
+    assert (said in caplog.text) if said else not caplog.text
+    held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16, term="rollout")
+    objective = Both(policy=toys.ScoredModel(toys.tiny.llama()))
+    config = CONFIG.model_copy(update={"evaluate_every": 5, "checkpoint_every": 5})
+    with closing(RunDir.open(tmp_path / "run", verb="sft", config=config, inputs={})) as run:
+        Trainer(objective, source, config, run=run, held_out=held_out).fit()
+        rows = run.metrics.read()
+        assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+        assert [row["step"] for row in rows if "eval/loss" in row] == [0, 5, 8]
+        assert [folder.name for folder in run.checkpoint_folders()] == ["step-000005", "step-000008"]
+
+
+def test_a_repeated_source_goes_through_its_samples_again():
+    terms = [[batch.term for batch in step] for step in steps_of(joined(7, 3))]
+    assert len(terms) == 7
+    assert all({"rollout", "ptx"} == set(step) for step in terms)
+
+
+def steps_of(source: Joined) -> list:
+    steps = []
+    for micro_batches in source:
+        steps.append(micro_batches)
+        source.advance({})
+    return steps
+
+
+class Short:
+    """A source that is no file's, and says more steps than it gives."""
+
+    def __init__(self, says: int, gives: int) -> None:
+        self.says, self.gives, self.taken = says, gives, 0
+
+    def __len__(self) -> int:
+        return self.says
+
+    def __iter__(self) -> Iterator[list]:
+        while self.taken < self.gives:
+            yield collate(toys.random_samples(0, 2, 1), micro_batch_tokens=100, hidden_size=16, term="ptx")
+
+    def advance(self, metrics: dict) -> Next:
+        self.taken += 1
+        return Next.CONTINUE
+
+    def state_dict(self) -> dict:
+        return {"taken": self.taken}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.taken = state["taken"]
+
+
+def test_a_source_that_cannot_be_repeated_is_refused():
+    lead = toys.file_source(toys.random_samples(0, 6, 1), LocalWorld(), steps=8, term="rollout")
+    with pytest.raises(ConfigError) as error:
+        Joined({"rollout": lead, "ptx": Short(3, 3)})
+    assert str(error.value) == "source 'ptx' has 3 steps and 'rollout' has 8; give 'ptx' at least as many"
+
+
+def test_a_source_that_ends_before_its_last_step_stops_the_run():
+    objective = Both(policy=toys.ScoredModel(toys.tiny.llama()))
+    with pytest.raises(GuardStop) as error:
+        Trainer(objective, Short(5, 3), CONFIG).fit()
+    assert str(error.value).startswith("the source gave 3 of its 5 steps and then none")
+    Trainer(objective, Short(5, 3), CONFIG).fit(until=3)
+    Trainer(objective, Short(3, 3), CONFIG).fit()

@@ -113,7 +113,7 @@ class StoredSamples(Sequence[Sample]):
             ids=torch.from_numpy(self._part("ids", "token_ends", j).astype(np.int64)),
             scored=torch.from_numpy(self._part("scored", "token_ends", j).copy()),
             last=int(self._columns["last"][j]),
-            fields=dict(zip(fields, values, strict=False)),
+            fields=dict(zip(fields, values[: len(fields)], strict=True)),
             units=dict(zip(units, values[len(fields) :], strict=True)),
         )
 

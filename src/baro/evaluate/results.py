@@ -148,7 +148,9 @@ class Results:
         label = self.words["alt_wins"].format(judge=judge, values=spoken)
         titles = {kinds[0]: "win_rate_length_controlled", kinds[1]: "plain_win_rate"}
         marks = [Html(legend_mark(0, kind=kind)) for kind in ("filled", "hollow")]
-        entries = [element("li", mark, self.words[titles[kind]]) for mark, kind in zip(marks, used, strict=False)]
+        entries = [
+            element("li", mark, self.words[titles[kind]]) for mark, kind in zip(marks[: len(used)], used, strict=True)
+        ]
         return figure(interval_plot(rows, label=label, reference=0.5), legend=element("ul", *entries, class_="legend"))
 
     def _wins_table(self, judge: str, policies: Sequence[str]) -> Html:
@@ -273,7 +275,7 @@ def evaluation_sections(stages: Sequence[Stage], words: Words) -> list[Html]:
     }
     sections = []
     for anchor, blocks in parts.items():
-        named = zip([*names, None], blocks, strict=False)
+        named = zip([*names, None][: len(blocks)], blocks, strict=True)
         inner = [
             piece for name, block in named if any(block) for piece in (element("h3", name) if name else "", *block)
         ]

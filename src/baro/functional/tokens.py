@@ -98,7 +98,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
         grads = [
             # Weight and bias gather one term per chunk: bf16 would lose the small ones.
             torch.zeros_like(tensor, dtype=_at_least_fp32(tensor.dtype)) if needed else None
-            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True)
         ]
         for rows in _row_chunks(len(targets), ctx.chunk):
             logits = ctx.head.logits(hidden[rows], weight, bias)
