@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
-    {"errors", "functional", "problems"},
+    {"errors", "functional", "problems", "declared"},
     {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
     {"runs", "data", "models", "checkpoints"},

@@ -171,11 +171,13 @@ def _one(flag: str, positional: Any, option: Any) -> Any:
 
 def _named(flag: str, values: list[str] | None) -> dict[str, str]:
     """``NAME=VALUE`` as a name and a value; without a name, what stands after the colon or the last slash."""
+    from baro.declared import default_name
+
     named: dict[str, str] = {}
     for one in values or []:
         name, equals, value = one.partition("=")
         if not equals:
-            name, value = (one.partition(":")[2] if ":" in one else Path(one).name), one
+            name, value = default_name(one), one
         if name in named:
             raise ConfigError(f"{flag}: two of them are called {name}; write {flag} NAME={value}")
         named[name] = value

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
+from baro.declared import check_names, default_name
 from baro.errors import ConfigError
 from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
@@ -148,6 +149,19 @@ class RewardTerm(Config):
 
     by: str = Field(description="a reward run or folder, or a function module:NAME")
     weight: float = Field(1.0, description="what its score is multiplied with in the sum")
+    name: str | None = Field(
+        None, description="what logs call it; the run directory's name, or NAME of module:NAME, unless given"
+    )
+
+    @property
+    def called(self) -> str:
+        """Its name in logs."""
+        return default_name(self.by) if self.name is None else self.name
+
+
+def check_terms(terms: Sequence[RewardTerm]) -> None:
+    """Raise ValueError where two terms of a reward have one name, which would be one column of every log."""
+    check_names([term.called for term in terms], "rewards", "give one of them another name, name: NAME")
 
 
 C = TypeVar("C", bound=Config)

@@ -15,6 +15,7 @@ from baro.config import Config, RewardTerm, config_hash
 from baro.data.hub import fetch_rows, is_hub_id
 from baro.data.template import Kind as TemplateKind
 from baro.data.template import Template
+from baro.declared import FEEDBACK, default_name, is_object
 from baro.errors import ConfigError, RunError
 from baro.hub import snapshot
 from baro.models.load import load_scalar_model
@@ -26,7 +27,6 @@ from baro.runs import RunDir, default_out, hash_path
 
 log = logging.getLogger("baro")
 Kind = Literal["model", "records"]
-FEEDBACK = "feedback:"
 
 
 def resolve(value: str, kind: Kind) -> Path:
@@ -76,7 +76,7 @@ def _exported(name: str) -> Path:
 
 def hash_input(value: str, kind: Kind) -> str:
     """The content's SHA-256."""
-    if ":" in value and not value.startswith(FEEDBACK) and not Path(value).exists():
+    if is_object(value):
         return f"object {value}"
     return hash_path(resolve(value, kind))
 
@@ -130,23 +130,24 @@ def load_judge(name: str) -> PairJudge:
 
 
 def load_rewards(terms: Sequence[RewardTerm], *, sampler_fingerprint: str = "") -> list[WeightedReward]:
-    """Each term's RewardSource with its weight: a reward run or folder, or a function ``module:NAME``."""
+    """Each term's RewardSource with its weight and name, in the order of the terms."""
     return [
-        WeightedReward(load_reward(term.by, sampler_fingerprint=sampler_fingerprint), term.weight) for term in terms
+        WeightedReward(load_reward(term.by, sampler_fingerprint=sampler_fingerprint), term.weight, term.called)
+        for term in terms
     ]
 
 
 def load_reward(by: str, *, sampler_fingerprint: str = "") -> Any:
-    """One RewardSource; a function's name is what stands after the colon, a run's the directory's."""
-    if ":" in by and not Path(by).exists():
+    """One RewardSource, called by what stands after the colon, or by the last part of its path."""
+    if is_object(by):
         found = load_object(by)
         if hasattr(found, "score"):
             return found
         if not callable(found):
             raise ConfigError(f"{by}: is neither a function nor an object with score(rollouts)")
-        return FunctionReward(found, name=by.partition(":")[2])
+        return FunctionReward(found, name=default_name(by))
     folder = resolve(by, "model")
     template = Template.load(folder)
     return LearnedReward(
-        load_scalar_model(folder), template, name="reward_model", sampler_fingerprint=sampler_fingerprint
+        load_scalar_model(folder), template, name=default_name(by), sampler_fingerprint=sampler_fingerprint
     )

@@ -12,7 +12,7 @@ import torch
 from baro.data.files import read_rows
 from baro.data.formats import read_records
 from baro.data.template import Template, train_tokenizer
-from baro.errors import ConfigError, RewardError
+from baro.errors import RewardError
 from baro.evaluate import evaluate, metrics
 from baro.functional.statistics import Interval
 from baro.inputs import load_template
@@ -334,7 +334,8 @@ def test_implicit_reward_is_the_difference_of_log_ratios(models, pairs, tmp_path
         ({"prompts": "p"}, "policies is empty"),
         ({"prompts": "p", "policies": ["a"], "judges": {"j": "m:J"}}, "judges compare with `against`"),
         ({"prompts": "p", "policies": ["a"], "best_of": {"n": 2, "by": "m:f"}}, "best_of draws from `against`"),
-        ({"pairs": "p", "judges": {"x": "m:J"}, "rewards": {"x": "m:f"}}, "both called x"),
+        ({"pairs": "p", "judges": {"x": "m:J"}, "rewards": {"x": "m:f"}}, "judges and rewards are called 'x'"),
+        ({"pairs": "p", "policies": ["a"]}, "needs ref_policy"),
         ({"pairs": "p", "rewards": {"a/b": "m:f"}}, "has a '/'"),
     ],
 )
@@ -343,13 +344,29 @@ def test_what_does_not_fit_together_is_refused(changes, sentence):
         evaluate.Config(**changes)
 
 
-def test_two_policies_of_one_name_are_refused():
-    config = evaluate.Config(policies=["runs/a/model", "runs/b/model"], prompts="p")
-    with pytest.raises(ConfigError, match="have the same name"):
-        _ = config.names
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("model", {"policies": ["runs/a/model", "runs/b/model"]}),
+        ("a", {"policies": ["runs/a"], "against": "others/a"}),
+        ("a", {"policies": {"a": "runs/x"}, "rewards": {"a": "runs/r"}}),
+        ("a", {"policies": {"a": "runs/x"}, "against": "runs/y", "judges": {"a": "m:J"}}),
+        ("a", {"against": "runs/a", "policies": ["runs/x"], "rewards": {"a": "runs/r"}}),
+        ("best-of-4", {"policies": ["best-of-4"], "against": "y", "best_of": {"n": 4, "by": "m:f"}}),
+        ("c", {"policies": ["c"], "against": "y", "best_of": {"c": {"n": 4, "by": "m:f"}}}),
+        ("a-self", {"policies": {"a": "x", "a-self": "y"}, "against": "x"}),
+        ("", {"policies": ["."]}),
+    ],
+)
+def test_two_of_one_name_are_refused_before_anything_runs(name, changes):
+    with pytest.raises(ValueError, match=f"called '{name}'" if name else "the name '' is empty"):
+        evaluate.Config(prompts="p", **changes)
 
 
-def test_a_policys_accuracy_needs_a_reference(models, pairs, tmp_path):
-    config = evaluate.Config(policies=[str(models / "ppo")], pairs=pairs)
-    with pytest.raises(ConfigError, match="needs ref_policy"):
-        evaluate.run(config, tmp_path / "run")
+def test_a_policy_whose_name_ends_like_a_second_draws_keeps_its_loss(models, pairs, tmp_path):
+    policies = {"my-self": str(models / "ppo"), "old": str(models / "sft")}
+    config = evaluate.Config(policies=policies, against=str(models / "sft"), loss_on=pairs)
+    found = {
+        row["name"] for row in json.loads((evaluate.run(config, tmp_path / "run").path / "figures.json").read_text())
+    }
+    assert found == {"my-self/loss", "old/loss"}

@@ -1,12 +1,21 @@
-"""PPO's half without gradient, on numbers worked by hand."""
+"""PPO's half without gradient, on numbers worked by hand; and the terms of its reward in a run."""
+
+import json
+import sys
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from typer.testing import CliRunner
 
+from baro import cli
 from baro.batch import branch
+from baro.config import RewardTerm, load_config
+from baro.errors import ConfigError
 from baro.methods import ppo
 from baro.models.forward import ScoredModel
+from baro.runs import RunDir
 
 
 @pytest.mark.parametrize(
@@ -26,3 +35,38 @@ def test_what_becomes_of_a_score(shaping, expected):
     scored = [(3.0, True), (-0.5, True), (2.0, False)]  # the last one did not end
     branches = [branch([1]).with_(fields={"score": score, "finished": float(ended)}) for score, ended in scored]
     assert torch.equal(prepare._shaped_scores(branches), torch.tensor(expected))
+
+
+def test_terms_of_one_name_are_refused_where_the_config_is_read():
+    values = {"policy": "-", "prompts": "-", "rewards": [{"by": "a:r"}, {"by": "b:r", "weight": -1.0}]}
+    with pytest.raises(ConfigError, match="two rewards are called 'r'; give one of them another name"):
+        load_config(ppo.Config, None, values=values)
+    for by, name in [("runs/helpful", "helpful"), ("runs/helpful/", "helpful"), ("owner/rm", "rm"), ("a.b:r", "r")]:
+        assert RewardTerm(by=by).called == name
+    with pytest.raises(ConfigError, match="'/'"):
+        load_config(ppo.Config, None, values=values | {"rewards": [{"by": "a:r", "name": "a/r"}]})
+
+
+def test_every_term_of_a_reward_counts(policy, tmp_path, monkeypatch):
+    """10·(+1) and 3·(−1) are 7, though both functions have one name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module, score in (("ten_of_mine", 10.0), ("three_of_mine", 3.0)):
+        source = f"def r(prompts, completions, completion_ids, **columns):\n    return [{score}] * len(prompts)\n"
+        (tmp_path / f"{module}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(4)))
+    (tmp_path / "ppo.yaml").write_text(
+        f"policy: {policy}\nprompts: prompts.jsonl\n"
+        "rewards:\n  - {by: ten_of_mine:r, weight: 1}\n  - {by: three_of_mine:r, weight: -1, name: minus}\n"
+        "rollout: {prompts: 4, epochs: 1, minibatches: 1}\nsampling: {max_new_tokens: 4}\ndata: {max_length: 96}\n"
+        "trainer: {steps: 1}\n"
+    )
+    done = CliRunner().invoke(cli.app, ["ppo", "ppo.yaml", "--out", "here"])
+    assert done.exit_code == 0, done.exception
+    (row,) = [row for row in RunDir.load(Path("here")).metrics.read() if "objective/scores" in row]
+    assert row["objective/scores"] == 7.0
+    assert {name: row[name] for name in row if "objective/score/" in name} == {
+        "objective/score/r": 10.0,
+        "objective/score/minus": 3.0,
+    }

@@ -22,91 +22,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Column, Table
 
-from baro import config as blocks
-from baro.errors import ConfigError
 from baro.evaluate import losses, pairs, versus
+from baro.evaluate.config import Config
 from baro.functional.statistics import Interval
 from baro.inputs import Kind, open_run
 from baro.methods import stage
 from baro.runs import RunDir
-
-
-class BestOf(blocks.Config):
-    """A control: of ``n`` samples of ``against``, the one that ``by`` scores highest."""
-
-    n: int = Field(ge=2, description="samples drawn from `against` for each answer")
-    by: str = Field(description="a reward run or folder, or a function module:NAME")
-
-
-class Config(blocks.Config):
-    """``baro evaluate``."""
-
-    policies: list[str] | dict[str, str] = Field(
-        [], description="the models to evaluate: runs, folders, hub ids; or names for them"
-    )
-    against: str | None = Field(None, description="the model whose answers theirs are compared with")
-    prompts: str | None = Field(None, description="what all of them answer: a run or a file")
-    pairs: str | None = Field(None, description="preference pairs to measure accuracy on: a run or a file")
-    baseline_pairs: str | None = Field(
-        None, description="pairs that the unigram baseline learns from; not those in `pairs`"
-    )
-    loss_on: str | None = Field(None, description="answers or demonstrations that every policy's loss is measured on")
-    judges: dict[str, str] = Field({}, description="names and judges, module:NAME with compare(pairs)")
-    rewards: dict[str, str] = Field({}, description="names and rewards: runs, folders, or functions module:NAME")
-    ref_policy: str | None = Field(None, description="the model that KL is measured to; `against` unless given")
-    best_of: BestOf | dict[str, BestOf] | None = Field(None, description="controls: the best of n samples of `against`")
-    completions: int = Field(1, ge=1, description="answers of each policy to each prompt")
-    sampling: blocks.SamplingConfig = blocks.SamplingConfig()
-    seed: int = Field(0, ge=0, description="seed of the sampling and of the bootstrap")
-    limit: int | None = Field(None, ge=1, description="only so many prompts, the first ones; all unless given")
-    data: blocks.DataConfig = blocks.DataConfig()
-
-    @model_validator(mode="after")
-    def _something_to_do(self) -> Config:
-        if self.prompts is None and self.pairs is None and self.loss_on is None:
-            raise ValueError(
-                "give prompts (to compare policies on), pairs (to measure accuracy on), or loss_on (to measure loss on)"
-            )
-        if (self.prompts is not None or self.loss_on is not None) and not self.policies:
-            raise ValueError("policies is empty; name at least one model to evaluate")
-        if self.best_of is not None and self.against is None:
-            raise ValueError("best_of draws from `against`, which is not given")
-        if self.judges and self.prompts is not None and self.against is None:
-            raise ValueError("judges compare with `against`, which is not given")
-        if clash := sorted(self.judges.keys() & self.rewards.keys()):
-            raise ValueError(f"a judge and a reward are both called {clash[0]}; rename one")
-        named = [
-            *(self.policies if isinstance(self.policies, dict) else ()),
-            *self.judges,
-            *self.rewards,
-            *self.controls,
-        ]
-        if slashed := [name for name in named if "/" in name]:
-            raise ValueError(f"the name {slashed[0]!r} has a '/', which separates the parts of a figure's name")
-        return self
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Every policy's name and where it lies; a list's members are called by the last part of their path."""
-        if isinstance(self.policies, dict):
-            return dict(self.policies)
-        named: dict[str, str] = {}
-        for value in self.policies:
-            if named.setdefault(Path(value).name, value) != value:
-                both = f"{named[Path(value).name]} and {value}"
-                raise ConfigError(f"policies: {both} have the same name; give names of your own, NAME: RUN")
-        return named
-
-    @property
-    def controls(self) -> dict[str, BestOf]:
-        """Every best-of-n control by its name."""
-        if isinstance(self.best_of, BestOf):
-            return {f"best-of-{self.best_of.n}": self.best_of}
-        return dict(self.best_of or {})
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:

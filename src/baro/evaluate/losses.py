@@ -8,7 +8,6 @@ The texts are answers (of the model that all started from, say) or demonstration
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +16,9 @@ from baro.data.encode import encode_demonstrations
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.template import Template
+from baro.evaluate.config import Config
 from baro.evaluate.metrics import mean_over_prompts
-from baro.evaluate.versus import players_of, sequence_logprobs
+from baro.evaluate.versus import sequence_logprobs
 from baro.functional.statistics import Interval
 from baro.inputs import load_template, resolve
 from baro.methods import stage
@@ -26,15 +26,12 @@ from baro.models.load import load_policy
 from baro.records import Answers, Demonstration, Message
 from baro.runs import RunDir
 
-if TYPE_CHECKING:
-    from baro.evaluate.evaluate import Config
-
 
 def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """``P/loss`` of every policy and of ``against`` on the texts of ``config.loss_on``, bootstrap over texts."""
     figures: dict[str, Interval | float] = {}
     known: dict[str, Interval] = {}
-    for player in players_of(config):
+    for player in config.players:
         if player.value not in known:
             template = load_template(player.value, config.data.template)
             reader = stage.Reader(run, template, config.data, (Answers, Demonstration), encode_each)
@@ -43,8 +40,9 @@ def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
             tokens = [one.scored_tokens for sample in samples for one in sample.completions]
             losses = -sequence_logprobs(policy, samples) / np.array(tokens)
             known[player.value] = mean_over_prompts(losses, np.arange(len(losses)), seed=config.seed)
-        figures.setdefault(f"{player.name}/loss", known[player.value])
-    return {name: figure for name, figure in figures.items() if not name.endswith("-self/loss")}
+        if not player.second:  # it would be the same number again
+            figures[f"{player.name}/loss"] = known[player.value]
+    return figures
 
 
 def encode_each(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> list[Sample]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from baro.data.encode import encode_preferences
 from baro.data.formats import Loaded, read_records
 from baro.data.template import Template
 from baro.errors import ConfigError, DataError
+from baro.evaluate.config import Config
 from baro.evaluate.metrics import UnigramBaseline, pair_accuracy
 from baro.evaluate.versus import MICRO_BATCH_TOKENS, judge_in_both_orders, score, sequence_logprobs
 from baro.functional.statistics import Interval
@@ -28,9 +28,6 @@ from baro.protocols import LocalWorld
 from baro.records import Conversation, Preference, Rollout
 from baro.rewards.learned import LearnedReward
 from baro.runs import RunDir
-
-if TYPE_CHECKING:
-    from baro.evaluate.evaluate import Config
 
 Gaps = dict[str, float]
 """score(chosen) − score(rejected) by the row's key; rows that could not be scored are absent."""
@@ -85,9 +82,7 @@ def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
         yield name, judge_gaps(pairs, load_judge(by), name)
     reference = config.ref_policy or config.against
     for name, value in config.names.items():
-        if reference is None:
-            raise ConfigError(f"{name}: a policy's implicit reward on pairs needs ref_policy (or against)")
-        if value != reference:  # its own log-ratio is 0 everywhere
+        if reference is not None and value != reference:  # its own log-ratio is 0 everywhere
             yield name, implicit_gaps(pairs, value, reference)
 
 

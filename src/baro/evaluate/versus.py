@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 from baro.batch import Sample, branch
 from baro.data.files import write_rows
 from baro.data.template import Template
-from baro.errors import ConfigError, DataError, check_failures
+from baro.errors import DataError, check_failures
+from baro.evaluate.config import BestOf, Config, Player
 from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.inputs import load_judge, load_reward, load_template, resolve
@@ -31,21 +32,9 @@ from baro.records import Prompt, Rollout, plain_conversation
 from baro.rollout.source import stream_key
 from baro.runs import RunDir
 
-if TYPE_CHECKING:
-    from baro.evaluate.evaluate import BestOf, Config
-
 log = logging.getLogger("baro")
 CHUNK = 256  # judged or scored at once: a moving bar
 MICRO_BATCH_TOKENS = 8192
-
-
-@dataclass(frozen=True)
-class Player:
-    """Who answers; ``stream`` sets its random numbers apart from the others'."""
-
-    name: str
-    value: str
-    stream: int
 
 
 @dataclass
@@ -74,7 +63,7 @@ class Question:
 
 def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """Draw, score, judge; write comparisons.jsonl; return the figures."""
-    players = players_of(config)
+    players = config.players
     values = dict.fromkeys(one.value for one in players)
     templates = {value: load_template(value, config.data.template) for value in values}
     question = ask(run, config, templates)
@@ -94,29 +83,6 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     rows = comparison_rows(answered, question.prompts, config.completions)
     write_rows(run.path / "comparisons.jsonl", rows)
     return {f"{one.name}/{what}": figure for one in answered for what, figure in one.figures.items()}
-
-
-def players_of(config: Config) -> list[Player]:
-    """``against`` first where there is one, then the policies; one of the same name is its second draw."""
-    names = config.names
-    if config.against is None:
-        return [Player(name, value, number) for number, (name, value) in enumerate(names.items(), start=1)]
-    base = name_of_against(config)
-    players = [Player(base, config.against, 0)]
-    for number, (name, value) in enumerate(names.items(), start=1):
-        players.append(Player(f"{name}-self" if name == base else name, value, number))
-    return players
-
-
-def name_of_against(config: Config) -> str:
-    """What ``against`` is called among the policies, else the last part of its path."""
-    called = [name for name, value in config.names.items() if value == config.against]
-    name = called[0] if called else str(config.against).rstrip("/").rpartition("/")[2]
-    if not called and name in config.names:
-        raise ConfigError(
-            f"policies: {config.names[name]} and against, {config.against}, are both called {name}; name them"
-        )
-    return name
 
 
 def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Question:

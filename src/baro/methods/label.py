@@ -23,6 +23,7 @@ from rich.progress import track
 from baro import config as blocks
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger
+from baro.declared import is_object
 from baro.errors import check_failures
 from baro.functional.statistics import Interval, wilson_interval
 from baro.inputs import load_object, load_reward, open_run, resolve
@@ -200,7 +201,7 @@ def read_answers(path: Path | str) -> tuple[str, list[Case]]:
 
 def load_rater(by: str, seed: int) -> Rater:
     """A judge (an object with ``compare``), a function, an object with ``score``, or a reward run."""
-    if ":" in by and not Path(by).exists() and hasattr(found := load_object(by), "compare"):
+    if is_object(by) and hasattr(found := load_object(by), "compare"):
         return JudgeRater(found, seed)
     return RewardRater(load_reward(by))
 

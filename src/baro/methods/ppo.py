@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from baro import config as blocks
@@ -100,6 +100,21 @@ class Config(blocks.Config):
     data: blocks.DataConfig = blocks.DataConfig()
     lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if (self.reward_model is None) == (not self.rewards):
+            raise ValueError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
+        blocks.check_terms(self.rewards)
+        if (self.sampling.top_k, self.sampling.top_p, self.sampling.min_p) != (0, 1.0, 0.0):
+            reason = "truncated samples come from another policy than the one whose log-probs are trained"
+            raise ValueError(f"sampling.top_k, top_p and min_p must be left out for PPO: {reason}")
+        return self
+
+    @property
+    def terms(self) -> list[blocks.RewardTerm]:
+        """What the reward is a sum of."""
+        return self.rewards or [blocks.RewardTerm(by=str(self.reward_model))]
 
 
 class Prepare:
@@ -287,7 +302,7 @@ class Objective:
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/`` and ``value_model/``; the same call resumes or returns what is finished."""
-    terms = reward_terms(config)
+    terms = config.terms
     inputs: dict[str, tuple[str, Kind]] = {"policy": (config.policy, "model"), "prompts": (config.prompts, "records")}
     inputs |= {f"rewards.{i}": (term.by, "model") for i, term in enumerate(terms)}
     inputs |= {n: (v, "model") for n in ("ref_policy", "value_model") if (v := getattr(config, n)) is not None}
@@ -323,18 +338,6 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     stage.save_trained(run, template, policy, save_policy)
     run.finish("finished")
     return run
-
-
-def reward_terms(config: Config) -> list[blocks.RewardTerm]:
-    """The reward terms of a config; exactly one of ``reward_model`` and ``rewards`` must be given."""
-    if (config.reward_model is None) == (not config.rewards):
-        raise ConfigError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
-    if (config.sampling.top_k, config.sampling.top_p, config.sampling.min_p) != (0, 1.0, 0.0):
-        raise ConfigError(
-            "sampling.top_k, top_p and min_p must be left out for PPO: truncated samples come from another policy than "
-            "the one whose log-probs are trained"
-        )
-    return config.rewards or [blocks.RewardTerm(by=config.reward_model)]
 
 
 def _refuse_weak(config: Config, terms: Sequence[blocks.RewardTerm]) -> None:

@@ -14,7 +14,7 @@ from baro.batch import Branch, GroupBatch, Sample, pack_samples, unpack_samples
 from baro.checkpoints import read_state, write_state
 from baro.collate import collate
 from baro.config import RolloutConfig
-from baro.errors import RewardError
+from baro.errors import ConfigError, RewardError
 from baro.protocols import LocalWorld, Metrics, Next, Prepare, RewardSource, Sampler, State, World
 from baro.records import Completion, Prompt, Rollout, SamplingParams
 from baro.runs import fault_point
@@ -22,10 +22,16 @@ from baro.runs import fault_point
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """One term of the reward; its unweighted value is kept as ``score/<name>``."""
+    """One term of the reward; its unweighted value is kept as ``score/<name>``, for logs alone."""
 
     source: RewardSource
     weight: float = 1.0
+    name: str = ""  # the source's own unless given
+
+    @property
+    def called(self) -> str:
+        """Its name in logs."""
+        return self.name or self.source.name
 
 
 class OnPolicySource:
@@ -68,6 +74,8 @@ class OnPolicySource:
         self.micro_batch_tokens, self.hidden_size = micro_batch_tokens, hidden_size
         self.world: World = world or LocalWorld()
         self.store, self.early_stop, self.on_rollout, self.term = store, early_stop, on_rollout, term
+        if len({one.called for one in self.rewards}) < len(self.rewards):
+            raise ConfigError(f"two of the rewards {[one.called for one in self.rewards]} have one name; rename one")
         self.rollout = self.update = 0  # the rollout in hand, and how many of its updates are committed
         self.samples: list[Sample] | None = None  # this rank's share of it, prepared
 
@@ -150,16 +158,15 @@ class OnPolicySource:
     def _score(self, chosen: list[int], drawn: list[list[Completion]]) -> list[Sample]:
         flat = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
         rollouts = [self._rollout(i, completion.ids, completion.finished) for i, completion in flat]
-        scores = {w.source.name: w.source.score(rollouts) for w in self.rewards}
-        errors = [next((s[k].error for s in scores.values() if s[k].error is not None), None) for k in range(len(flat))]
+        scores = [one.source.score(rollouts) for one in self.rewards]  # by the reward's place in the list
+        errors = [next((s[k].error for s in scores if s[k].error is not None), None) for k in range(len(flat))]
         self._check_errors(errors)
         samples, k = [], 0
         for i, group in zip(chosen, drawn, strict=True):
             kept = []
             for completion in group:
                 if errors[k] is None:
-                    values = {name: float(found[k].value) for name, found in scores.items()}
-                    kept.append(self._branch(completion, values))
+                    kept.append(self._branch(completion, [float(found[k].value) for found in scores]))
                 k += 1
             samples.append(self.prompt_samples[i].with_completions(kept))
         return samples
@@ -177,9 +184,10 @@ class OnPolicySource:
         prompt = self.prompts[i]
         return Rollout(prompt.prompt, self.decode(ids), ids, finished, dict(prompt.extra))
 
-    def _branch(self, completion: Completion, scores: dict[str, float]) -> Branch:
+    def _branch(self, completion: Completion, scores: Sequence[float]) -> Branch:
         ids = torch.tensor(completion.ids, dtype=torch.long)
-        total = sum(w.weight * scores[w.source.name] for w in self.rewards)
+        terms = list(zip(self.rewards, scores, strict=True))
+        total = sum(one.weight * score for one, score in terms)
         return Branch(
             ids=ids,
             scored=torch.ones(len(ids), dtype=torch.bool),
@@ -189,7 +197,7 @@ class OnPolicySource:
                 "score": total,
                 "finished": float(completion.finished),
                 "rollout": float(self.rollout),
-                **{f"score/{name}": value for name, value in scores.items()},
+                **{f"score/{one.called}": score for one, score in terms},
             },
         )
 
