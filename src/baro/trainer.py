@@ -21,6 +21,7 @@ from baro.checkpoints import load_checkpoint, remove_old_checkpoints, save_check
 from baro.collate import empty_batch
 from baro.config import TrainerConfig
 from baro.errors import GuardStop
+from baro.functional.streams import stream_key
 from baro.models.forward import ScoredModel, check_layout
 from baro.protocols import BatchSource, LocalWorld, LossOutput, Next, Objective, State, World
 from baro.runs import RunDir
@@ -114,7 +115,7 @@ class Trainer:
             self._load_modules(self.best["modules"])
 
     def _train_step(self, micro_batches: list[GroupBatch]) -> dict[str, float]:
-        torch.manual_seed(hash((self.config.seed, self.step, self.world.rank)) % 2**63)
+        torch.manual_seed(stream_key("step", self.config.seed, self.step, self.world.rank))
         for module in self.objective.modules().values():
             module.train()
         micro_batches, totals = self._align(micro_batches)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from baro.batch import Sample, branch
 from baro.data.source import PREPARED_AT_ONCE, FileSource, split_held_out
 from baro.errors import ConfigError, DataError
+from baro.functional.streams import permutation
 from baro.protocols import LocalWorld, Next
 
 LAYOUT = {"micro_batch_tokens": 16, "hidden_size": 8}
@@ -67,11 +67,12 @@ def test_every_epoch_takes_every_sample_once_and_keeps_the_last_part():
     assert epochs[0] != epochs[1]
 
 
-def test_the_order_is_philox_of_seed_and_epoch():
+def test_the_order_is_a_function_of_seed_term_and_epoch():
     steps = steps_of(FileSource(samples(6), batch_size=3, epochs=2, seed=5, **LAYOUT))
     for epoch in range(2):
-        order = np.random.Generator(np.random.Philox(key=[5, epoch])).permutation(6).tolist()
+        order = permutation(6, "epoch", 5, "main", epoch).tolist()
         assert steps[2 * epoch : 2 * epoch + 2] == [sorted(order[:3]), sorted(order[3:])]
+    assert steps != steps_of(FileSource(samples(6), batch_size=3, epochs=2, seed=5, term="ptx", **LAYOUT))
 
 
 def test_steps_go_on_into_the_next_epoch():

@@ -1,6 +1,7 @@
 """Two gloo ranks take the same steps as one process."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_two_ranks_equal_one(name):
                 "MASTER_PORT": port,
                 "PATH": "/usr/bin",
                 "HF_HUB_OFFLINE": "1",
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

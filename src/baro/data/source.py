@@ -15,6 +15,7 @@ from baro.collate import collate
 from baro.data.encode import progress
 from baro.data.stored import Picked
 from baro.errors import ConfigError, DataError
+from baro.functional.streams import permutation
 from baro.protocols import LocalWorld, Metrics, Next, Prepare, State, World
 
 PREPARED_AT_ONCE = 256  # samples; enough for full micro-batches, little enough for a moving bar
@@ -22,7 +23,7 @@ _PIECE = re.compile(r"#\d+$")
 
 
 class FileSource:
-    """Every epoch goes through all samples in an order that is a function of (seed, epoch) alone.
+    """Every epoch goes through all samples in an order that is a function of (seed, term, epoch) alone.
 
     ``batch_size`` counts prompts of one optimiser step over all ranks; rank r takes every ``size``-th of them, maybe
     none. The last batch of an epoch may be smaller, and nothing is dropped. Either ``epochs`` or ``steps`` ends the
@@ -90,8 +91,8 @@ class FileSource:
     def _batch(self) -> list[Sample]:
         """The samples of this step on all ranks."""
         if self._order is None or self._order[0] != self.epoch:
-            draw = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch]))
-            self._order = self.epoch, draw.permutation(len(self.samples))
+            order = permutation(len(self.samples), "epoch", self.seed, self.term, self.epoch)
+            self._order = self.epoch, order
         chosen = self._order[1][self.index * self.batch_size : (self.index + 1) * self.batch_size]
         return [self.samples[i] for i in chosen.tolist()]
 

@@ -21,6 +21,7 @@ from baro.errors import DataError, check_failures
 from baro.evaluate.config import BestOf, Config, Player
 from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
+from baro.functional.streams import stream_key
 from baro.inputs import load_judge, load_reward, load_template, resolve
 from baro.methods import stage
 from baro.methods.generate import draw_answers, read_prompts
@@ -29,7 +30,6 @@ from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Prompt, Rollout, plain_conversation
-from baro.rollout.source import stream_key
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -128,7 +128,7 @@ def answers_of(
 ) -> list[list[Rollout]]:
     """``n`` answers to each prompt from the streams (seed, stream, prompt)."""
     samples = question.samples[template.fingerprint]
-    keys = [stream_key(config.seed, stream, i) for i in range(len(samples))]
+    keys = [stream_key("evaluate", config.seed, stream, i) for i in range(len(samples))]
     return draw_answers(policy, template, question.prompts, samples, n, config.sampling.params(), keys, name)
 
 

@@ -22,12 +22,12 @@ from rich.text import Text
 from baro import config as blocks
 from baro.data.chat_logs import CONSENT
 from baro.errors import BackendError, ConfigError
+from baro.functional.streams import stream_key
 from baro.inputs import load_template, resolve
 from baro.methods.stage import progress_bar
 from baro.models.load import load_policy, positions
 from baro.records import Conversation, Demonstration, Message, to_row
 from baro.rollout.engine import Engine
-from baro.rollout.source import stream_key
 
 HELP = "/new begins another conversation, /undo takes the last turn back, /quit ends"
 
@@ -125,7 +125,7 @@ class Chat:
             limit = f"the model takes {self.longest}"
             raise ConfigError(f"the conversation has {len(ids)} tokens, and {limit}; /undo, or /new for another")
         self.engine.on_progress = None if on_progress is None else lambda done, _: on_progress(done)
-        key = stream_key(self.config.seed, self.turn)
+        key = stream_key("chat", self.config.seed, self.turn)
         ((one,),) = self.engine.generate([ids], 1, params, [key])
         self.turn += 1
         reply = Message("assistant", self.template.decode(one.ids))

@@ -17,13 +17,13 @@ from baro.data.encode import encode_prompts
 from baro.data.formats import write_records
 from baro.data.template import Template
 from baro.functional.statistics import Interval
+from baro.functional.streams import stream_key
 from baro.inputs import load_template, open_run, resolve
 from baro.methods import stage
 from baro.models.forward import ScoredModel
 from baro.models.load import load_policy
 from baro.records import Answers, Completion, Prompt, Rollout, SamplingParams
 from baro.rollout.engine import Engine
-from baro.rollout.source import stream_key
 from baro.runs import RunDir, saving
 
 CHUNK = 512  # prompts at once: bounds the tables of random numbers and tokens
@@ -51,7 +51,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     room = stage.prompt_room(config.policy, config.data, config.sampling)
     prompts, samples = read_prompts(run, template, config.prompts, config.data, room, config.limit)
     policy = load_policy(resolve(config.policy, "model"))
-    keys = [stream_key(config.seed, i) for i in range(len(samples))]
+    keys = [stream_key("generate", config.seed, i) for i in range(len(samples))]
     drawn = draw_answers(policy, template, prompts, samples, config.n, config.sampling.params(), keys, "generate")
     with saving(run.records):
         write_records(run.records, [answers_of(prompts[i], group) for i, group in enumerate(drawn)])

@@ -15,7 +15,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 from pydantic import ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
@@ -26,11 +25,11 @@ from baro.data.ledger import Ledger
 from baro.declared import is_object
 from baro.errors import check_failures
 from baro.functional.statistics import Interval, wilson_interval
+from baro.functional.streams import stream
 from baro.inputs import load_object, load_reward, open_run, resolve
 from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout
-from baro.rollout.source import stream_key
 from baro.runs import RunDir, saving, write_atomic
 
 log = logging.getLogger("baro")
@@ -126,8 +125,7 @@ class JudgeRater:
         ]
 
     def _swapped(self, case: Case, pair: Pair) -> bool:
-        key = stream_key(self.seed, case.index, *pair)
-        return bool(np.random.Generator(np.random.Philox(key=key)).random() < 0.5)
+        return bool(stream("shown_first", self.seed, case.index, *pair).random() < 0.5)
 
     def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
         asked = [(case, pair) for case in cases for pair in combinations(range(len(case.answers.completions)), 2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from baro.checkpoints import read_state, write_state
 from baro.collate import collate
 from baro.config import RolloutConfig
 from baro.errors import ConfigError, RewardError
+from baro.functional.streams import permutation, stream_key
 from baro.protocols import LocalWorld, Metrics, Next, Prepare, RewardSource, Sampler, State, World
 from baro.records import Completion, Prompt, Rollout, SamplingParams
 from baro.runs import fault_point
@@ -131,7 +131,7 @@ class OnPolicySource:
             [self.prompt_samples[i].prompt_ids.tolist() for i in chosen],
             self.config.completions,
             self.sampling,
-            [stream_key(self.seed, self.rollout, position) for position in positions],
+            [stream_key("sample", self.seed, self.rollout, position) for position in positions],
         )
         fault_point("after-sampling")
         samples = self.prepare(self._score(chosen, drawn), self.world)
@@ -153,7 +153,7 @@ class OnPolicySource:
     def _prompt_at(self, position: int) -> int:
         """The index of the prompt at a position of the rollout in hand; each pass has its own permutation."""
         passed, place = divmod(self.rollout * self.config.prompts + position, len(self.prompts))
-        return int(permutation(len(self.prompts), self.seed, passed)[place])
+        return int(permutation(len(self.prompts), "prompts", self.seed, passed)[place])
 
     def _score(self, chosen: list[int], drawn: list[list[Completion]]) -> list[Sample]:
         flat = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
@@ -216,7 +216,7 @@ class OnPolicySource:
         epoch, number = divmod(self.update, self.config.minibatches)
         per_prompt = self.config.completions if self.prepare.atom == "completion" else 1
         count = self.config.prompts * per_prompt
-        order = permutation(count, self.seed, self.rollout * self.config.epochs + epoch, stream=1)
+        order = permutation(count, "minibatch", self.seed, self.rollout, epoch)
         chosen: dict[int, list[int]] = {}
         for place in np.array_split(order, self.config.minibatches)[number].tolist():
             position, k = divmod(place, per_prompt)
@@ -230,13 +230,3 @@ class OnPolicySource:
 def _only(sample: Sample, completions: list[int]) -> Sample:
     """A sample with some of its completions; a completion whose score failed is not there to be chosen."""
     return sample.with_completions([sample.completions[k] for k in completions if k < len(sample.completions)])
-
-
-def permutation(count: int, seed: int, number: int, *, stream: int = 0) -> np.ndarray:
-    """The order of ``count`` things in pass ``number``: a function of its arguments alone."""
-    return np.random.Generator(np.random.Philox(key=stream_key(seed, number, stream))).permutation(count)
-
-
-def stream_key(*parts: int) -> int:
-    """A 64-bit key for a random stream, from integers that name it."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
