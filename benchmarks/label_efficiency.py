@@ -40,9 +40,9 @@ from baro.feedback.collect import PROJECT
 from baro.feedback.database import Store
 from baro.feedback.panel import progress
 from baro.feedback.project import get_project
+from baro.files import write_atomic
 from baro.pipeline import run_pipeline
 from baro.records import Answers, Ranking
-from baro.runs import write_atomic
 
 ARMS = ("random", "margin")
 GOLD = "gold_without_conciseness"

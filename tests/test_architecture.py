@@ -9,10 +9,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
-    {"errors", "functional", "problems", "declared"},
+    {"errors", "functional", "problems", "declared", "files"},
     {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
-    {"runs", "data", "models", "checkpoints"},
+    {"runs", "rows", "data", "models", "checkpoints"},
     {"rewards", "rollout", "trainer", "distributed"},
     {"inputs"},
     {"methods", "feedback"},
@@ -26,6 +26,9 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # inside a layer: one that builds on another
 ALLOWED = {
+    ("files", "errors"),
+    ("rows", "files"),
+    ("runs", "rows"),
     ("collate", "batch"),
     ("config", "records"),
     ("compute", "config"),

@@ -13,8 +13,9 @@ from baro import config as blocks
 from baro import pipeline
 from baro.errors import ConfigError, GuardStop, RunError
 from baro.feedback.collect import Choose
+from baro.files import hash_path
 from baro.pipeline import VERBS, Verb, load_pipeline, run_pipeline
-from baro.runs import RunDir, hash_path
+from baro.runs import RunDir
 
 
 class MakeConfig(blocks.Config):

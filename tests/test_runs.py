@@ -14,19 +14,13 @@ from types import SimpleNamespace
 import pytest
 from pydantic import Field
 
+import baro.files
 import baro.runs
 from baro.config import NO_EFFECT, Config, DataConfig, TrainerConfig
 from baro.errors import BackendError, ConfigError, DataError, RunError
-from baro.runs import (
-    JsonLines,
-    RunDir,
-    atomic_directory,
-    default_out,
-    fault_point,
-    hash_path,
-    remove_leftovers,
-    write_atomic,
-)
+from baro.files import atomic_directory, fault_point, hash_path, remove_leftovers, write_atomic
+from baro.rows import JsonLines
+from baro.runs import RunDir, default_out
 
 ENVIRONMENT = {"python": "3.11.2", "torch": "2.13.0", "threads": 2, "platform": "Linux"}
 HASH = "0123456789abcdef" * 4
@@ -101,10 +95,10 @@ def test_atomic_directory_leaves_nothing_of_an_error():
     assert os.listdir("model") == []
 
 
-FILE = "from pathlib import Path; from baro.runs import *; write_atomic(Path('a'), 'new')"
+FILE = "from pathlib import Path; from baro.files import *; write_atomic(Path('a'), 'new')"
 FOLDER = """
 from pathlib import Path
-from baro.runs import *
+from baro.files import *
 with atomic_directory(Path('a')) as folder:
     (folder / 'x').write_text('new')
 """
@@ -137,7 +131,7 @@ def test_fault_point_counts(monkeypatch):
     killed = []
     monkeypatch.setattr(os, "kill", lambda process, number: killed.append(number))
     monkeypatch.setenv("BARO_FAULT", "here:3")
-    monkeypatch.setattr(baro.runs, "_reached", baro.runs.Counter())
+    monkeypatch.setattr(baro.files, "_reached", baro.files.Counter())
     for _ in range(4):
         fault_point("there")
         fault_point("here")

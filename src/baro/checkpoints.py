@@ -26,8 +26,9 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from baro.errors import RunError
+from baro.files import atomic_directory, fault_point, hash_path, write_atomic
 from baro.protocols import State
-from baro.runs import RunDir, atomic_directory, fault_point, hash_path, write_atomic
+from baro.runs import RunDir
 
 KEPT = 2  # checkpoints of a run: the newest, and one in case that somebody damages it
 

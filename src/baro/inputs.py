@@ -17,13 +17,14 @@ from baro.data.template import Kind as TemplateKind
 from baro.data.template import Template
 from baro.declared import FEEDBACK, default_name, is_object
 from baro.errors import ConfigError, RunError
+from baro.files import hash_path
 from baro.hub import snapshot
 from baro.models.load import load_scalar_model
 from baro.protocols import PairJudge
 from baro.rewards.function import FunctionReward
 from baro.rewards.learned import LearnedReward
 from baro.rollout.source import WeightedReward
-from baro.runs import RunDir, default_out, hash_path
+from baro.runs import RunDir, default_out
 
 log = logging.getLogger("baro")
 Kind = Literal["model", "records"]

@@ -28,14 +28,13 @@ from pydantic import Field, ValidationError
 
 from baro import config as blocks
 from baro.errors import BaroError, ConfigError
+from baro.files import hash_path
 from baro.problems import problem_sentences
-from baro.runs import RunDir, default_out, hash_path
+from baro.runs import RunDir, default_out
 
 log = logging.getLogger("baro")
 Run = Callable[..., RunDir]
 KeyPath = tuple[str | int, ...]
-
-# --------------------------------------------------------------------------------------- stages that are made here
 
 
 class SplitConfig(blocks.Config):

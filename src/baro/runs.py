@@ -8,199 +8,26 @@ checkpoints/    step-000123/, the newest last              model/, records.jsonl
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import hashlib
 import json
-import math
 import os
 import platform
-import shutil
-import signal
 import sys
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from baro.config import Config, identity
-from baro.errors import BackendError, ConfigError, DataError, RunError
+from baro.errors import RunError
+from baro.files import remove_leftovers, sync_to_disk, write_atomic
+from baro.rows import JsonLines
 
 FORMAT = 1  # of run directories; it grows when an older Baro could not read what a newer one writes
 ANY_ENVIRONMENT = "BARO_ALLOW_ENVIRONMENT_CHANGE"  # set by --allow-environment-change, for every stage of a pipeline
-_reached: Counter[str] = Counter()
-
-
-def fault_point(name: str) -> None:
-    """Kill this process here if BARO_FAULT says ``name``, or ``name:k`` for the k-th time; for tests."""
-    wanted, _, count = os.environ.get("BARO_FAULT", "").partition(":")
-    _reached[name] += 1
-    if wanted == name and _reached[name] == int(count or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Turn a full disk into a BackendError that names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        way_out = "the last checkpoint is intact: free some space and run the same command again"
-        raise BackendError(f"{path}: cannot be saved because the disk is full; {way_out}") from error
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a whole file so that ``path`` holds, at any moment, what it held before or all of ``content``."""
-    with _beside(path) as partial:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        fault_point("before-fsync")
-        _sync(partial)
-        os.replace(partial, path)
-        fault_point("after-rename")
-        _sync(path.parent)
-
-
-@contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``path`` when the block ends, or goes if the block raises."""
-    with _beside(path) as partial:
-        partial.mkdir(parents=True)
-        yield partial
-        fault_point("before-fsync")
-        for inside in [*partial.rglob("*"), partial]:
-            _sync(inside)
-        _rename_over(partial, path)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A free name in the same folder; whatever still lies there when the block ends is removed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with saving(path):
-        try:
-            _remove(partial)
-            yield partial
-        finally:
-            _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def remove_leftovers(root: Path) -> None:
-    """Clear away what a killed process was writing below ``root``, and put back what it was replacing."""
-    for partial in list(root.rglob(".*.partial")):
-        _remove(partial)
-    for older in list(root.rglob(".*.replaced")):
-        path = older.with_name(older.name[1:].removesuffix(".replaced"))
-        _remove(older) if path.exists() else os.rename(older, path)
-
-
-def _rename_over(partial: Path, path: Path) -> None:
-    """A folder cannot be renamed over another: the older one steps aside, and comes back if we are killed here."""
-    older = path.with_name(f".{path.name}.replaced")
-    if path.exists():
-        _remove(older)
-        os.rename(path, older)
-        fault_point("between-renames")
-    os.rename(partial, path)
-    fault_point("after-rename")
-    _sync(path.parent)
-    _remove(older)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def hash_path(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's relative file names with the SHA-256 of each; 64 hex digits."""
-    if path.is_file():
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    if not path.is_dir():
-        raise ConfigError(f"{path}: there is no such file or folder; check the path")
-    files = sorted((inside.relative_to(path).as_posix(), inside) for inside in path.rglob("*") if inside.is_file())
-    lines = [f"{hash_path(inside)}  {name}\n" for name, inside in files]
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _parse_rows(path: Path, content: bytes) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode())
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not a row ({error}); write one JSON object on each line") from None
-        rows.append(row)
-    return rows
-
-
-class JsonLines:
-    """A file of JSON rows that only grows. A row is in the file when ``append`` returns, on the disk after ``sync``.
-
-    NaN and infinities are written as null, so that the file is JSON for every reader: null is a figure without a value.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        line = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
-        with saving(self.path), open(self.path, "ab") as file:
-            file.write(line.encode("utf-8", "backslashreplace"))  # half a surrogate pair becomes its JSON escape
-
-    def read(self) -> list[dict[str, Any]]:
-        """The rows so far, without one that is just being written."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        return _parse_rows(self.path, content[: content.rfind(b"\n") + 1])
-
-    @property
-    def offset(self) -> int:
-        """The file's size in bytes: what a checkpoint keeps and ``truncate`` takes."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def truncate(self, offset: int) -> None:
-        """Take back every row after ``offset``; RunError if the file is shorter than that."""
-        if self.offset < offset:
-            lost = f"{self.path}: {self.offset} bytes are left of the {offset} that its checkpoint knows"
-            raise RunError(f"{lost}; the file was changed after the run wrote it, so start again with another --out")
-        if self.offset > offset:
-            os.truncate(self.path, offset)
-
-    def sync(self) -> None:
-        if self.path.exists():
-            with saving(self.path):
-                _sync(self.path)
-
-    def drop_broken_end(self) -> None:
-        """Take back a last line that a killed process did not finish."""
-        if self.path.exists():
-            self.truncate(self.path.read_bytes().rfind(b"\n") + 1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def default_out(verb: str, hash: str) -> Path:
@@ -291,7 +118,7 @@ class RunDir:
             self._adopt(wanted, allow_environment_change)
         self._write()  # first: a folder without run.json would be taken for somebody else's
         self.checkpoints.mkdir(exist_ok=True)
-        _sync(self.path)
+        sync_to_disk(self.path)
         self.metrics.drop_broken_end()
         self.samples.drop_broken_end()
 

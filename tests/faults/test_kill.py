@@ -103,7 +103,7 @@ KILLS = {
 
 AT_ROW = """
 import os, signal
-from baro.runs import JsonLines
+from baro.rows import JsonLines
 append = JsonLines.append
 def append_and_die(self, row):
     append(self, row)

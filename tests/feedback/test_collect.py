@@ -20,10 +20,10 @@ from baro.feedback.client import Client
 from baro.feedback.collect import Config, run
 from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
+from baro.files import hash_path
 from baro.inputs import load_reward
 from baro.pipeline import load_pipeline
 from baro.records import Preference, Ranking, Thumb
-from baro.runs import hash_path
 
 PEOPLE, LENGTH = "baro.demo.world:people", "baro.demo.world:length_reward"
 

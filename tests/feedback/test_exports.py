@@ -23,8 +23,8 @@ from baro.feedback.derive import last_event
 from baro.feedback.project import publish_guideline
 from baro.feedback.refusals import Refused
 from baro.feedback.stage_input import records_file
+from baro.files import hash_path
 from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
-from baro.runs import hash_path
 
 HANGUL, EMOJI = "안녕하세요, 무엇을 도와드릴까요?", "👩‍👩‍👧‍👦 = 1+1 🎉\n\n  끝 "
 TURNS = [

@@ -9,10 +9,10 @@ from huggingface_hub import constants
 
 from baro.data.template import Template, train_tokenizer
 from baro.errors import ConfigError
+from baro.files import hash_path
 from baro.hub import is_hub_id, snapshot
 from baro.inputs import hash_input, load_template, resolve
 from baro.models.load import load_policy
-from baro.runs import hash_path
 
 
 @pytest.fixture(autouse=True)

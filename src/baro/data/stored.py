@@ -27,8 +27,8 @@ from baro.data.encode import QUIET_BELOW
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.template import Template
+from baro.files import atomic_directory, hash_path
 from baro.records import content_hash
-from baro.runs import atomic_directory, hash_path
 
 Encode = Callable[[Loaded, Template, int, Ledger], Iterable[Sample]]
 IN_MEMORY = QUIET_BELOW  # samples of a file that is read anew each time

@@ -15,8 +15,8 @@ import yaml
 from baro.data.files import write_rows
 from baro.demo import world
 from baro.errors import ConfigError
+from baro.files import write_atomic
 from baro.pipeline import run_pipeline
-from baro.runs import write_atomic
 
 log = logging.getLogger("baro")
 SIZES: Mapping[str, int] = {

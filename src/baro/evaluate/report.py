@@ -26,7 +26,7 @@ from baro.evaluate.provenance import figures_section, ledger_section, lineage_se
 from baro.evaluate.results import evaluation_sections, reward_section, summary_section
 from baro.evaluate.stages import Stage, parents_of, read_stages
 from baro.evaluate.words import WORDS, Language, Words
-from baro.runs import write_atomic
+from baro.files import write_atomic
 
 FORMAT = 1
 """Of report.json."""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from baro.errors import DataError
 from baro.evaluate.markup import finite
-from baro.runs import JsonLines, RunDir
+from baro.rows import JsonLines
+from baro.runs import RunDir
 
 Row = Mapping[str, Any]
 

@@ -168,8 +168,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
 def _store_with_tasks(folder: Path, config: Config) -> Store:
     """The store, which is there with all tasks or not at all: after an error, a mended config begins anew."""
     from baro.data.formats import read_records
+    from baro.files import atomic_directory
     from baro.inputs import resolve
-    from baro.runs import atomic_directory
 
     if not folder.exists():
         loaded = read_records(resolve(config.answers, "records"), Answers)
@@ -349,7 +349,7 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
 
     from baro.data.files import write_rows
     from baro.feedback.panel import agreement
-    from baro.runs import write_atomic
+    from baro.files import write_atomic
 
     settings = ExportSettings(labels=config.labels, expand=config.expand)
     with store.read() as connection:

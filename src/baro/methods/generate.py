@@ -16,6 +16,7 @@ from baro.batch import Sample
 from baro.data.encode import encode_prompts
 from baro.data.formats import write_records
 from baro.data.template import Template
+from baro.files import saving
 from baro.functional.statistics import Interval
 from baro.functional.streams import stream_key
 from baro.inputs import load_template, open_run, resolve
@@ -24,7 +25,7 @@ from baro.models.forward import ScoredModel
 from baro.models.load import load_policy
 from baro.records import Answers, Completion, Prompt, Rollout, SamplingParams
 from baro.rollout.engine import Engine
-from baro.runs import RunDir, saving
+from baro.runs import RunDir
 
 CHUNK = 512  # prompts at once: bounds the tables of random numbers and tokens
 

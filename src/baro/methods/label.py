@@ -24,13 +24,14 @@ from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger
 from baro.declared import is_object
 from baro.errors import check_failures
+from baro.files import saving, write_atomic
 from baro.functional.statistics import Interval, wilson_interval
 from baro.functional.streams import stream
 from baro.inputs import load_object, load_reward, open_run, resolve
 from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout
-from baro.runs import RunDir, saving, write_atomic
+from baro.runs import RunDir
 
 log = logging.getLogger("baro")
 CHUNK = 256  # judged at once: a moving bar, and little lost when a judge fails

@@ -27,6 +27,7 @@ from baro.data.source import FileSource, split_held_out
 from baro.data.stored import Encode, encode_cached
 from baro.data.template import Template
 from baro.errors import GuardStop, RewardError
+from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
 from baro.inputs import Kind, load_template, open_run, resolve
 from baro.models.forward import ScoredModel
@@ -34,7 +35,7 @@ from baro.models.load import positions
 from baro.models.lora import adapted, save_adapter
 from baro.protocols import LocalWorld, Objective, Prepare
 from baro.records import Record
-from baro.runs import RunDir, atomic_directory, write_atomic
+from baro.runs import RunDir
 from baro.trainer import Trainer
 
 log = logging.getLogger("baro")

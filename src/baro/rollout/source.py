@@ -14,10 +14,10 @@ from baro.checkpoints import read_state, write_state
 from baro.collate import collate
 from baro.config import RolloutConfig
 from baro.errors import ConfigError, RewardError
+from baro.files import fault_point
 from baro.functional.streams import permutation, stream_key
 from baro.protocols import LocalWorld, Metrics, Next, Prepare, RewardSource, Sampler, State, World
 from baro.records import Completion, Prompt, Rollout, SamplingParams
-from baro.runs import fault_point
 
 
 @dataclass(frozen=True)

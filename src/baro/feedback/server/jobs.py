@@ -41,8 +41,9 @@ from baro.feedback.intake import in_parts
 from baro.feedback.project import Project, add_generation, add_response
 from baro.feedback.refusals import Refused
 from baro.feedback.server.detached import Detached, is_locked
+from baro.files import write_atomic
 from baro.records import Answers
-from baro.runs import RunDir, write_atomic
+from baro.runs import RunDir
 
 log = logging.getLogger("baro")
 BARO = (sys.executable, "-m", "baro")
@@ -71,10 +72,7 @@ class Interrupted(Exception):
 
 @dataclass
 class Job:
-    """What was asked for, and how far it is.
-
-    state: queued, running, done, failed, interrupted, cancelled. drawn: policies whose answers are imported.
-    """
+    """What was asked for, and how far it is."""
 
     folder: Path
     project_id: str
@@ -83,8 +81,8 @@ class Job:
     prompts: int
     actor: str
     created_ms: int
-    state: str = "queued"
-    drawn: int = 0
+    state: str = "queued"  # running, done, failed, interrupted, cancelled
+    drawn: int = 0  # policies whose answers are imported
     added: int = 0
     problem: str | None = None
     drawing: int = 0  # answers of the one at work
