@@ -124,7 +124,7 @@ def broken(connection: Connection, project_id: str | None = None) -> list[str]:
     """Every sentence is an invariant that does not hold."""
     return [
         sentence
-        for one in (_places, _revisions, _orders, _answers, _events)
+        for one in (_places, _revisions, _orders, _answers, _events, _withdrawn)
         for sentence in one(connection, project_id)
     ]
 
@@ -235,6 +235,26 @@ def _events(connection: Connection, project_id: str | None) -> Any:
                 yield f"{one}: events do not ascend with revisions"
     if project_id is None and len(logged) != len(rows):
         yield f"{len(logged)} events tell of {len(rows)} judgments"
+
+
+def _withdrawn(connection: Connection, project_id: str | None) -> Any:
+    """The queue's mark is what the newest facts say, and nobody has in hand what counts no more."""
+    newest: dict[str, bool] = {}
+    for row in connection.execute(select(schema.withdrawal).order_by(schema.withdrawal.c.event_id)):
+        newest[row.task_id or row.prompt_id] = row.withdrawn
+    removed = set(connection.execute(select(schema.redaction.c.entity_id)).scalars())
+    items = _by_task(_rows(connection, schema.task_item, project_id))
+    leased = {row.task_id for row in _rows(connection, schema.assignment, project_id) if row.state == "leased"}
+    for task in _rows(connection, schema.task, project_id):
+        gone = any(newest.get(one, False) for one in (task.id, task.prompt_id, task.repeat_of))
+        gone |= not removed.isdisjoint({task.prompt_id, *(row.response_id for row in items[task.id])})
+        if gone != task.withdrawn:
+            yield f"{task.id} is marked {task.withdrawn}, and the facts say {gone}"
+        if gone and task.id in leased:
+            yield f"{task.id} counts no more, and somebody has it"
+    for row in connection.execute(select(schema.prompt).where(schema.prompt.c.id.in_(removed))):
+        if all(turn["content"] != "[removed]" for turn in row.messages):
+            yield f"{row.id} was removed, and can be read"
 
 
 # --------------------------------------------------------------------------------------------------------- as a script

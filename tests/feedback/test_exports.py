@@ -567,7 +567,7 @@ def test_what_is_judged_later_changes_nothing_up_to_an_event(desk, tmp_path):
 def test_an_event_that_is_yet_to_come(desk, tmp_path):
     desk.say("ann", desk.task("pair", "q", ("x", "y")), win(0))
     newest = last_event_of(desk)
-    sentence = f"watermark {newest + 1}: the newest judgment is event {newest}"
+    sentence = f"watermark {newest + 1}: the newest judgment or withdrawal is event {newest}"
     with pytest.raises(Refused, match=sentence):
         write(desk, "pairs", tmp_path / "out", watermark=newest + 1)
     with pytest.raises(Refused, match=sentence):

@@ -20,8 +20,9 @@ from feedback.store_work import any_answer, set_up, submission, task_of
 from sqlalchemy import inspect, select, text
 
 from baro.errors import ConfigError
-from baro.feedback import assign, criteria, database, gold, judge, migrate, people, project, schema
+from baro.feedback import assign, criteria, database, gold, judge, migrate, people, project, schema, withdrawals
 from baro.feedback.database import FILE, Store
+from baro.feedback.redaction import redact
 from baro.feedback.triggers import trigger_statements
 
 STORES = Path(__file__).with_name("stores")
@@ -116,6 +117,13 @@ def populate(store):
         connection.execute(schema.export.insert().values(**row))
 
     store.write(everything)
+    rank = store.write(lambda connection: project.get_project(connection, "rank"))
+    with store.read() as connection:
+        prompts = list(
+            connection.execute(select(schema.prompt.c.id).where(schema.prompt.c.project_id == rank.id)).scalars()
+        )
+    store.write(lambda connection: withdrawals.withdraw_prompts(connection, rank, prompts[:1], "test"))
+    redact(store, prompts[1], "somebody asked for it", "test")
 
 
 def _judge_all(connection, made, raters):

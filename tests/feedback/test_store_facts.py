@@ -1,6 +1,7 @@
 """What the database itself refuses, whoever asks; and what a manager puts in."""
 
 import random
+import sqlite3
 import time
 
 import pytest
@@ -10,8 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from baro.errors import BackendError, ConfigError
 from baro.feedback import assign, gold, judge, people, project, schema
-from baro.feedback.database import Store
+from baro.feedback.database import Store, redacting
+from baro.feedback.redaction import redact
 from baro.feedback.refusals import Refused
+from baro.feedback.withdrawals import withdraw_prompts
 from baro.records import Message
 
 LEFT = {"kind": "pair", "choice": {"outcome": "win", "position": 0}}
@@ -35,6 +38,12 @@ def judged(store):
     lease = store.write(lambda c: assign.lease_to_adjudicate(c, task_id, settler, pair))
     given = submission(lease, "key-settled", any_answer("pair", 2, random.Random(0)))
     store.write(lambda c: judge.adjudicate(c, lease.assignment_id, settler.id, given, "subjective"))
+    rank = store.write(lambda c: project.get_project(c, "rank"))
+    prompts = select(schema.prompt.c.id).where(schema.prompt.c.project_id == rank.id).order_by(schema.prompt.c.id)
+    with store.read() as connection:
+        first, second, *_ = connection.execute(prompts).scalars()
+    store.write(lambda c: withdraw_prompts(c, rank, [first], "test"))
+    redact(store, second, "asked for it", "test")
     return store
 
 
@@ -61,6 +70,45 @@ def test_facts_are_only_added(judged, database):
 def row_of(store, table, *where):
     with store.read() as connection:
         return connection.execute(select(table).where(*where)).mappings().first()
+
+
+@pytest.mark.parametrize(("name", "columns"), schema.REDACTED.items())
+def test_only_texts_change_and_only_while_one_is_removed(judged, name, columns):
+    table = schema.metadata.tables[name]
+    for column in table.c:
+        statement = update(table).values({column: column})
+        assert "append-only" in refused(judged, statement)
+
+        def work(connection, statement=statement):
+            with redacting(connection):
+                connection.execute(statement)
+            with pytest.raises(IntegrityError, match="append-only"), connection.begin_nested():
+                connection.execute(statement)
+
+        if column.name in columns:
+            judged.write(work)
+        else:
+            with pytest.raises(IntegrityError, match="append-only"):
+                judged.write(work)
+    with pytest.raises(IntegrityError, match="append-only"):
+        judged.write(lambda c: _deleted_while_redacting(c, table))
+    assert "append-only" in refused(judged, update(table).values({columns[0]: table.c[columns[0]]}))
+
+
+def _deleted_while_redacting(connection, table):
+    with redacting(connection):
+        connection.execute(delete(table))
+
+
+def test_another_program_changes_no_text(judged, database):
+    if database != "sqlite":
+        return
+    other = sqlite3.connect(judged.file)
+    with pytest.raises(sqlite3.OperationalError, match="baro_redacting"):
+        other.execute("UPDATE prompt SET messages = '[]'")
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        other.execute("DELETE FROM prompt")
+    other.close()
 
 
 def test_a_verdict_names_responses_of_its_own_task(judged):

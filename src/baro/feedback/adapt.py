@@ -71,7 +71,7 @@ def reconsider(connection: Connection, project: Project, task_id: str) -> bool:
         return False
     table, assignment = schema.task, schema.assignment
     task = connection.execute(select(table).where(table.c.id == task_id)).one()
-    if task.is_gold or task.repeat_of is not None or not task.open or task.places > 0:
+    if task.is_gold or task.repeat_of is not None or not task.open or task.withdrawn or task.places > 0:
         return False
     busy = select(func.count()).select_from(assignment).where(
         assignment.c.task_id == task_id, assignment.c.purpose == "judge", assignment.c.state == "leased"

@@ -26,6 +26,7 @@ from baro.feedback import schema
 from baro.feedback.database import log_event
 from baro.feedback.ids import sha256, uniform
 from baro.feedback.project import Project, add_task, checked_size
+from baro.feedback.withdrawn import withdrawn_at
 
 Policy = Literal["random", "margin", "disagreement"]
 Scores = Mapping[str, Sequence[float]]
@@ -198,10 +199,12 @@ def _answers(connection: Connection, project_id: str) -> Iterator[tuple[str, str
     response, prompt = schema.response, schema.prompt
     query = sql.select(response.c.prompt_id, prompt.c.sha256, response.c.id, response.c.text).join(prompt)
     query = query.where(prompt.c.project_id == project_id).order_by(prompt.c.sha256, response.c.sha256, response.c.id)
+    gone = withdrawn_at(connection, project_id)
     for (prompt_id, digest), rows in groupby(connection.execute(query), key=lambda row: (row.prompt_id, row.sha256)):
         first: dict[str, str] = {}
         for row in rows:
-            first.setdefault(row.text, row.id)
+            if not gone.covers("", prompt_id, (row.id,), None):
+                first.setdefault(row.text, row.id)
         yield prompt_id, digest, {one: text for text, one in first.items()}
 
 

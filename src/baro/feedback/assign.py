@@ -20,6 +20,7 @@ from baro.feedback.people import Rater
 from baro.feedback.project import Project, latest_guideline
 from baro.feedback.refusals import Refused
 from baro.feedback.settings import ProjectSettings
+from baro.feedback.states import check_open
 
 REPEAT_AFTER = 10  # other judgments between a task and its hidden repeat
 REPEATED_KINDS = ("pair", "safety")  # whose sides can be swapped
@@ -38,14 +39,16 @@ def claim(connection: Connection, rater: Rater, project: Project) -> Lease | Non
     """The rater's next task: the one they hold already, else a hidden repeat, one with a known answer, or a new one.
 
     None when nothing is left for them. A task held already gets a new secret, and the older one is worth nothing. A
-    rater's own lease that ran out goes on, as long as nobody has been given its place.
+    rater's own lease that ran out goes on, as long as nobody has been given its place. Refused while the project is
+    paused, and after its end.
     """
     now = ids.now_ms()
+    check_open(connection, project.id)
     _one_claim_at_a_time(connection, rater.id)
     held = _held(connection, rater.id, project.id, now)
     if held is not None:
         return renew_secret(connection, held.id, project.settings)
-    _free_expired(connection, now)
+    end_leases(connection, schema.assignment.c.expires_ms < now)
     task = _drawn_apart(connection, rater, project) or _next_in_queue(connection, rater.id, project.id)
     return None if task is None else _lease(connection, task, rater, project.settings, now)
 
@@ -83,15 +86,19 @@ def _move_places(connection: Connection, task_ids: list[str], by: int) -> None:
     connection.execute(update(table).where(here).values(places=table.c.places + by))
 
 
-def _free_expired(connection: Connection, now: int) -> None:
-    """Leases that ran out give their places back; those that somebody is answering at this moment are left alone."""
+def end_leases(connection: Connection, here: Any) -> int:
+    """Leases that run out give their places back; those that somebody is answering at this moment are left alone.
+
+    ``here``: which assignments. Returns how many. What is sent late is taken all the same (judge.py).
+    """
     table = schema.assignment
-    late = select(table.c.id).where(text(schema.LEASED), table.c.expires_ms < now)
+    late = select(table.c.id).where(text(schema.LEASED), here)
     late = for_update(connection, late, of=table, skip_locked=True)
-    ended = update(table).where(table.c.id.in_(late)).values(state="expired", closed_ms=now)
+    ended = update(table).where(table.c.id.in_(late)).values(state="expired", closed_ms=ids.now_ms())
     freed = connection.execute(ended.returning(table.c.task_id, table.c.purpose)).all()
     for task_id in sorted(row.task_id for row in freed if row.purpose == "judge"):  # sorted: no deadlocks among claims
         _move_places(connection, [task_id], +1)
+    return len(freed)
 
 
 def _held(connection: Connection, rater_id: str, project_id: str, now: int) -> Row[Any] | None:
@@ -156,8 +163,9 @@ def _drawn_apart(connection: Connection, rater: Rater, project: Project) -> Row[
         return _repeat(connection, rater.id, project.id)
     if drawn < settings.repeat_fraction + settings.gold_fraction:
         gold = select(schema.task).where(
-            schema.task.c.project_id == project.id, schema.task.c.is_gold, schema.task.c.open, _not_yet(rater.id)
-        )
+            schema.task.c.project_id == project.id, schema.task.c.is_gold, schema.task.c.open,
+            not_(schema.task.c.withdrawn), _not_yet(rater.id),
+        )  # fmt: skip
         return connection.execute(gold.order_by(schema.task.c.order_key).limit(1)).first()
     return None
 
@@ -171,7 +179,7 @@ def _repeat(connection: Connection, rater_id: str, project_id: str) -> Row[Any] 
         select(task).join(assignment)
         .where(assignment.c.rater_id == rater_id, assignment.c.state == "submitted", assignment.c.purpose == "judge")
         .where(task.c.project_id == project_id, task.c.kind.in_(REPEATED_KINDS), not_(task.c.is_gold))
-        .where(task.c.repeat_of.is_(None), not_(repeated))
+        .where(task.c.repeat_of.is_(None), not_(task.c.withdrawn), not_(repeated))
         .order_by(assignment.c.closed_ms.desc(), assignment.c.id.desc()).offset(REPEAT_AFTER).limit(1)
     )  # fmt: skip
     first = connection.execute(query).first()
@@ -296,6 +304,8 @@ def lease_to_adjudicate(connection: Connection, task_id: str, rater: Rater, proj
     task = connection.execute(select(schema.task).where(here)).first()
     if task is None or task.repeat_of is not None:
         raise Refused("not_found", "there is no such task to adjudicate")
+    if task.withdrawn:
+        raise Refused("conflict", "this task was withdrawn; there is nothing to settle any more")
     mine = select(table).where(table.c.task_id == task_id, table.c.rater_id == rater.id).order_by(table.c.leased_ms)
     had = connection.execute(mine).all()
     if any(row.purpose == "judge" and row.state != "released" for row in had):

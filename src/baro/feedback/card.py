@@ -65,6 +65,10 @@ REASONS = {
         "judgments under an older guideline: asked again since, or left out by guidelines=newest",
         "이전 지침에 따른 판단(다시 물었거나 guidelines=newest로 제외)",
     ),
+    "withdrawn": (
+        "judgments of tasks that were withdrawn, or whose texts were removed",
+        "철회했거나 글이 지워진 과제의 판단",
+    ),
     "critique_only": ("a critique without an edit", "편집 없이 비평만 있음"),
     "overridden_edit": ("edits in whose place an adjudicator's stands", "조정자의 편집으로 대신한 편집"),
     "rated_already": (

@@ -137,6 +137,17 @@ class Store:
         if found:
             raise BackendError(f"{self.where}: the database is damaged ({'; '.join(found)}); restore the last backup")
 
+    def forget(self) -> None:
+        """Let nothing of what was overwritten stay in SQLite's log; where somebody reads just now, the next time."""
+        if self.file is None:
+            return
+        with self._said(), self._one_at_a_time():
+            connection = self._reader.raw_connection()  # a checkpoint is no part of a transaction
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
+
     def backup(self, path: Path) -> Path:
         """A consistent copy while people go on working. SQLite only: PostgreSQL has pg_dump."""
         if self.file is None:
@@ -222,11 +233,13 @@ def _sqlite_engine(path: Path, begin: str, *, foreign_keys: bool = True) -> Engi
     engine = sqlalchemy.create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=20, max_overflow=40, json_serializer=json_text
     )
-    pragmas = ("synchronous=FULL", f"foreign_keys={int(foreign_keys)}", "recursive_triggers=ON")
+    # secure_delete: what a text was is overwritten in the file, too
+    pragmas = ("synchronous=FULL", f"foreign_keys={int(foreign_keys)}", "recursive_triggers=ON", "secure_delete=ON")
 
     @event.listens_for(engine, "connect")
-    def _settings(connection: Any, _: Any) -> None:
+    def _settings(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # sqlite3 would begin transactions of its own
+        connection.create_function("baro_redacting", 0, lambda: record.info.get("redacting", False))
         _use_wal(connection)
         for pragma in pragmas:  # recursive_triggers: INSERT OR REPLACE must not delete facts past their triggers
             connection.execute(f"PRAGMA {pragma}")
@@ -329,6 +342,21 @@ def log_event(
     done = connection.execute(insert(schema.event).values(**row, details=details or {}))
     (number,) = done.inserted_primary_key  # type: ignore[misc]
     return int(number)
+
+
+@contextmanager
+def redacting(connection: Connection) -> Iterator[None]:
+    """Inside, and in this transaction alone, the triggers let the columns of schema.REDACTED be overwritten."""
+    say = text("SELECT set_config('baro.redacting', :value, true)")
+    if connection.dialect.name == "postgresql":
+        connection.execute(say, {"value": "on"})
+    connection.info["redacting"] = True
+    try:
+        yield
+    finally:
+        connection.info["redacting"] = False
+    if connection.dialect.name == "postgresql":  # after an error the whole transaction is undone, its settings too
+        connection.execute(say, {"value": "off"})
 
 
 def for_update(connection: Connection, query: Any, *, of: Any, skip_locked: bool = False) -> Any:

@@ -3,7 +3,8 @@
 A judgment counts as its newest revision, and not at all once it was taken back. What it is for is its ``role``: a vote,
 an adjudication (beside the votes), a hidden repeat, or the answer to a task whose answer is known. Only votes and
 adjudications ever become labels. Where a task was asked again (again.py) and its successor has a judgment, what was
-said of the task before is ``replaced``. Everything is read in a few queries, however many judgments there are.
+said of the task before is ``replaced``; what was said of a task that counts no more (withdrawn.py) is ``withdrawn``.
+Everything is read in a few queries, however many judgments there are.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from sqlalchemy import Connection, Row, Table, func, select
 from baro.feedback import schema
 from baro.feedback.ids import sha256
 from baro.feedback.refusals import Refused
+from baro.feedback.withdrawn import Withdrawn, last_withdrawal, withdrawn_at
 
-Role = Literal["vote", "adjudication", "repeat", "gold", "replaced"]
+Role = Literal["vote", "adjudication", "repeat", "gold", "replaced", "withdrawn"]
 AGAIN = "again"  # the policy of a task that asks once more what an earlier one of the same answers has asked
 LISTS = ("pairs", "ranks", "thumbs", "safety", "scores", "edits")  # of Votes, by what was said
 
@@ -164,10 +166,11 @@ class Votes:
 
 
 def last_event(connection: Connection, project_id: str) -> int:
-    """The number of a project's last judgment, 0 before the first: the newest watermark."""
+    """The number of a project's last judgment or withdrawal, 0 before the first: the newest watermark."""
     judgment, task = schema.judgment, schema.task
     query = select(func.max(judgment.c.event_id)).join(task, task.c.id == judgment.c.task_id)
-    return int(connection.execute(query.where(task.c.project_id == project_id)).scalar_one() or 0)
+    judged = int(connection.execute(query.where(task.c.project_id == project_id)).scalar_one() or 0)
+    return max(judged, last_withdrawal(connection, project_id))
 
 
 def newest_event(connection: Connection) -> int:
@@ -190,13 +193,16 @@ def votes_of(
     """
     newest = last_event(connection, project_id)
     if watermark is not None and watermark > newest:
-        raise Refused("invalid", f"watermark {watermark}: the newest judgment is event {newest}; give that one at most")
+        raise Refused(
+            "invalid", f"watermark {watermark}: the newest judgment or withdrawal is event {newest}; give that at most"
+        )
     upto = newest if watermark is None else watermark
     judgment = schema.judgment
     here = (schema.task.c.project_id == project_id) & (judgment.c.event_id <= upto)
     if task_id is not None:
         here &= judgment.c.task_id == task_id
-    found = _judgments(connection, here, _tasks(connection, project_id, task_id), history)
+    gone = withdrawn_at(connection, project_id, upto)
+    found = _judgments(connection, here, _tasks(connection, project_id, task_id), gone, history)
 
     def said(table: Table) -> Iterable[tuple[Judgment, Row[Any]]]:
         query = select(table).join(judgment, judgment.c.id == table.c.judgment_id)
@@ -263,7 +269,9 @@ def _tasks(connection: Connection, project_id: str, task_id: str | None) -> dict
     }  # fmt: skip
 
 
-def _judgments(connection: Connection, here: Any, tasks: Mapping[str, Task], history: bool) -> dict[str, Judgment]:
+def _judgments(
+    connection: Connection, here: Any, tasks: Mapping[str, Task], withdrawn: Withdrawn, history: bool
+) -> dict[str, Judgment]:
     judgment, assignment, task = schema.judgment, schema.assignment, schema.task
     query = select(judgment, assignment.c.purpose, assignment.c.display_order)
     query = query.join(assignment, assignment.c.id == judgment.c.assignment_id)
@@ -274,8 +282,26 @@ def _judgments(connection: Connection, here: Any, tasks: Mapping[str, Task], his
         newest.pop(row.assignment_id, None)  # a revision stands where it was made, not where the first one was
         newest[row.assignment_id] = row
     standing = [row for row in newest.values() if row.action != "retract"]
-    gone = _replaced(tasks, {row.task_id for row in standing})
-    return {row.id: _judgment(row, tasks[row.task_id], gone) for row in (rows if history else standing)}
+    gone: dict[str, Role] = {
+        one.id: "withdrawn"
+        for one in tasks.values()
+        if withdrawn.covers(one.id, one.prompt_id, one.responses, one.repeat_of)
+    }
+    gone = dict.fromkeys(_replaced(tasks, {row.task_id for row in standing} - set(gone)), "replaced") | gone
+    removed = _removed_edits(connection, withdrawn)
+    return {
+        row.id: _judgment(row, tasks[row.task_id], "withdrawn" if row.id in removed else gone.get(row.task_id))
+        for row in (rows if history else standing)
+    }
+
+
+def _removed_edits(connection: Connection, withdrawn: Withdrawn) -> set[str]:
+    """The judgments whose edited text was removed."""
+    table = schema.judged_edit
+    if not withdrawn.removed:
+        return set()
+    query = select(table.c.judgment_id, table.c.edited_id).where(table.c.edited_id.is_not(None))
+    return {row.judgment_id for row in connection.execute(query) if row.edited_id in withdrawn.removed}
 
 
 def _replaced(tasks: Mapping[str, Task], judged: Collection[str]) -> set[str]:
@@ -293,8 +319,8 @@ def _is_ordinary(task: Task) -> bool:
     return task.gold_answer is None and task.repeat_of is None
 
 
-def _judgment(row: Row[Any], task: Task, replaced: Collection[str] = ()) -> Judgment:
-    role = "replaced" if task.id in replaced else role_of(task, row.purpose)
+def _judgment(row: Row[Any], task: Task, instead: Role | None) -> Judgment:
+    role = instead or role_of(task, row.purpose)
     return Judgment(
         row.id, task, row.rater_id, role, row.purpose, row.assignment_id, row.revision, row.action,
         row.guideline_id, row.ui_version, row.opened_ms, row.submitted_ms, row.active_ms, row.confidence, row.comment,
@@ -347,7 +373,7 @@ def under_newest(votes: Votes) -> Votes:
 
 def as_given(votes: Votes) -> Votes:
     """The same votes, where those that were replaced count again: for habits, and to compare versions."""
-    return _with_roles(votes, lambda one: role_of(one.task, one.purpose))
+    return _with_roles(votes, lambda one: role_of(one.task, one.purpose) if one.role == "replaced" else one.role)
 
 
 def _counts(judgment: Judgment) -> bool:

@@ -27,6 +27,7 @@ from baro.functional.votes import binary_dawid_skene, dawid_skene_sides, smoothe
 
 Vote = TypeVar("Vote")
 Label = TypeVar("Label")
+NOT_COUNTED = {"replaced": "older_guideline", "withdrawn": "withdrawn"}  # by role: why it makes no label
 VERSION = 2  # of the functions here; a change of any label raises it
 VOTES_OF_STRENGTH = {0: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
 """What a vote counts with ``by_strength``: slightly better half a vote, much better one and a half."""
@@ -142,8 +143,8 @@ def by_item(
     settled: dict[Any, Vote] = {}
     for vote in listed:
         judgment: Judgment = vote.judgment  # type: ignore[attr-defined]
-        if judgment.role == "replaced":
-            dropped["older_guideline"] += judgment.id not in told
+        if judgment.role in NOT_COUNTED:
+            dropped[NOT_COUNTED[judgment.role]] += judgment.id not in told
             told.add(judgment.id)
         elif judgment.role == "adjudication":
             counted.setdefault(key(vote), [])

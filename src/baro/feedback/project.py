@@ -26,6 +26,7 @@ from baro.feedback.people import check_lang
 from baro.feedback.refusals import Refused
 from baro.feedback.render import prompt_start
 from baro.feedback.settings import ProjectSettings
+from baro.feedback.withdrawn import Withdrawn, may_be_asked, withdrawn_at
 from baro.records import Conversation
 
 ITEMS = {"pair": (2, 2), "rank": (2, 9), "thumb": (1, 9), "safety": (2, 2), "criteria": (1, 9), "edit": (1, 1)}
@@ -170,6 +171,9 @@ def add_task(
 ) -> str:
     """One task. ``gold``: the known answer, in the words of answers.py with slots for positions."""
     checked_size(kind, len(response_ids))
+    if not may_be_asked(connection, prompt_id, response_ids):
+        what = "its prompt is withdrawn, or a text of it was removed"
+        raise Refused("conflict", f"no task can be made of this: {what}", reason="withdrawn")
     texts = _texts(connection, project.id, prompt_id, response_ids)
     if len(set(texts)) < len(texts):
         raise Refused("invalid", "two responses of the task have the same text, which nobody can tell apart")
@@ -279,13 +283,16 @@ def make_tasks(
     there = connection.execute(select(table.c.id, table.c.sha256).where(table.c.project_id == project.id))
     chosen, here = None if prompts is None else set(prompts), {row.id: row.sha256 for row in there}
     refused = [f"prompt {one} is not in this project" for one in sorted((chosen or set()) - set(here))]
+    gone = withdrawn_at(connection, project.id)
     wanted = sorted(one for one in here if chosen is None or one in chosen)
+    refused += [f"prompt {one} is withdrawn" for one in wanted if gone.covers("", one, (), None)]
+    wanted = [one for one in wanted if not gone.covers("", one, (), None)]
     added, known = 0, 0
     for start in range(0, len(wanted), CHUNK):
         tasks, items, too_few = [], [], {}
         chunk = wanted[start : start + CHUNK]
         have = _sets(connection, chunk, kind)
-        for prompt_id, answers in _answers(connection, chunk).items():
+        for prompt_id, answers in _answers(connection, chunk, gone).items():
             if len(answers) < size:
                 too_few[prompt_id] = len(answers)
                 continue
@@ -316,13 +323,17 @@ def _too_few(connection: Connection, counts: Mapping[str, int], needed: str) -> 
     return [f"{name} has {counts[row.id]} different answers; {needed}" for name, row in zip(named, rows, strict=True)]
 
 
-def _answers(connection: Connection, prompts: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Each prompt's responses with the hashes of their texts, in the order of these; of equal texts the first."""
+def _answers(connection: Connection, prompts: Sequence[str], gone: Withdrawn) -> dict[str, dict[str, str]]:
+    """Each prompt's responses with the hashes of their texts, in the order of these; of equal texts the first.
+
+    Without those whose text was removed.
+    """
     table = schema.response
     query = select(table.c.prompt_id, table.c.id, table.c.sha256).where(table.c.prompt_id.in_(prompts))
     texts: dict[str, dict[str, str]] = {one: {} for one in prompts}
     for prompt_id, response_id, digest in connection.execute(query.order_by(table.c.sha256, table.c.id)):
-        texts[prompt_id].setdefault(digest, response_id)
+        if response_id not in gone.removed:
+            texts[prompt_id].setdefault(digest, response_id)
     return {prompt_id: {one: digest for digest, one in found.items()} for prompt_id, found in texts.items()}
 
 

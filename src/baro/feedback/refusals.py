@@ -13,6 +13,8 @@ STATUS = {
     "conflict": 409,
     "lease_lost": 409,
     "stale_draft": 409,
+    "paused": 409,
+    "ended": 409,
     "invalid": 422,
     "safety_conflict": 422,
 }

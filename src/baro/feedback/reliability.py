@@ -113,7 +113,7 @@ def rightness(votes: Votes) -> dict[tuple[str, str], bool]:
 
 
 def _known(judgment: Judgment, part: str) -> Any:
-    return (judgment.task.gold_answer or {}).get(part)
+    return None if judgment.role == "withdrawn" else (judgment.task.gold_answer or {}).get(part)
 
 
 def _slot(vote: Any) -> int:

@@ -1,6 +1,7 @@
 """The tables of people's feedback: facts, which are only ever added, and the little that changes while people work.
 
-Facts      prompt response guideline judgment judged_* adjudication event: triggers refuse UPDATE and DELETE
+Facts      prompt response guideline judgment judged_* adjudication withdrawal redaction event: triggers refuse UPDATE
+           and DELETE; only while redaction.py removes a text may the columns of REDACTED change
 Changing   project task rater invite session assignment draft export
 
 A table of judgments names its responses by (task_id, response_id), a foreign key into the task's own items, so that the
@@ -10,11 +11,8 @@ server's clock (``*_ms``); hashes of content and tokens are SHA-256 in hex.
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -23,45 +21,35 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
-    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
     text,
 )  # fmt: skip
 
+from baro.feedback.columns import metadata, ms, one_of, partial, ref
+from baro.feedback.schema_judged import judged_edit as judged_edit
+from baro.feedback.schema_judged import judged_pair as judged_pair
+from baro.feedback.schema_judged import judged_rank as judged_rank
+from baro.feedback.schema_judged import judged_safety as judged_safety
+from baro.feedback.schema_judged import judged_score as judged_score
+from baro.feedback.schema_judged import judged_thumb as judged_thumb
+
 KINDS = ("pair", "rank", "thumb", "safety", "criteria", "edit")
 REASONS = ("ambiguous", "guideline_gap", "rater_error", "subjective")  # why raters disagreed
 ROLES = ("rater", "adjudicator", "manager")
 GIVEN_UP = ("expired", "released")  # states of an assignment after which its rater may get the task again
 # Of partial indexes; a query repeats them word for word, since no planner sees through a bound value:
-QUEUED, LEASED, KEPT = "open AND places > 0", "state = 'leased'", f"state NOT IN {GIVEN_UP}"
+QUEUED, LEASED, KEPT = "open AND NOT withdrawn AND places > 0", "state = 'leased'", f"state NOT IN {GIVEN_UP}"
 APPEND_ONLY = (
     "prompt", "response", "guideline", "judgment", "judged_pair", "judged_rank", "judged_thumb", "judged_safety",
-    "judged_score", "judged_edit", "adjudication", "event",
+    "judged_score", "judged_edit", "adjudication", "withdrawal", "redaction", "event",
 )  # fmt: skip
-
-_names = {kind: f"{kind}_%(table_name)s_%(column_0_N_name)s" for kind in ("ix", "uq", "fk")}
-_names |= {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
-metadata = MetaData(naming_convention=_names)
-
-
-def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN {values}", name=column)
-
-
-def _ref(table: str) -> ForeignKey:
-    return ForeignKey(f"{table}.id")
-
-
-def _ms(name: str, *, optional: bool = False) -> Column[int]:
-    return Column(name, BigInteger, nullable=optional)
-
-
-def _partial(name: str, *columns: Any, where: str, unique: bool = False) -> Index:
-    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
-
+REDACTED = {  # the columns that hold what people and models wrote
+    "prompt": ("messages", "extra"), "response": ("text",), "judgment": ("comment",), "judged_thumb": ("reasons",),
+    "judged_edit": ("critique", "spans"), "adjudication": ("note",), "event": ("details",),
+}  # fmt: skip
+STATES = ("open", "paused", "ended")  # of a project
 
 meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
@@ -71,19 +59,21 @@ project = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("settings", JSON, nullable=False),  # settings.ProjectSettings
-    _ms("created_ms"),
+    Column("state", Text, nullable=False, default="open"),  # paused: nothing is handed out; ended: for good
+    ms("created_ms"),
+    one_of("state", STATES),
 )
 
 guideline = Table(
     "guideline",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", _ref("project"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("lang", Text, nullable=False),
     Column("body", Text, nullable=False),  # Markdown
     Column("sha256", Text, nullable=False),
-    _ms("created_ms"),
+    ms("created_ms"),
     UniqueConstraint("project_id", "version", "lang"),
 )
 
@@ -91,7 +81,7 @@ criterion = Table(
     "criterion",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", _ref("project"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
     Column("key", Text, nullable=False),
     Column("labels", JSON, nullable=False),  # {"en": {"name": ..., "anchors": [one for each score]}, "ko": ...}
     Column("low", Integer, nullable=False),
@@ -106,12 +96,12 @@ prompt = Table(
     "prompt",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", _ref("project"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
     Column("messages", JSON, nullable=False),  # [{"role": ..., "content": ...}]
     Column("sha256", Text, nullable=False),  # of the messages
     Column("source", Text, nullable=False),
     Column("extra", JSON, nullable=False),  # the row's other columns
-    _ms("created_ms"),
+    ms("created_ms"),
     UniqueConstraint("project_id", "sha256"),
 )
 
@@ -119,57 +109,58 @@ generation = Table(  # who wrote an answer; nothing of this ever reaches a rater
     "generation",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", _ref("project"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
     Column("model", Text, nullable=False),
     Column("settings", JSON, nullable=False),
-    _ms("created_ms"),
+    ms("created_ms"),
 )
 
 response = Table(
     "response",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("prompt_id", _ref("prompt"), nullable=False),
-    Column("generation_id", _ref("generation"), nullable=True),
+    Column("prompt_id", ref("prompt"), nullable=False),
+    Column("generation_id", ref("generation"), nullable=True),
     Column("author", Text, nullable=False),
-    Column("rater_id", _ref("rater"), nullable=True),  # the author of an edit
-    Column("parent_id", _ref("response"), nullable=True),  # what was edited
+    Column("rater_id", ref("rater"), nullable=True),  # the author of an edit
+    Column("parent_id", ref("response"), nullable=True),  # what was edited
     Column("sample_index", Integer, nullable=True),
     Column("text", Text, nullable=False),
     Column("finished", Boolean, nullable=False),
     Column("sha256", Text, nullable=False),
-    _ms("created_ms"),
+    ms("created_ms"),
     UniqueConstraint("prompt_id", "generation_id", "sample_index"),
-    _one_of("author", ("model", "human")),
+    one_of("author", ("model", "human")),
     Index(None, "prompt_id"),
-    _partial("ix_response_rater_id", "rater_id", where="rater_id IS NOT NULL"),
+    partial("ix_response_rater_id", "rater_id", where="rater_id IS NOT NULL"),
 )
 
 task = Table(
     "task",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", _ref("project"), nullable=False),
-    Column("prompt_id", _ref("prompt"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
+    Column("prompt_id", ref("prompt"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("overlap", Integer, nullable=False),  # judgments wanted
     Column("places", Integer, nullable=False),  # overlap less the leased and submitted assignments
     Column("priority", Integer, nullable=False),
     Column("order_key", Text, nullable=False),  # a fixed random order among tasks of one priority
     Column("open", Boolean, nullable=False),
+    Column("withdrawn", Boolean, nullable=False, default=False),  # what the newest facts of `withdrawal` say
     Column("is_gold", Boolean, nullable=False),
     Column("gold_answer", JSON(none_as_null=True), nullable=True),  # {}: withdrawn
-    Column("repeat_of", _ref("task"), nullable=True),  # shown to one rater a second time, sides swapped
-    Column("reserved_for", _ref("rater"), nullable=True),
+    Column("repeat_of", ref("task"), nullable=True),  # shown to one rater a second time, sides swapped
+    Column("reserved_for", ref("rater"), nullable=True),
     Column("policy", Text, nullable=False),  # how it was selected: random, margin, disagreement, imported, again
     Column("score", Float, nullable=True),  # the selection's score
     Column("propensity", Float, nullable=False),  # the probability with which it was selected
-    _ms("created_ms"),
-    _one_of("kind", KINDS),
+    ms("created_ms"),
+    one_of("kind", KINDS),
     CheckConstraint("overlap >= 1", name="overlap"),
     CheckConstraint("places BETWEEN 0 AND overlap", name="places"),
     CheckConstraint("is_gold = (gold_answer IS NOT NULL)", name="gold"),
-    _partial("ix_task_queue", "project_id", text("priority DESC"), "order_key", where=QUEUED),
+    partial("ix_task_queue", "project_id", text("priority DESC"), "order_key", where=QUEUED),
     Index(None, "prompt_id"),
     Index(None, "reserved_for"),
 )  # fmt: skip
@@ -177,9 +168,9 @@ task = Table(
 task_item = Table(
     "task_item",
     metadata,
-    Column("task_id", _ref("task"), primary_key=True),
+    Column("task_id", ref("task"), primary_key=True),
     Column("slot", Integer, primary_key=True),
-    Column("response_id", _ref("response"), nullable=False),
+    Column("response_id", ref("response"), nullable=False),
     UniqueConstraint("task_id", "response_id"),
     CheckConstraint("slot BETWEEN 0 AND 8", name="slot"),
     Index(None, "response_id"),
@@ -193,37 +184,37 @@ rater = Table(
     Column("role", Text, nullable=False),
     Column("lang", Text, nullable=False),
     Column("active", Boolean, nullable=False),
-    _ms("created_ms"),
-    _one_of("role", ROLES),
+    ms("created_ms"),
+    one_of("role", ROLES),
 )
 
 member = Table(  # who works on what; managers see every project
     "member",
     metadata,
-    Column("project_id", _ref("project"), primary_key=True),
-    Column("rater_id", _ref("rater"), primary_key=True),
+    Column("project_id", ref("project"), primary_key=True),
+    Column("rater_id", ref("rater"), primary_key=True),
 )
 
 invite = Table(
     "invite",
     metadata,
     Column("token_sha256", Text, primary_key=True),
-    Column("rater_id", _ref("rater"), nullable=False),
-    _ms("created_ms"),
-    _ms("expires_ms"),
-    _ms("used_ms", optional=True),
+    Column("rater_id", ref("rater"), nullable=False),
+    ms("created_ms"),
+    ms("expires_ms"),
+    ms("used_ms", optional=True),
 )
 
 session = Table(
     "session",
     metadata,
     Column("token_sha256", Text, primary_key=True),
-    Column("rater_id", _ref("rater"), nullable=False),
+    Column("rater_id", ref("rater"), nullable=False),
     Column("kind", Text, nullable=False),
-    _ms("created_ms"),
-    _ms("expires_ms"),
-    _ms("revoked_ms", optional=True),
-    _one_of("kind", ("browser", "api")),
+    ms("created_ms"),
+    ms("expires_ms"),
+    ms("revoked_ms", optional=True),
+    one_of("kind", ("browser", "api")),
     Index(None, "rater_id"),
 )
 
@@ -233,23 +224,23 @@ assignment = Table(
     "assignment",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("task_id", _ref("task"), nullable=False),
-    Column("rater_id", _ref("rater"), nullable=False),
+    Column("task_id", ref("task"), nullable=False),
+    Column("rater_id", ref("rater"), nullable=False),
     Column("purpose", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("display_order", JSON, nullable=False),  # display_order[position on the screen] = slot
     Column("lease_sha256", Text, nullable=False),
-    Column("guideline_id", _ref("guideline"), nullable=True),  # what was on screen when it was handed out
-    _ms("leased_ms"),
-    _ms("expires_ms"),
-    _ms("closed_ms", optional=True),
+    Column("guideline_id", ref("guideline"), nullable=True),  # what was on screen when it was handed out
+    ms("leased_ms"),
+    ms("expires_ms"),
+    ms("closed_ms", optional=True),
     Column("skip_reason", Text, nullable=True),
-    _one_of("purpose", ("judge", "adjudicate")),
+    one_of("purpose", ("judge", "adjudicate")),
     # extra: submitted after the lease had expired and every place was taken; counted as a vote, holds no place
-    _one_of("state", ("leased", "submitted", "extra", "skipped", "expired", "released")),
+    one_of("state", ("leased", "submitted", "extra", "skipped", "expired", "released")),
     UniqueConstraint("id", "task_id", "rater_id"),
-    _partial("uq_assignment_one_each", "task_id", "rater_id", unique=True, where=KEPT),
-    _partial("ix_assignment_leased", "expires_ms", where=LEASED),
+    partial("uq_assignment_one_each", "task_id", "rater_id", unique=True, where=KEPT),
+    partial("ix_assignment_leased", "expires_ms", where=LEASED),
     Index(None, "task_id"),
     Index(None, "rater_id", "state"),
 )  # fmt: skip
@@ -265,10 +256,10 @@ judgment = Table(
     Column("action", Text, nullable=False),
     Column("idempotency_key", Text, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
-    Column("guideline_id", _ref("guideline"), nullable=True),
+    Column("guideline_id", ref("guideline"), nullable=True),
     Column("ui_version", Text, nullable=False),
-    _ms("opened_ms"),
-    _ms("submitted_ms"),
+    ms("opened_ms"),
+    ms("submitted_ms"),
     Column("active_ms", Integer, nullable=True),  # as the browser measured it: with a hand on the page
     Column("visible_ms", Integer, nullable=True),  # with the page in sight
     Column("changes", Integer, nullable=False),
@@ -281,8 +272,8 @@ judgment = Table(
     ),
     UniqueConstraint("assignment_id", "revision"),
     UniqueConstraint("id", "task_id"),
-    _one_of("action", ("submit", "revise", "retract")),
-    _one_of("kind", KINDS),
+    one_of("action", ("submit", "revise", "retract")),
+    one_of("kind", KINDS),
     CheckConstraint("revision >= 1 AND (action = 'submit') = (revision = 1)", name="revision"),
     CheckConstraint("confidence BETWEEN 1 AND 5", name="confidence"),
     Index(None, "task_id"),
@@ -290,91 +281,56 @@ judgment = Table(
 )
 
 
-def _judged(name: str, key: tuple[str, ...], *columns: Any, response: str = "response_id") -> Table:
-    """A table of what one judgment says; the response must be one of its task's."""
-    return Table(
-        name,
-        metadata,
-        Column("judgment_id", Text, nullable=False),
-        Column("task_id", Text, nullable=False),
-        Column(response, Text, nullable=response == "winner_id"),
-        *columns,
-        PrimaryKeyConstraint("judgment_id", *key),
-        ForeignKeyConstraint(["judgment_id", "task_id"], ["judgment.id", "judgment.task_id"]),
-        ForeignKeyConstraint(["task_id", response], ["task_item.task_id", "task_item.response_id"]),
-    )
-
-
-judged_pair = _judged(
-    "judged_pair",
-    ("dimension",),
-    Column("dimension", Text, nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("strength", Integer, nullable=False),  # 0 not said, 1 slightly, 2 better, 3 much better
-    Column("position", Integer, nullable=True),  # what was clicked: 0 left, 1 right
-    _one_of("dimension", ("overall", "helpful", "safer")),
-    _one_of("outcome", ("win", "tie", "both_bad", "unsure")),
-    CheckConstraint("(outcome = 'win') = (winner_id IS NOT NULL)", name="winner"),
-    CheckConstraint("(outcome = 'win') = (position IS NOT NULL)", name="position"),
-    CheckConstraint("strength BETWEEN 0 AND 3 AND (strength = 0 OR outcome = 'win')", name="strength"),
-    response="winner_id",
-)
-judged_rank = _judged(
-    "judged_rank",
-    ("response_id",),
-    Column("rank", Integer, nullable=True),  # 1 is the best, equal numbers tie; none: left unranked
-    CheckConstraint("rank >= 1", name="rank"),
-)
-judged_thumb = _judged(
-    "judged_thumb", ("response_id",), Column("good", Boolean, nullable=False), Column("reasons", JSON, nullable=False)
-)
-judged_safety = _judged(
-    "judged_safety",
-    ("response_id",),
-    Column("safe", Boolean, nullable=False),
-    Column("severity", Integer, nullable=False),
-    Column("categories", JSON, nullable=False),
-    CheckConstraint("severity BETWEEN 0 AND 3 AND safe = (severity = 0)", name="severity"),
-)
-judged_score = _judged(
-    "judged_score",
-    ("response_id", "criterion_id"),
-    Column("criterion_id", _ref("criterion"), nullable=False),
-    Column("score", Integer, nullable=True),  # none: not applicable
-)
-judged_edit = _judged(
-    "judged_edit",
-    ("response_id",),
-    Column("edited_id", _ref("response"), nullable=True),  # the new response; none when only a critique was written
-    Column("critique", Text, nullable=False),
-    Column("spans", JSON, nullable=False),  # [{"start": ..., "end": ..., "note": ...}], characters of the response
-)
-
 adjudication = Table(
     "adjudication",
     metadata,
-    Column("judgment_id", _ref("judgment"), primary_key=True),  # the adjudicator's own judgment
-    Column("task_id", _ref("task"), nullable=False),
+    Column("judgment_id", ref("judgment"), primary_key=True),  # the adjudicator's own judgment
+    Column("task_id", ref("task"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("note", Text, nullable=False),
-    _one_of("reason", REASONS),
+    one_of("reason", REASONS),
     Index(None, "task_id"),
+)
+
+withdrawal = Table(  # what counts no more from this event on, or again: a task, or a prompt with all its tasks
+    "withdrawal",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("event_id", Integer, ForeignKey("event.id"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
+    Column("task_id", ref("task"), nullable=True),
+    Column("prompt_id", ref("prompt"), nullable=True),
+    Column("withdrawn", Boolean, nullable=False),
+    CheckConstraint("(task_id IS NULL) <> (prompt_id IS NULL)", name="of"),
+    Index(None, "project_id", "event_id"),
+)
+
+redaction = Table(  # whose text was overwritten, for ever
+    "redaction",
+    metadata,
+    Column("event_id", Integer, ForeignKey("event.id"), primary_key=True),
+    Column("project_id", ref("project"), nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("entity_id", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    one_of("entity", ("prompt", "response", "judgment", "skip")),
+    Index(None, "project_id"),
 )
 
 draft = Table(  # what somebody is writing; If-Match by version
     "draft",
     metadata,
-    Column("assignment_id", _ref("assignment"), primary_key=True),
+    Column("assignment_id", ref("assignment"), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("answer", JSON, nullable=False),
-    _ms("updated_ms"),
+    ms("updated_ms"),
 )
 
 event = Table(
     "event",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),  # ascends in the order of commits: a watermark
-    _ms("at_ms"),
+    ms("at_ms"),
     Column("actor", Text, nullable=False),  # a rater's id, or "command line"
     Column("action", Text, nullable=False),
     Column("entity", Text, nullable=False),
@@ -387,13 +343,13 @@ export = Table(
     "export",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("project_id", _ref("project"), nullable=False),
+    Column("project_id", ref("project"), nullable=False),
     Column("layout", Text, nullable=False),
     Column("settings", JSON, nullable=False),
     Column("watermark", Integer, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("dropped", JSON, nullable=False),  # rows left out, by reason
     Column("sha256", Text, nullable=False),
-    _ms("created_ms"),
+    ms("created_ms"),
     Column("created_by", Text, nullable=False),
 )

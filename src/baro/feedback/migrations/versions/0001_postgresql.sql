@@ -19,8 +19,10 @@ CREATE TABLE project (
     id TEXT NOT NULL,
     name TEXT NOT NULL,
     settings JSON NOT NULL,
+    state TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     CONSTRAINT pk_project PRIMARY KEY (id),
+    CONSTRAINT ck_project_state CHECK (state IN ('open', 'paused', 'ended')),
     CONSTRAINT uq_project_name UNIQUE (name)
 )
 
@@ -169,6 +171,7 @@ CREATE TABLE task (
     priority INTEGER NOT NULL,
     order_key TEXT NOT NULL,
     open BOOLEAN NOT NULL,
+    withdrawn BOOLEAN NOT NULL,
     is_gold BOOLEAN NOT NULL,
     gold_answer JSON,
     repeat_of TEXT,
@@ -190,9 +193,40 @@ CREATE TABLE task (
 
 CREATE INDEX ix_task_prompt_id ON task (prompt_id)
 
-CREATE INDEX ix_task_queue ON task (project_id, priority DESC, order_key) WHERE open AND places > 0
+CREATE INDEX ix_task_queue ON task (project_id, priority DESC, order_key) WHERE open AND NOT withdrawn AND places > 0
 
 CREATE INDEX ix_task_reserved_for ON task (reserved_for)
+
+CREATE TABLE redaction (
+    event_id INTEGER NOT NULL,
+    project_id TEXT NOT NULL,
+    entity TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    why TEXT NOT NULL,
+    CONSTRAINT pk_redaction PRIMARY KEY (event_id),
+    CONSTRAINT ck_redaction_entity CHECK (entity IN ('prompt', 'response', 'judgment', 'skip')),
+    CONSTRAINT fk_redaction_event_id FOREIGN KEY(event_id) REFERENCES event (id),
+    CONSTRAINT fk_redaction_project_id FOREIGN KEY(project_id) REFERENCES project (id)
+)
+
+CREATE INDEX ix_redaction_project_id ON redaction (project_id)
+
+CREATE TABLE withdrawal (
+    id TEXT NOT NULL,
+    event_id INTEGER NOT NULL,
+    project_id TEXT NOT NULL,
+    task_id TEXT,
+    prompt_id TEXT,
+    withdrawn BOOLEAN NOT NULL,
+    CONSTRAINT pk_withdrawal PRIMARY KEY (id),
+    CONSTRAINT ck_withdrawal_of CHECK ((task_id IS NULL) <> (prompt_id IS NULL)),
+    CONSTRAINT fk_withdrawal_event_id FOREIGN KEY(event_id) REFERENCES event (id),
+    CONSTRAINT fk_withdrawal_project_id FOREIGN KEY(project_id) REFERENCES project (id),
+    CONSTRAINT fk_withdrawal_task_id FOREIGN KEY(task_id) REFERENCES task (id),
+    CONSTRAINT fk_withdrawal_prompt_id FOREIGN KEY(prompt_id) REFERENCES prompt (id)
+)
+
+CREATE INDEX ix_withdrawal_project_id_event_id ON withdrawal (project_id, event_id)
 
 CREATE TABLE assignment (
     id TEXT NOT NULL,
@@ -377,26 +411,46 @@ CREATE TABLE judged_thumb (
 
 CREATE OR REPLACE FUNCTION baro_append_only() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'check_violation'; END $$ LANGUAGE plpgsql
 
-CREATE TRIGGER prompt_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prompt FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE OR REPLACE FUNCTION baro_redacting() RETURNS trigger AS $$ BEGIN IF current_setting('baro.redacting', true) IS DISTINCT FROM 'on' THEN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'check_violation'; END IF; RETURN NULL; END $$ LANGUAGE plpgsql
 
-CREATE TRIGGER response_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON response FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE TRIGGER prompt_append_only BEFORE UPDATE OF id, project_id, sha256, source, created_ms OR DELETE OR TRUNCATE ON prompt FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER prompt_texts BEFORE UPDATE OF messages, extra ON prompt FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
+
+CREATE TRIGGER response_append_only BEFORE UPDATE OF id, prompt_id, generation_id, author, rater_id, parent_id, sample_index, finished, sha256, created_ms OR DELETE OR TRUNCATE ON response FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER response_texts BEFORE UPDATE OF text ON response FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
 
 CREATE TRIGGER guideline_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON guideline FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
-CREATE TRIGGER judgment_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judgment FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE TRIGGER judgment_append_only BEFORE UPDATE OF id, assignment_id, task_id, rater_id, revision, action, idempotency_key, kind, guideline_id, ui_version, opened_ms, submitted_ms, active_ms, visible_ms, changes, confidence, flags, event_id OR DELETE OR TRUNCATE ON judgment FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER judgment_texts BEFORE UPDATE OF comment ON judgment FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
 
 CREATE TRIGGER judged_pair_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judged_pair FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
 CREATE TRIGGER judged_rank_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judged_rank FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
-CREATE TRIGGER judged_thumb_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judged_thumb FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE TRIGGER judged_thumb_append_only BEFORE UPDATE OF judgment_id, task_id, response_id, good OR DELETE OR TRUNCATE ON judged_thumb FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER judged_thumb_texts BEFORE UPDATE OF reasons ON judged_thumb FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
 
 CREATE TRIGGER judged_safety_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judged_safety FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
 CREATE TRIGGER judged_score_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judged_score FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
-CREATE TRIGGER judged_edit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON judged_edit FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE TRIGGER judged_edit_append_only BEFORE UPDATE OF judgment_id, task_id, response_id, edited_id OR DELETE OR TRUNCATE ON judged_edit FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
-CREATE TRIGGER adjudication_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adjudication FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE TRIGGER judged_edit_texts BEFORE UPDATE OF critique, spans ON judged_edit FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
 
-CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+CREATE TRIGGER adjudication_append_only BEFORE UPDATE OF judgment_id, task_id, reason OR DELETE OR TRUNCATE ON adjudication FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER adjudication_texts BEFORE UPDATE OF note ON adjudication FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
+
+CREATE TRIGGER withdrawal_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON withdrawal FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER redaction_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON redaction FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER event_append_only BEFORE UPDATE OF id, at_ms, actor, action, entity, entity_id OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
+
+CREATE TRIGGER event_texts BEFORE UPDATE OF details ON event FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()

@@ -18,8 +18,10 @@ CREATE TABLE project (
     id TEXT NOT NULL,
     name TEXT NOT NULL,
     settings JSON NOT NULL,
+    state TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     CONSTRAINT pk_project PRIMARY KEY (id),
+    CONSTRAINT ck_project_state CHECK (state IN ('open', 'paused', 'ended')),
     CONSTRAINT uq_project_name UNIQUE (name)
 )
 
@@ -168,6 +170,7 @@ CREATE TABLE task (
     priority INTEGER NOT NULL,
     order_key TEXT NOT NULL,
     open BOOLEAN NOT NULL,
+    withdrawn BOOLEAN NOT NULL,
     is_gold BOOLEAN NOT NULL,
     gold_answer JSON,
     repeat_of TEXT,
@@ -189,9 +192,40 @@ CREATE TABLE task (
 
 CREATE INDEX ix_task_prompt_id ON task (prompt_id)
 
-CREATE INDEX ix_task_queue ON task (project_id, priority DESC, order_key) WHERE open AND places > 0
+CREATE INDEX ix_task_queue ON task (project_id, priority DESC, order_key) WHERE open AND NOT withdrawn AND places > 0
 
 CREATE INDEX ix_task_reserved_for ON task (reserved_for)
+
+CREATE TABLE redaction (
+    event_id INTEGER NOT NULL,
+    project_id TEXT NOT NULL,
+    entity TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    why TEXT NOT NULL,
+    CONSTRAINT pk_redaction PRIMARY KEY (event_id),
+    CONSTRAINT ck_redaction_entity CHECK (entity IN ('prompt', 'response', 'judgment', 'skip')),
+    CONSTRAINT fk_redaction_event_id FOREIGN KEY(event_id) REFERENCES event (id),
+    CONSTRAINT fk_redaction_project_id FOREIGN KEY(project_id) REFERENCES project (id)
+)
+
+CREATE INDEX ix_redaction_project_id ON redaction (project_id)
+
+CREATE TABLE withdrawal (
+    id TEXT NOT NULL,
+    event_id INTEGER NOT NULL,
+    project_id TEXT NOT NULL,
+    task_id TEXT,
+    prompt_id TEXT,
+    withdrawn BOOLEAN NOT NULL,
+    CONSTRAINT pk_withdrawal PRIMARY KEY (id),
+    CONSTRAINT ck_withdrawal_of CHECK ((task_id IS NULL) <> (prompt_id IS NULL)),
+    CONSTRAINT fk_withdrawal_event_id FOREIGN KEY(event_id) REFERENCES event (id),
+    CONSTRAINT fk_withdrawal_project_id FOREIGN KEY(project_id) REFERENCES project (id),
+    CONSTRAINT fk_withdrawal_task_id FOREIGN KEY(task_id) REFERENCES task (id),
+    CONSTRAINT fk_withdrawal_prompt_id FOREIGN KEY(prompt_id) REFERENCES prompt (id)
+)
+
+CREATE INDEX ix_withdrawal_project_id_event_id ON withdrawal (project_id, event_id)
 
 CREATE TABLE assignment (
     id TEXT NOT NULL,
@@ -374,11 +408,15 @@ CREATE TABLE judged_thumb (
     CONSTRAINT fk_judged_thumb_task_id_response_id FOREIGN KEY(task_id, response_id) REFERENCES task_item (task_id, response_id)
 )
 
-CREATE TRIGGER prompt_no_update BEFORE UPDATE ON prompt BEGIN SELECT RAISE(ABORT, 'prompt is append-only'); END
+CREATE TRIGGER prompt_no_update BEFORE UPDATE OF id, project_id, sha256, source, created_ms ON prompt BEGIN SELECT RAISE(ABORT, 'prompt is append-only'); END
+
+CREATE TRIGGER prompt_texts BEFORE UPDATE OF messages, extra ON prompt WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'prompt is append-only'); END
 
 CREATE TRIGGER prompt_no_delete BEFORE DELETE ON prompt BEGIN SELECT RAISE(ABORT, 'prompt is append-only'); END
 
-CREATE TRIGGER response_no_update BEFORE UPDATE ON response BEGIN SELECT RAISE(ABORT, 'response is append-only'); END
+CREATE TRIGGER response_no_update BEFORE UPDATE OF id, prompt_id, generation_id, author, rater_id, parent_id, sample_index, finished, sha256, created_ms ON response BEGIN SELECT RAISE(ABORT, 'response is append-only'); END
+
+CREATE TRIGGER response_texts BEFORE UPDATE OF text ON response WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'response is append-only'); END
 
 CREATE TRIGGER response_no_delete BEFORE DELETE ON response BEGIN SELECT RAISE(ABORT, 'response is append-only'); END
 
@@ -386,7 +424,9 @@ CREATE TRIGGER guideline_no_update BEFORE UPDATE ON guideline BEGIN SELECT RAISE
 
 CREATE TRIGGER guideline_no_delete BEFORE DELETE ON guideline BEGIN SELECT RAISE(ABORT, 'guideline is append-only'); END
 
-CREATE TRIGGER judgment_no_update BEFORE UPDATE ON judgment BEGIN SELECT RAISE(ABORT, 'judgment is append-only'); END
+CREATE TRIGGER judgment_no_update BEFORE UPDATE OF id, assignment_id, task_id, rater_id, revision, action, idempotency_key, kind, guideline_id, ui_version, opened_ms, submitted_ms, active_ms, visible_ms, changes, confidence, flags, event_id ON judgment BEGIN SELECT RAISE(ABORT, 'judgment is append-only'); END
+
+CREATE TRIGGER judgment_texts BEFORE UPDATE OF comment ON judgment WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'judgment is append-only'); END
 
 CREATE TRIGGER judgment_no_delete BEFORE DELETE ON judgment BEGIN SELECT RAISE(ABORT, 'judgment is append-only'); END
 
@@ -398,7 +438,9 @@ CREATE TRIGGER judged_rank_no_update BEFORE UPDATE ON judged_rank BEGIN SELECT R
 
 CREATE TRIGGER judged_rank_no_delete BEFORE DELETE ON judged_rank BEGIN SELECT RAISE(ABORT, 'judged_rank is append-only'); END
 
-CREATE TRIGGER judged_thumb_no_update BEFORE UPDATE ON judged_thumb BEGIN SELECT RAISE(ABORT, 'judged_thumb is append-only'); END
+CREATE TRIGGER judged_thumb_no_update BEFORE UPDATE OF judgment_id, task_id, response_id, good ON judged_thumb BEGIN SELECT RAISE(ABORT, 'judged_thumb is append-only'); END
+
+CREATE TRIGGER judged_thumb_texts BEFORE UPDATE OF reasons ON judged_thumb WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'judged_thumb is append-only'); END
 
 CREATE TRIGGER judged_thumb_no_delete BEFORE DELETE ON judged_thumb BEGIN SELECT RAISE(ABORT, 'judged_thumb is append-only'); END
 
@@ -410,14 +452,28 @@ CREATE TRIGGER judged_score_no_update BEFORE UPDATE ON judged_score BEGIN SELECT
 
 CREATE TRIGGER judged_score_no_delete BEFORE DELETE ON judged_score BEGIN SELECT RAISE(ABORT, 'judged_score is append-only'); END
 
-CREATE TRIGGER judged_edit_no_update BEFORE UPDATE ON judged_edit BEGIN SELECT RAISE(ABORT, 'judged_edit is append-only'); END
+CREATE TRIGGER judged_edit_no_update BEFORE UPDATE OF judgment_id, task_id, response_id, edited_id ON judged_edit BEGIN SELECT RAISE(ABORT, 'judged_edit is append-only'); END
+
+CREATE TRIGGER judged_edit_texts BEFORE UPDATE OF critique, spans ON judged_edit WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'judged_edit is append-only'); END
 
 CREATE TRIGGER judged_edit_no_delete BEFORE DELETE ON judged_edit BEGIN SELECT RAISE(ABORT, 'judged_edit is append-only'); END
 
-CREATE TRIGGER adjudication_no_update BEFORE UPDATE ON adjudication BEGIN SELECT RAISE(ABORT, 'adjudication is append-only'); END
+CREATE TRIGGER adjudication_no_update BEFORE UPDATE OF judgment_id, task_id, reason ON adjudication BEGIN SELECT RAISE(ABORT, 'adjudication is append-only'); END
+
+CREATE TRIGGER adjudication_texts BEFORE UPDATE OF note ON adjudication WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'adjudication is append-only'); END
 
 CREATE TRIGGER adjudication_no_delete BEFORE DELETE ON adjudication BEGIN SELECT RAISE(ABORT, 'adjudication is append-only'); END
 
-CREATE TRIGGER event_no_update BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'event is append-only'); END
+CREATE TRIGGER withdrawal_no_update BEFORE UPDATE ON withdrawal BEGIN SELECT RAISE(ABORT, 'withdrawal is append-only'); END
+
+CREATE TRIGGER withdrawal_no_delete BEFORE DELETE ON withdrawal BEGIN SELECT RAISE(ABORT, 'withdrawal is append-only'); END
+
+CREATE TRIGGER redaction_no_update BEFORE UPDATE ON redaction BEGIN SELECT RAISE(ABORT, 'redaction is append-only'); END
+
+CREATE TRIGGER redaction_no_delete BEFORE DELETE ON redaction BEGIN SELECT RAISE(ABORT, 'redaction is append-only'); END
+
+CREATE TRIGGER event_no_update BEFORE UPDATE OF id, at_ms, actor, action, entity, entity_id ON event BEGIN SELECT RAISE(ABORT, 'event is append-only'); END
+
+CREATE TRIGGER event_texts BEFORE UPDATE OF details ON event WHEN NOT baro_redacting() BEGIN SELECT RAISE(ABORT, 'event is append-only'); END
 
 CREATE TRIGGER event_no_delete BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'event is append-only'); END
