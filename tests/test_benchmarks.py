@@ -1,4 +1,4 @@
-"""The comparison with TRL runs: its lines have their keys, and both sides compute the same losses."""
+"""The benchmarks run on tiny models: with TRL both sides compute the same losses, and the GPU's parts find no fault."""
 
 import json
 import subprocess
@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from benchmarks import wheels
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"method", "variant", "peer", "speed_ratio", "memory_ratio", "same_loss", "ours_seconds", "peer_seconds"}
@@ -40,3 +43,58 @@ def test_every_variant_on_rows_from_files(tmp_path):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = compared("--hh", str(tmp_path / "hh"), "--gsm8k", str(tmp_path / "gsm8k"))
     check(lines, ["sft"] * 3 + ["reward"] * 2 + ["dpo"] * 3)
+
+
+def on_a_cpu(folder: Path, parts: str) -> dict:
+    out = folder / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--sizes", "tiny", "--parts", parts]
+    done = subprocess.run([*command, "--out", out], cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert found["ok"] is True
+    return found
+
+
+def test_what_is_proven_on_a_gpu_holds_on_a_cpu(tmp_path):
+    found = on_a_cpu(tmp_path, "layout,sampling,steps")
+    assert {(one["architecture"], one["dtype"]) for one in found["layout"]} == {
+        (architecture, dtype) for architecture in ("Llama", "Qwen3", "Gemma2", "Mistral") for dtype in ("fp32", "bf16")
+    }
+    assert all(one["max_logprob"] < 1e-4 for one in found["layout"] + found["sampling"] if one["dtype"] == "fp32")
+    assert [(one["method"], one["lora"]) for one in found["steps"]] == [
+        (method, lora) for lora in (False, True) for method in ("sft", "reward", "dpo", "ppo")
+    ]
+    for one in found["steps"]:
+        assert one["tokens_per_second"] > 0
+        assert (one["trained"] < one["parameters"]) is one["lora"]
+        assert one["memory_by_role"]["optimizer"] > 0
+    assert "versions" in found["environment"]
+
+
+def test_a_part_that_fails_is_told_and_ends_with_1(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--sizes", "huge", "--parts", "sampling"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert told[1]["error"] == "KeyError: 'huge'"
+    assert told[-1]["ok"] is False
+
+
+@pytest.mark.slow
+def test_every_method_runs_to_a_saved_model_and_resumes(tmp_path):
+    found = on_a_cpu(tmp_path, "runs")["runs"]
+    assert [one["run"] for one in found] == ["base", "sft", "sft-lora", "reward", "dpo", "dpo-lora", "ppo", "ppo-lora"]
+    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True, True, True]
+
+
+def test_wheels_are_gathered_at_the_pinned_versions_and_only_missing_ones_are_taken(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(wheels.subprocess, "run", lambda command, check: asked.append(command))
+    wheels.gather(tmp_path, "3.12", "x86_64")
+    packages = [Requirement(word) for word in asked[0][-len(wheels.NEEDED) :]]
+    assert {wheels._plain(one.name) for one in packages} == {wheels._plain(name) for name in wheels.NEEDED.values()}
+    assert all(str(one.specifier).startswith("==") for one in packages)
+    assert wheels.use(tmp_path) == []  # all of it is installed here
+    monkeypatch.setattr(wheels, "NEEDED", {"no_such_module": "no-such-package"})
+    with pytest.raises(SystemExit, match="no wheel of no-such-package; gather them again"):
+        wheels.use(tmp_path)
