@@ -19,6 +19,7 @@ from baro.declared import FEEDBACK, default_name, is_object
 from baro.errors import ConfigError, RunError
 from baro.files import hash_path
 from baro.hub import snapshot
+from baro.models.folders import check_tokens
 from baro.models.load import load_scalar_model
 from baro.protocols import PairJudge
 from baro.rewards.function import FunctionReward
@@ -96,6 +97,7 @@ def load_template(value: str, kind: TemplateKind = "auto") -> Template:
     """A model's tokenizer and template, said. A model of a run keeps the template that it was trained with."""
     folder = resolve(value, "model")
     own = Template.load(folder)
+    check_tokens(folder, own.tokenizer.get_vocab())
     template = own if kind == "auto" else Template.load(folder, kind)
     if template.fingerprint != own.fingerprint and (Path(value) / "run.json").exists():
         raise ConfigError(
@@ -104,6 +106,21 @@ def load_template(value: str, kind: TemplateKind = "auto") -> Template:
         )
     log.info("%s", template.describe())
     return template
+
+
+def check_same_tokens(config: Config, *keys: str) -> None:
+    """The models under these keys read the policy's token ids as what they are. ConfigError for another vocabulary."""
+    policy = str(config.policy)
+    ids: dict[str, int] | None = None
+    for key in keys:
+        value = getattr(config, key)
+        if value is None or value == policy:
+            continue
+        ids = ids or Template.load(resolve(policy, "model")).tokenizer.get_vocab()
+        if Template.load(resolve(value, "model")).tokenizer.get_vocab() != ids:
+            raise ConfigError(
+                f"{key}: {value} has another vocabulary than the policy {policy}, whose ids it would read"
+            )
 
 
 def load_object(name: str) -> Any:
@@ -149,6 +166,8 @@ def load_reward(by: str, *, sampler_fingerprint: str = "") -> Any:
         return FunctionReward(found, name=default_name(by))
     folder = resolve(by, "model")
     template = Template.load(folder)
+    check_tokens(folder, template.tokenizer.get_vocab())
+    log.info("%s: %s", by, template.describe())
     return LearnedReward(
         load_scalar_model(folder), template, name=default_name(by), sampler_fingerprint=sampler_fingerprint
     )

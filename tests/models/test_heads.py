@@ -18,9 +18,10 @@ from transformers import (
 from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.errors import ConfigError
+from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.heads import Scoring, new_head, own_columns, pooled
-from baro.models.load import is_encoder, load_scalar_model, load_value_model, new_scalar_model, save_scalar_model
+from baro.models.load import load_scalar_model, load_value_model, new_scalar_model, save_scalar_model
 from baro.protocols import LocalWorld
 
 SAMPLES = [
@@ -181,7 +182,7 @@ def test_a_value_model_takes_the_trunk_and_a_head_that_reads_one_state(tmp_path)
             lambda path: path.write_text(json.dumps({"head": "linear"})),
             r"criteria, pooling, score_bias, sigmoid is miss",
         ),
-        (lambda path: path.unlink(), r"is no reward model \(reward_head.json is missing\)"),
+        (lambda path: path.unlink(), r"is no reward model \(LlamaModel, and reward_head.json is missing\)"),
         (lambda path: path.with_suffix(".safetensors").write_bytes(b"x"), r"does not fit reward_head.json beside it"),
     ],
 )

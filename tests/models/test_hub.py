@@ -28,7 +28,7 @@ def populate(cache, name="someone/tiny-llama", revision="0123456789abcdef0123456
     """What a download leaves behind."""
     repository = cache / f"models--{name.replace('/', '--')}"
     folder = repository / "snapshots" / revision
-    tiny.architecture("llama", torch.float32).save_pretrained(folder)
+    tiny.llama(dtype=torch.float32, vocab_size=300).save_pretrained(folder)
     Template(train_tokenizer(["a question", "an answer"], 300), "plain").save(folder)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(revision)

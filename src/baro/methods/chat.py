@@ -25,7 +25,8 @@ from baro.errors import BackendError, ConfigError
 from baro.functional.streams import stream_key
 from baro.inputs import load_template, resolve
 from baro.methods.stage import progress_bar
-from baro.models.load import load_policy, positions
+from baro.models.folders import positions
+from baro.models.load import load_policy
 from baro.records import Conversation, Demonstration, Message, to_row
 from baro.rollout.engine import Engine
 

@@ -54,7 +54,7 @@ from baro.functional.preference import (
     smoothed_label,
 )
 from baro.functional.tokens import segment_mean, segment_sum
-from baro.inputs import Kind, hash_input, resolve
+from baro.inputs import Kind, check_same_tokens, hash_input, resolve
 from baro.methods import stage
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy, save_policy
@@ -234,6 +234,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     inputs |= {"ref_policy": (config.ref_policy, "model")} if config.ref_policy else {}
     job = stage.Offline("dpo", config, inputs, out)
     if not job.finished:
+        check_same_tokens(config, "ref_policy")
         job.read((Preference, Ranking), encode)
         policy = load_policy(job.folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
         prepare = reference(config, policy, job.train) if FORMS[config.loss].reference else None

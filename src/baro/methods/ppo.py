@@ -34,10 +34,11 @@ from baro.functional.policy import (
     clipped_value_loss,
     kl_shaped_rewards,
 )
-from baro.inputs import Kind, load_rewards, load_template, open_run, resolve
+from baro.inputs import Kind, check_same_tokens, load_rewards, load_template, open_run, resolve
 from baro.methods import stage
+from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples
-from baro.models.load import is_encoder, load_policy, load_value_model, new_scalar_model, save_policy, save_scalar_model
+from baro.models.load import load_policy, load_value_model, new_scalar_model, save_policy, save_scalar_model
 from baro.models.lora import WithoutAdapters
 from baro.models.place import placed
 from baro.protocols import LossOutput, State, World
@@ -310,6 +311,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     _refuse_weak(config, terms)
+    check_same_tokens(config, "ref_policy", "value_model")
     template = load_template(config.policy, config.data.template)
     prompts, samples = _prompts(config, template, run)
     folder = resolve(config.policy, "model")

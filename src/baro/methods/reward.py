@@ -51,9 +51,10 @@ from baro.functional.preference import (
 from baro.functional.statistics import Interval, expected_calibration_error, fisher_interval, wilson_interval
 from baro.inputs import Kind
 from baro.methods import stage
+from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.heads import HeadKind, Pooling, Scoring
-from baro.models.load import is_encoder, new_scalar_model, save_scalar_model
+from baro.models.load import new_scalar_model, save_scalar_model
 from baro.models.lora import add_adapter
 from baro.models.place import placed
 from baro.protocols import LocalWorld, LossOutput

@@ -30,8 +30,8 @@ from baro.errors import GuardStop, RewardError
 from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
 from baro.inputs import Kind, load_template, open_run, resolve
+from baro.models.folders import positions
 from baro.models.forward import ScoredModel
-from baro.models.load import positions
 from baro.models.lora import adapted, save_adapter
 from baro.protocols import LocalWorld, Objective, Prepare
 from baro.records import Record

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -23,19 +22,26 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from baro.compute import ComputeConfig, LoraConfig
 from baro.errors import ConfigError
-from baro.hub import is_hub_id, snapshot
+from baro.models.folders import (
+    REWARD_HEAD,
+    check_causal,
+    check_whole,
+    is_encoder,
+    local,
+    model_config,
+    own_code,
+    unreadable,
+)
 from baro.models.forward import ScoredModel
 from baro.models.heads import HeadKind, Scoring, initialise, new_head
 from baro.models.lora import adapted, add_adapter, merged
 from baro.models.place import AUTO, placed
 
 log = logging.getLogger("baro")
-REWARD_HEAD = "reward_head.json"
 HEAD_WEIGHTS = "reward_head.safetensors"
 
 
@@ -80,6 +86,7 @@ def load_policy(
     folder: str | Path, *, compute: ComputeConfig = AUTO, lora: LoraConfig | None = None, seed: int = 0
 ) -> ScoredModel:
     """A causal LM as policy or reference, with fp32 weights and without dropout; with ``lora``, adapters to train."""
+    check_causal(folder)
     policy = ScoredModel(_load(AutoModelForCausalLM, folder))
     if lora is not None:
         add_adapter(policy, lora, seed=seed)
@@ -87,10 +94,15 @@ def load_policy(
 
 
 def load_scalar_model(folder: str | Path) -> ScoredModel:
-    """A trained reward or value model: its folder, and beside the weights how scores are made of hidden states."""
-    settings = _head_settings(Path(folder))
+    """A reward or value model: its folder, and beside the weights how scores are made of hidden states.
+
+    A sequence-classification model of another tool with one label is read as it is: the state of the last end-of-turn
+    token, bias 0.
+    """
+    path = local(folder)
+    settings = _head_settings(path) if (path / REWARD_HEAD).exists() else _plain_settings(folder)
     scoring = Scoring(settings["pooling"], settings["sigmoid"], settings["criteria"])
-    weights = Path(folder) / HEAD_WEIGHTS
+    weights = path / HEAD_WEIGHTS
     if not weights.exists():
         model = _load(AutoModelForSequenceClassification, folder)
         return placed(ScoredModel(model, score_bias=settings["score_bias"], scoring=scoring))
@@ -106,8 +118,6 @@ def load_scalar_model(folder: str | Path) -> ScoredModel:
 
 def _head_settings(folder: Path) -> dict[str, Any]:
     path = folder / REWARD_HEAD
-    if not path.exists():
-        raise ConfigError(f"{folder}: is no reward model ({REWARD_HEAD} is missing); train one with `baro reward`")
     try:
         settings: dict[str, Any] = json.loads(path.read_bytes())
         missing = {"score_bias", "pooling", "sigmoid", "criteria", "head"} - settings.keys()
@@ -116,6 +126,24 @@ def _head_settings(folder: Path) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"{path}: {', '.join(sorted(missing))} is missing; train the model again with `baro reward`")
     return settings
+
+
+def _plain_settings(folder: str | Path) -> dict[str, Any]:
+    """What holds for a sequence-classification model that was trained elsewhere."""
+    config = model_config(folder)
+    kind = next(iter(config.architectures or []), "of no known kind")
+    if not kind.endswith("ForSequenceClassification"):
+        raise ConfigError(
+            f"{folder}: is no reward model ({kind}, and {REWARD_HEAD} is missing); train one with `baro reward`"
+        )
+    if config.num_labels != 1:
+        raise ConfigError(f"{folder}: {kind} has {config.num_labels} labels, and a reward model has one score")
+    if is_encoder(folder):
+        raise ConfigError(
+            f"{folder}: {kind} is an encoder with a head that Baro does not read; train one with `baro reward`"
+        )
+    log.info("%s: %s of another tool; its score is read at the last end-of-turn token, bias 0", folder, kind)
+    return {**asdict(Scoring()), "score_bias": 0.0}
 
 
 def new_scalar_model(
@@ -131,7 +159,8 @@ def new_scalar_model(
         own = new_head(head, model.config.hidden_size, len(scoring.criteria))
         initialise(own, seed)
         return placed(ScoredModel(model, head=own, bidirectional=is_encoder(folder), scoring=scoring))
-    model = _load(AutoModelForSequenceClassification, folder, num_labels=len(scoring.criteria))
+    count = len(scoring.criteria)
+    model = _load(AutoModelForSequenceClassification, folder, fresh=("score.",), num_labels=count)
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder, or head: ffn")
     initialise(model.score, seed)
@@ -152,17 +181,6 @@ def load_value_model(folder: str | Path, *, seed: int) -> ScoredModel:
     head = new_head("linear", model.hidden_size, 1)
     initialise(head, seed)
     return placed(ScoredModel(model.trunk, head=head))
-
-
-def is_encoder(folder: str | Path) -> bool:
-    """Whether the backbone reads its whole input at every token (BERT and its kind), by the model's type."""
-    folder = snapshot(str(folder)) if is_hub_id(folder) else folder
-    check_folder(folder)
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder}: the model cannot be loaded ({error}); save or copy it again") from error
-    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
 
 
 def save_policy(model: ScoredModel, folder: Path) -> None:
@@ -190,31 +208,36 @@ def save_scalar_model(model: ScoredModel, folder: Path) -> None:
 
 def _load_trunk(folder: str | Path) -> PreTrainedModel:
     """The backbone alone. A pooler would be trained by nothing: heads read hidden states."""
-    model = _load(AutoModel, folder)
+    model = _load(AutoModel, folder, fresh=("pooler.",))
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
 
 
-def _load(loader: type, folder: str | Path, **changes: Any) -> PreTrainedModel:
-    folder = snapshot(str(folder)) if is_hub_id(folder) else folder
-    check_folder(folder)
-    loading = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # a fresh head is no surprise to us
+def _load(loader: type, folder: str | Path, *, fresh: tuple[str, ...] = (), **changes: Any) -> PreTrainedModel:
+    """A whole model, or a ConfigError: no weight is made up but those whose names begin as ``fresh`` says."""
+    config = model_config(folder, **changes)
+    if getattr(config, "auto_map", None) and type(config) not in loader._model_mapping:  # type: ignore[attr-defined]
+        raise own_code(folder)
+    dropped = _without_dropout(config)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # what it would say is said below
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder, **changes)
-        if config.is_encoder_decoder:
-            raise ConfigError(
-                f"{folder}: {config.model_type} is an encoder-decoder, which Baro cannot train or sample from; "
-                "take a causal language model"
-            )
-        dropped = _without_dropout(config)
-        model = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as error:  # what the libraries raise for damaged files
-        raise ConfigError(f"{folder}: the model cannot be loaded ({error}); save or copy it again") from error
+        model, found = loader.from_pretrained(  # type: ignore[attr-defined]
+            local(folder),
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # the libraries raise whatever a damaged file makes them raise
+        raise unreadable(folder, error) from error
     finally:
-        transformers_logging.set_verbosity(loading)
+        transformers_logging.set_verbosity(verbosity)
+    check_whole(folder, type(model).__name__, found, fresh)
     log.info("%s: %s, fp32%s", folder, type(model).__name__, f", dropout off ({', '.join(dropped)})" if dropped else "")
     return model.eval()
 
@@ -225,31 +248,3 @@ def _without_dropout(config: PretrainedConfig) -> list[str]:
     for name in names:
         setattr(config, name, 0.0)
     return names
-
-
-def positions(folder: str | Path) -> int | None:
-    """The longest sequence that a model reads, in tokens; None where its positions have no end."""
-    check_folder(folder)
-    config = AutoConfig.from_pretrained(folder).get_text_config()
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-
-
-def check_folder(folder: str | Path) -> None:
-    """A local model folder has a config and safetensors weights."""
-    path = Path(folder)
-    if not path.exists():
-        raise ConfigError(f"{folder}: no such model folder; give a run, a folder, or a hub id like owner/name")
-    if not path.is_dir():
-        raise ConfigError(f"{folder}: is a file; a model is a folder with config.json and *.safetensors")
-    if not any(path.iterdir()):
-        raise ConfigError(f"{folder}: the model folder is empty; it needs config.json, *.safetensors and a tokenizer")
-    if not (path / "config.json").exists():
-        raise ConfigError(f"{folder}: config.json is missing; a model folder is what save_pretrained writes")
-    if not any(path.glob("*.safetensors")):
-        pickled = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-        if pickled:
-            raise ConfigError(
-                f"{folder}: only pickled weights ({pickled[0]}), which can run code when loaded; "
-                "convert them with save_pretrained(..., safe_serialization=True)"
-            )
-        raise ConfigError(f"{folder}: no *.safetensors weights in the folder; copy all of it, or save it again")
