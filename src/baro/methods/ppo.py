@@ -42,7 +42,7 @@ from baro.models.load import load_policy, load_value_model, new_scalar_model, sa
 from baro.models.lora import WithoutAdapters
 from baro.models.place import placed
 from baro.protocols import LossOutput, State, World
-from baro.records import Prompt, Rollout, plain_conversation
+from baro.records import Prompt
 from baro.rewards.gate import explain, weaknesses_of_run
 from baro.rollout.engine import Engine
 from baro.rollout.source import OnPolicySource
@@ -333,7 +333,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         hidden_size=policy.hidden_size,
         store=run.path / "rollout.state",
         early_stop=lambda metrics: metrics.get("policy/approx_kl", 0.0) > (config.early_stop_kl or float("inf")),
-        on_rollout=lambda number, rollouts, drawn: write_samples(run, number, rollouts, drawn),
+        on_rollout=lambda number, rollouts, drawn: stage.write_samples(run, number, rollouts, drawn),
     )
     stage.fit(run, Trainer(Objective(policy, value_model, config), source, config.trainer, run=run))
     stage.save_model(run, template, lambda path: save_scalar_model(value_model, path), name="value_model")
@@ -384,18 +384,3 @@ def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredMo
         if Template.load(reward).fingerprint == Template.load(policy).fingerprint and not is_encoder(reward):
             return load_value_model(reward, seed=config.trainer.seed)
     return new_scalar_model(policy, seed=config.trainer.seed)
-
-
-def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: Sequence[Sample]) -> None:
-    """A rollout's first completions into samples.jsonl, as a person would read them."""
-    scores = [b.fields["score"] for s in drawn for b in s.completions]
-    for rollout, score in list(zip(rollouts, scores, strict=True))[:8]:
-        run.samples.append(
-            {
-                "rollout": number,
-                "prompt": plain_conversation(rollout.prompt),
-                "completion": rollout.completion,
-                "score": score,
-                "finished": rollout.finished,
-            }
-        )

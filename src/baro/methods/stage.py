@@ -34,7 +34,7 @@ from baro.models.folders import positions
 from baro.models.forward import ScoredModel
 from baro.models.lora import adapted, save_adapter
 from baro.protocols import LocalWorld, Objective, Prepare
-from baro.records import Record
+from baro.records import Record, Rollout, plain_conversation
 from baro.runs import RunDir
 from baro.trainer import Trainer
 
@@ -198,6 +198,21 @@ def write_figures(run: RunDir, figures: dict[str, Interval | float]) -> None:
         for name, f in figures.items()
     ]
     write_atomic(run.path / "figures.json", json.dumps(rows, ensure_ascii=False, indent=1))
+
+
+def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: Sequence[Sample]) -> None:
+    """A rollout's first completions into samples.jsonl, as a person would read them."""
+    scores = [b.fields["score"] for s in drawn for b in s.completions]
+    for rollout, score in list(zip(rollouts, scores, strict=True))[:8]:
+        run.samples.append(
+            {
+                "rollout": number,
+                "prompt": plain_conversation(rollout.prompt),
+                "completion": rollout.completion,
+                "score": score,
+                "finished": rollout.finished,
+            }
+        )
 
 
 @contextmanager
