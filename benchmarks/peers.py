@@ -112,7 +112,7 @@ def log_normal(mean: float, p95: float) -> tuple[float, float]:
 
 def new_tokenizer(texts: list[str] | None) -> Any:
     """A byte-level BPE of these texts; without texts, one token for every number."""
-    from baro.data.template import BOS, EOS, PAD, train_tokenizer
+    from baro.data.new_tokenizer import BOS, EOS, PAD, train_tokenizer
 
     if texts is not None:
         return train_tokenizer(texts, VOCABULARY)

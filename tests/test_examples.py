@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.demo import world
 from baro.models.load import Architecture, new_policy, save_policy
 from baro.pipeline import run_pipeline

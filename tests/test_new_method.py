@@ -14,7 +14,8 @@ import torch
 from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.config import DataConfig, TrainerConfig
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.models.forward import Outputs, ScoredModel
 from baro.models.load import Architecture, new_policy, save_policy
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from baro.config import load_config
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.models.load import Architecture, new_policy, new_scalar_model, save_policy, save_scalar_model
 from baro.pipeline import VERBS
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from baro.config import Config, RewardTerm, config_hash
 from baro.data.hub import fetch_rows, is_hub_id
-from baro.data.template import Kind as TemplateKind
+from baro.data.rendering import Kind as TemplateKind
 from baro.data.template import Template
 from baro.declared import FEEDBACK, default_name, is_object
 from baro.errors import ConfigError, RunError

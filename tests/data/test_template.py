@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from baro.data.new_tokenizer import train_tokenizer
 from baro.data.prefix import without_prefix_space
-from baro.data.template import PLAIN, Encoded, Template, plain_text, train_tokenizer
+from baro.data.rendering import PLAIN, plain_text
+from baro.data.template import Encoded, Template
 from baro.errors import ConfigError, DataError
 from baro.records import Message
 
@@ -292,7 +294,7 @@ def test_a_new_tokenizer_is_the_same_every_time():
 def test_plain_text_has_the_words_of_the_plain_template(plain, turns):
     conversation = (Message("system", "be kind"), *turns("hi", "hello"))
     assert plain_text(conversation) == "System: be kind\nUser: hi\nAssistant: hello"
-    assert plain.conversation_text(conversation) == plain_text(conversation) + "</s>"
+    assert plain.rendering.conversation(conversation) == plain_text(conversation) + "</s>"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import torch
 
 from baro.data.files import read_rows
 from baro.data.formats import read_records
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.errors import RewardError
 from baro.evaluate import evaluate, metrics
 from baro.functional.statistics import Interval

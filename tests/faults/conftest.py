@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.models.load import Architecture, new_policy, save_policy
 
 WORDS = ["red", "green", "blue", "black", "white", "brown", "grey", "pink"]

@@ -232,7 +232,8 @@ def test_policies_that_an_operator_gives(tmp_path: Path):
 
 def test_baro_generate_itself(sqlite_template: Path, tmp_path: Path):
     """The real command with a tiny untrained model: its arguments are taken, and its answers come back."""
-    from baro.data.template import Template, train_tokenizer
+    from baro.data.new_tokenizer import train_tokenizer
+    from baro.data.template import Template
     from baro.models.load import Architecture, new_policy, save_policy
 
     folder = tmp_path / "tiny"

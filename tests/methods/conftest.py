@@ -2,7 +2,8 @@
 
 import pytest
 
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.models.load import Architecture, new_policy, save_policy
 
 PROMPTS = ["Say hi.", "Say bye.", "What is one and one?", "Name a colour."]

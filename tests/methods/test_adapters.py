@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from baro.batch import Sample, branch
 from baro.checkpoints import load_checkpoint
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.errors import GuardStop
 from baro.methods import dpo, ppo, reward, sft
 from baro.models.load import Architecture, load_policy, new_policy, save_policy

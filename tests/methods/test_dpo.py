@@ -9,7 +9,8 @@ import torch
 from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.config import DataConfig, TrainerConfig, load_config
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.errors import ConfigError, GuardStop
 from baro.methods import dpo
 from baro.models.forward import Outputs, ScoredModel

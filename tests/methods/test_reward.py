@@ -12,8 +12,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.config import DataConfig, TrainerConfig, load_config
+from baro.data.new_tokenizer import train_tokenizer
 from baro.data.rating import input_template, pair_template
-from baro.data.template import Template, train_tokenizer
+from baro.data.template import Template
 from baro.errors import ConfigError, DataError
 from baro.functional.statistics import Interval
 from baro.inputs import load_reward

@@ -7,7 +7,8 @@ import tiny
 import torch
 from huggingface_hub import constants
 
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.files import hash_path
 from baro.hub import is_hub_id, snapshot

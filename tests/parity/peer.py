@@ -21,7 +21,8 @@ from baro.batch import Sample
 from baro.collate import collate
 from baro.data.formats import read_records
 from baro.data.ledger import Ledger
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.protocols import Objective
 
 with warnings.catch_warnings(action="ignore"):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from baro.data.files import kind_of
+from baro.data.rows import kind_of
 from baro.errors import DataError
 from baro.records import Conversation, Message, Role
 

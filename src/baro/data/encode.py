@@ -21,8 +21,8 @@ from rich.progress import track
 from baro.batch import Branch, Sample
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
+from baro.data.rows import placed
 from baro.data.template import Encoded, Template, last_end
-from baro.errors import DataError
 from baro.records import (
     Answers,
     Conversation,
@@ -124,7 +124,7 @@ def encode_ratings(loaded: Loaded, template: Template, max_length: int, ledger: 
 def encode_prompts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Samples without completions; a prompt that stands in the file twice is kept once."""
     for rows in _chunks(_usable(loaded, ledger)):
-        texts = [_placed(key, template.render_prompt, record.prompt) for key, record in rows]
+        texts = [placed(key, template.rendering.prompt, record.prompt) for key, record in rows]
         for (key, _), ids in zip(rows, template.tokenize_prompts(texts), strict=True):
             with _accounted(ledger, key):
                 _check_prompt_ids(ids, max_length)
@@ -137,7 +137,7 @@ def encode_texts(loaded: Loaded, template: Template, max_length: int, ledger: Le
     A piece's key is its row's and its number, ``file.jsonl:7#2``.
     """
     for rows in _chunks(_usable(loaded, ledger)):
-        texts = [_placed(key, _text_of, record, template) for key, record in rows]
+        texts = [placed(key, _text_of, record, template) for key, record in rows]
         for (key, _), pieces in zip(rows, template.encode_texts(texts, max_length), strict=True):
             with _accounted(ledger, key):
                 if not pieces:
@@ -187,7 +187,7 @@ def _encode(
     """Check, render, tokenise in chunks, and let ``finish`` make each row's sample or call it unusable."""
     for rows in _chunks(_usable(loaded, ledger)):
         rendered = [
-            [_placed(key, template.render, record.prompt, one) for one in completions_of(record)]
+            [placed(key, template.rendering.answered, record.prompt, one) for one in completions_of(record)]
             for key, record in rows
         ]
         tokens = iter(template.tokenize([one for row in rendered for one in row]))
@@ -326,7 +326,7 @@ def _sample(
 
 def _text_of(record: Demonstration, template: Template) -> str:
     if record.prompt:
-        return template.conversation_text(record.prompt + record.completion)
+        return template.rendering.conversation(record.prompt + record.completion)
     return "".join(turn.content for turn in record.completion)
 
 
@@ -339,14 +339,6 @@ def _accounted(ledger: Ledger, key: str) -> Iterator[None]:
         ledger.drop(key, fault.reason, fault.sentence)
     else:
         ledger.keep()
-
-
-def _placed(key: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Call, and say which row it was that failed."""
-    try:
-        return function(*arguments)
-    except DataError as error:
-        raise DataError(f"{key}: {error}") from error
 
 
 def _chunks(rows: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:

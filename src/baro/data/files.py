@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from baro.data.rows import Row, kind_of
+from baro.data.tables import csv_rows, parquet_rows
 from baro.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -24,20 +26,6 @@ NO_ROWS = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "export.json"}
 )
 _GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a file: ``key`` is ``file:line``, ``text`` how it stands there (None: not as JSON)."""
-
-    key: str
-    text: str | None
-    columns: dict[str, Any]
-
-    @property
-    def line(self) -> str:
-        """The row as a line of JSON: its own where it is one."""
-        return self.text if self.text is not None else json.dumps(self.columns, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -113,14 +101,6 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)), None)
 
 
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
-    if value is None:
-        return "null"
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
-
-
 def _as_line(row: Mapping[str, Any] | str) -> bytes:
     line = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)
     return f"{line}\n".encode()
@@ -145,8 +125,6 @@ def _not_found(path: Path) -> NoReturn:
 
 def _rows(path: Path) -> Iterator[Row]:
     """The rows of one file; what it holds decides how it is read, and its name where that is text."""
-    from baro.data.tables import csv_rows, parquet_rows  # which read with what stands here
-
     with _opened(path) as content:
         head = content.peek(8192)  # type: ignore[attr-defined]  # buffered readers have it
         csv = path.name.removesuffix(".gz").endswith(".csv")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from baro.data.cells import is_open_transcript
-from baro.data.files import Files, Row, find_files, nearest, write_rows
+from baro.data.files import Files, find_files, nearest, write_rows
 from baro.data.layouts import LAYOUTS, NAMES, Fit, listed
+from baro.data.rows import Row, placed
 from baro.errors import DataError
 from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
 
@@ -73,12 +74,12 @@ class Loaded:
         if self.fit.layout.merges:
             rows = (_merged(list(group)) for _, group in groupby(rows, key=lambda row: row[1].prompt))
         for key, record in rows:
-            yield key, _placed(key, serve, record, self.kind)
+            yield key, placed(key, serve, record, self.kind)
 
     def rows(self) -> Iterator[tuple[str, Record]]:
         """Each row by itself, as the record that its layout makes."""
         for row in self.files:
-            yield row.key, _placed(row.key, self.fit.record, row.columns)
+            yield row.key, placed(row.key, self.fit.record, row.columns)
 
     @cached_property
     def _all(self) -> tuple[tuple[str, Record], ...]:
@@ -244,11 +245,3 @@ def _describe(files: Files, row: Row, fit: Fit, want: type[Record]) -> str:
     parts += [fit.says(row.columns)]
     parts += [CONTAINS[fit.layout.makes, want][0]] if fit.layout.makes is not want else []
     return f"{files.name}: {NOUNS[fit.layout.makes]}; " + "; ".join(parts)
-
-
-def _placed(key: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call, and say which row it was that failed."""
-    try:
-        return function(*arguments)
-    except DataError as error:
-        raise DataError(f"{key}: {error}") from error

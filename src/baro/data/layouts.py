@@ -13,7 +13,8 @@ from typing import Any
 
 from baro.data import cells
 from baro.data.cells import Columns
-from baro.data.files import kind_of, nearest
+from baro.data.files import nearest
+from baro.data.rows import kind_of
 from baro.errors import DataError
 from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Record, Thumb
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from baro.data.cells import is_messages, parsed
-from baro.data.files import Row
+from baro.data.rows import Row
 from baro.errors import DataError
 
 LISTS = frozenset(

@@ -1,56 +1,25 @@
-"""From conversations to tokens and back. The only place that loads a tokenizer.
-
-A template is a Jinja text with the signature of Hugging Face chat templates, whichever kind it is: the tokenizer's own,
-``plain`` or ``none``. So there is one way to render, and a saved folder keeps the template in ``chat_template``.
-"""
+"""From conversations to tokens and back. The only place that loads a tokenizer; the text is made in ``rendering``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from baro.data.prefix import bos_in_front, without_prefix_space
-from baro.errors import ConfigError, DataError
+from baro.data.rendering import Kind, Rendered, Rendering
+from baro.errors import ConfigError
 from baro.hub import is_hub_id, snapshot
-from baro.records import Conversation, Message
+from baro.records import Conversation
 
-Kind = Literal["auto", "plain", "none", "open"]
-
-PLAIN = (
-    "{%- for message in messages -%}"
-    "{{- '\\n' if not loop.first else '' -}}"
-    "{{- {'system': 'System:', 'user': 'User:', 'assistant': 'Assistant:'}[message['role']] -}}"
-    "{{- ' ' + message['content'] if message['content'] else '' -}}"
-    "{{- eos_token or '' if message['role'] == 'assistant' else '' -}}"
-    "{%- endfor -%}"
-    "{{- '\\nAssistant:' if add_generation_prompt else '' -}}"
-)
-"""``User: {prompt}\\nAssistant: {answer}{eos}``. The space before the answer is the answer's, as it is in tokens."""
-
-NONE = (
-    "{%- for message in messages -%}"
-    "{{- message['content'] -}}"
-    "{{- eos_token or '' if message['role'] == 'assistant' else '' -}}"
-    "{%- endfor -%}"
-)
-"""Raw continuation: nothing between the turns; the answer ends with EOS where the tokenizer has one."""
-
-OPEN = "{%- for message in messages -%}{{- message['content'] -}}{%- endfor -%}"
-"""Raw continuation that nothing ends: no EOS after an answer, and none ends generation."""
-
-KINDS = {PLAIN: "plain", NONE: "none", OPEN: "open"}
-PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -59,7 +28,6 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "spiece.model",
 )
-_MARKER = "answer"
 
 
 class Encoded(NamedTuple):
@@ -75,15 +43,6 @@ class Encoded(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A prompt with one completion as text. ``spans``: start and end of each assistant turn in ``whole``."""
-
-    prompt: str
-    whole: str
-    spans: tuple[tuple[int, int], ...]
-
-
 class Template:
     """A tokenizer and the text around the turns.
 
@@ -97,8 +56,8 @@ class Template:
                 f"{tokenizer.name_or_path}: the tokenizer has no tokenizer.json; save it as a fast tokenizer"
             )
         self.tokenizer = tokenizer
-        self.text = _template_text(tokenizer, kind)
-        self.kind = KINDS.get(self.text, "own")
+        self.rendering = Rendering(tokenizer, kind)
+        self.text, self.kind = self.rendering.text, self.rendering.kind
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -107,9 +66,10 @@ class Template:
         self._special = frozenset(i for i, token in added.items() if token.special)
         self.bos = bos_in_front(tokenizer)
         self.eos: int | None = tokenizer.eos_token_id
-        self._opened: tuple[Conversation, str] | None = None  # the prompt rendered last
         self._anchor = self._backend.encode(":", add_special_tokens=False).ids
-        self._lead, self.end_of_turn = self._probe()
+        self._lead, after = self.rendering.around_answer()
+        closing = self._backend.encode(after, add_special_tokens=False).ids
+        self.end_of_turn = next((i for i in closing if i in self._added), None)
         self._closing = None if self.kind == "open" else self.eos  # what ends an answer that its template does not end
         self.end_ids = frozenset(i for i in (self._closing, self.end_of_turn) if i is not None)
 
@@ -138,13 +98,13 @@ class Template:
     def encode(self, prompt: Conversation, completion: Conversation) -> Encoded:
         """Tokens and scored marks of one completion; an empty prompt means raw text."""
         if prompt:
-            return self.tokenize([self.render(prompt, completion)])[0]
+            return self.tokenize([self.rendering.answered(prompt, completion)])[0]
         pieces = self.encode_text("".join(turn.content for turn in completion), sys.maxsize)
         return pieces[0] if pieces else Encoded(self._with_bos([]), [], [], -1)
 
     def encode_prompt(self, prompt: Conversation) -> list[int]:
         """What the sampler is fed: the prompt, and the words that open the assistant's turn."""
-        return self.tokenize_prompts([self.render_prompt(prompt)])[0]
+        return self.tokenize_prompts([self.rendering.prompt(prompt)])[0]
 
     def encode_text(self, text: str, max_length: int) -> list[Encoded]:
         """``encode_texts`` of one text."""
@@ -170,36 +130,9 @@ class Template:
         encoded = [_finished(prompt_ids, piece, [True] * len(piece), self.end_ids) for piece in pieces]
         return [one for one in encoded if any(one.scored)]
 
-    def render_prompt(self, prompt: Conversation) -> str:
-        """The text of a prompt, with the words that open the assistant's turn."""
-        return self._render(prompt, opened=True) if prompt else ""
-
     def tokenize_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of many rendered prompts."""
         return [self._with_bos(one.ids) for one in self._backend.encode_batch(list(texts), add_special_tokens=False)]
-
-    def render(self, prompt: Conversation, completion: Conversation) -> Rendered:
-        """The text of a prompt with its completion, and where the assistant's turns stand in it."""
-        turns = prompt + completion
-        if self._opened is None or self._opened[0] is not prompt:  # a pair's completions come one after the other
-            self._opened = prompt, self._render(prompt, opened=True)
-        opened = self._opened[1]
-        whole = self._render(turns)
-        spans = []
-        for count, turn in enumerate(turns):
-            if count < len(prompt) or turn.role != "assistant":
-                continue
-            start = opened if count == len(prompt) else self._render(turns[:count], opened=True)
-            end = whole if count + 1 == len(turns) else self._render(turns[: count + 1])
-            for text, first in ((start, count), (end, count + 1)):
-                if not whole.startswith(text):
-                    raise DataError(_rewritten(self.kind, first, len(turns)))
-            spans.append((len(start), len(end)))
-        return Rendered(opened, whole, tuple(spans))
-
-    def conversation_text(self, turns: Conversation) -> str:
-        """A whole conversation as the model sees it, end-of-turn tokens written out."""
-        return self._render(turns)
 
     def tokenize(self, rendered: Sequence[Rendered]) -> list[Encoded]:
         """Tokens of many; equal texts (a pair's prompt) are tokenised once."""
@@ -239,34 +172,6 @@ class Template:
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
-
-    def _render(self, turns: Conversation, *, opened: bool = False) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self.text,
-                tokenize=False,
-                add_generation_prompt=opened,
-                date_string="26 Jul 2024",  # Llama 3 writes today's date otherwise, and a run resumed tomorrow differs
-            )
-        except TemplateError as error:
-            roles = ", ".join(turn.role for turn in turns)
-            raise DataError(f"the chat template refuses the turns {roles}: {error}; try `template: plain`") from error
-
-    def _probe(self) -> tuple[str, int | None]:
-        """What the template puts between its opening words and an answer, and the token that it ends an answer with."""
-        question = (Message("user", "question"),)
-        try:
-            opened = self._render(question, opened=True)
-            before, found, after = self._render((*question, Message("assistant", _MARKER))).rpartition(_MARKER)
-        except DataError as error:
-            raise ConfigError(f"{self.tokenizer.name_or_path}: {error}") from error
-        if not found:
-            raise ConfigError("the chat template leaves out the assistant's answer; use `template: plain`")
-        lead = before.removeprefix(opened) if before.startswith(opened) else ""
-        ids = self._backend.encode(after, add_special_tokens=False).ids
-        return lead, next((i for i in ids if i in self._added), None)
 
     # ------------------------------------------------------------------------------------------------- text out
 
@@ -323,45 +228,6 @@ class Template:
         self.tokenizer.chat_template = before
 
 
-def plain_text(turns: Conversation) -> str:
-    """A conversation in the words of the plain template, without end tokens: for tokenizers that are yet to be made."""
-    return "\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in turns)
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE: every UTF-8 text survives. Ids 0, 1, 2 are pad, BOS and EOS; the same texts give the same."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if vocab_size < len(alphabet) + 3:
-        raise ConfigError(f"vocab_size is {vocab_size}; a byte-level BPE needs at least {len(alphabet) + 3}")
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[PAD, BOS, EOS], initial_alphabet=alphabet, show_progress=False
-    )
-    backend.train_from_iterator(_batches(texts), trainer)
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, 1), (EOS, 2)]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=BOS, eos_token=EOS, pad_token=PAD)
-
-
-def _batches(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
-    remaining = iter(texts)
-    return iter(lambda: list(islice(remaining, size)), [])
-
-
-def _template_text(tokenizer: PreTrainedTokenizerBase, kind: Kind) -> str:
-    if kind == "plain":
-        return PLAIN
-    if kind in ("none", "open"):
-        return NONE if kind == "none" else OPEN
-    own = tokenizer.chat_template
-    if isinstance(own, dict):  # several named templates, for tools and the like
-        own = own.get("default")
-    return own or PLAIN
-
-
 def _marks(starts: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[bool]:
     """Which tokens begin inside an assistant's turn."""
     return [any(low <= start < high for low, high in spans) for start in starts]
@@ -388,10 +254,3 @@ def _finished(prompt_ids: list[int], ids: list[int], scored: list[bool], ends: f
 def last_end(ids: Sequence[int], ends: frozenset[int]) -> int:
     """Where a last-token reward head reads: the last end-of-turn token, else the last token; -1 for no token."""
     return next((i for i in reversed(range(len(ids))) if ids[i] in ends), len(ids) - 1)
-
-
-def _rewritten(kind: str, first: int, turns: int) -> str:
-    return (
-        f"the chat template ({kind}) rewrites earlier turns: its text of {turns} messages does not begin with its text "
-        f"of the first {first}; give rows with one answer after the prompt, or use `template: plain`"
-    )

@@ -10,7 +10,9 @@ from baro import config as blocks
 from baro.compute import ComputeConfig
 from baro.data.encode import encode_texts
 from baro.data.formats import read_records
-from baro.data.template import Template, plain_text, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.rendering import plain_text
+from baro.data.template import Template
 from baro.inputs import open_run, resolve
 from baro.methods import sft, stage
 from baro.models.load import Architecture, new_policy, save_policy

@@ -1,0 +1,42 @@
+"""One row of a file, and how its place is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from baro.errors import DataError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file: ``key`` is ``file:line``, ``text`` how it stands there (None: not as JSON)."""
+
+    key: str
+    text: str | None
+    columns: dict[str, Any]
+
+    @property
+    def line(self) -> str:
+        """The row as a line of JSON: its own where it is one."""
+        return self.text if self.text is not None else json.dumps(self.columns, ensure_ascii=False)
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "null"
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def placed(key: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call, and say which row it was that failed."""
+    try:
+        return function(*arguments)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from error
