@@ -30,7 +30,7 @@ from baro.errors import GuardStop, RewardError
 from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
 from baro.inputs import Kind, load_template, open_run, resolve
-from baro.models.folders import positions
+from baro.models.folders import positions, write_ends
 from baro.models.forward import ScoredModel
 from baro.models.lora import adapted, save_adapter
 from baro.protocols import LocalWorld, Objective, Prepare
@@ -186,6 +186,7 @@ def save_model(run: RunDir, template: Template, save: Callable[[Path], None], na
     """A model folder with its tokenizer, whole or not at all."""
     with atomic_directory(run.path / name) as folder, as_os_error():
         save(folder)
+        write_ends(folder, template.end_ids, template.special["pad"])
         template.save(folder)
 
 

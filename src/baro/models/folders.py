@@ -168,6 +168,23 @@ def positions_of(config: PretrainedConfig) -> int | None:
     return max(int(most), int(original * factor)) if original and factor else int(most)
 
 
+def write_ends(folder: Path, end_ids: Collection[int], pad: int | None) -> None:
+    """What ends an answer, into a saved language model's generation_config.json: ``generate`` stops where Baro does.
+
+    What ended one before stays. A model without that file writes no answers.
+    """
+    path = folder / "generation_config.json"
+    if not path.exists() or not end_ids:
+        return
+    written = json.loads(path.read_bytes())  # not by transformers, which refuses to save what it loaded
+    before = written.get("eos_token_id")
+    stood = before if isinstance(before, list) else [] if before is None else [before]
+    ends = sorted({*end_ids, *stood})
+    written |= {"eos_token_id": ends[0] if len(ends) == 1 else ends}
+    written |= {} if pad is None else {"pad_token_id": pad}
+    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+
+
 def check_folder(folder: str | Path) -> None:
     """A local model folder has a config and safetensors weights of a whole model."""
     path = Path(folder)
