@@ -150,8 +150,11 @@ class World(Protocol):
     def shard(self, module: nn.Module) -> None:
         """Distribute a module's parameters in place; its gradients are summed over the ranks."""
 
-    def full_state(self, module: nn.Module) -> dict[str, Tensor]:
-        """The whole state dict of a sharded module, on every rank, on the CPU."""
+    def whole(self, tensor: Tensor) -> Tensor:
+        """All of a tensor that may be sharded, on the CPU; all ranks call it together, for the same tensors in turn."""
+
+    def place(self, whole: Tensor, target: Tensor) -> None:
+        """Copy a whole tensor into one that may be sharded, each rank its own part."""
 
 
 class LocalWorld:
@@ -175,5 +178,8 @@ class LocalWorld:
     def shard(self, module: nn.Module) -> None:
         return None
 
-    def full_state(self, module: nn.Module) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().cpu()
+
+    def place(self, whole: Tensor, target: Tensor) -> None:
+        target.detach().copy_(whole)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import resource
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,9 +20,11 @@ from baro.collate import empty_batch
 from baro.config import TrainerConfig
 from baro.errors import GuardStop
 from baro.functional.streams import stream_key
-from baro.models.forward import ScoredModel, check_layout
+from baro.models.forward import ScoredModel, check_layout, layouts, restore_layouts
+from baro.optimizer import load_optimizer_state, make_optimizer, optimizer_state, schedule_factor
 from baro.protocols import BatchSource, LocalWorld, LossOutput, Next, Objective, State, World
 from baro.runs import RunDir
+from baro.termination import EXIT_CODE, Sigterm, Terminated
 
 
 class MetricSums:
@@ -71,12 +71,13 @@ class Trainer:
         self.world: World = world or LocalWorld()
         for module in objective.modules().values():
             self.world.shard(module)
-        self.optimizer = _optimizer(objective, config)
+        self.optimizer = make_optimizer(objective, config)
         self.step = 0
         self.best: State | None = None  # {"step", "loss", "modules"} of the least held-out loss so far
         self.ended = False  # the source has given its last step
         self._coverage_checked = False
-        self._terminated = False
+        self._saved = 0  # the step of the newest checkpoint; at step 0 there is nothing to save
+        self._sigterm = Sigterm()
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -87,10 +88,9 @@ class Trainer:
         """
         if self.run is not None:
             self._resume(self.run)
-        if self.step == 0:
-            self._evaluate()
-        with _progress(self.run, len(self.source), self.step) as advance, self._save_on_sigterm():
-            for micro_batches in self.source:
+        catching = self._sigterm.caught() if self.run is not None else nullcontext()
+        with _progress(self.run, len(self.source), self.step) as advance, catching:
+            for micro_batches in self._steps():
                 started = time.perf_counter()
                 metrics = self._train_step(micro_batches)
                 following = self.source.advance(metrics)
@@ -99,11 +99,12 @@ class Trainer:
                 self.ended = following is Next.STOP or self.step >= len(self.source)
                 metrics |= self._evaluate(due=self.ended)
                 self._log(metrics | _performance(micro_batches, seconds))
-                if self.ended or self._terminated or _due(self.step, self.config.checkpoint_every):
+                terminated = self._sigterm.came
+                if self.ended or terminated or _due(self.step, self.config.checkpoint_every):
                     self._checkpoint()
                 advance(self.step, metrics)
-                if self._terminated:
-                    raise SystemExit(128 + signal.SIGTERM)
+                if terminated:
+                    raise SystemExit(EXIT_CODE)
                 if self.ended or self.step == until:
                     break
         if not self.ended and self.step != until:
@@ -114,29 +115,54 @@ class Trainer:
         if self.config.keep == "best" and self.best is not None and self.ended:
             self._load_modules(self.best["modules"])
 
+    def _steps(self) -> Iterator[list[GroupBatch]]:
+        """The source's steps. While it is asked, for an hour of sampling perhaps, SIGTERM is honoured at once.
+
+        Neither weights nor optimiser change meanwhile, and of the source and the row files what is saved is what they
+        were before. Several processes end together instead, after the step.
+        """
+        steps = iter(self.source)
+        alone = self.run is not None and self.world.size == 1
+        while True:
+            before = (self.source.state_dict(), self._offsets()) if alone else None
+            try:
+                with self._sigterm.interruptible() if alone else nullcontext():
+                    micro_batches = next(steps, None)
+            except Terminated:
+                self._checkpoint(before)
+                raise SystemExit(EXIT_CODE) from None
+            if micro_batches is None:
+                return
+            yield micro_batches
+
     def _train_step(self, micro_batches: list[GroupBatch]) -> dict[str, float]:
         torch.manual_seed(stream_key("step", self.config.seed, self.step, self.world.rank))
+        aligned, totals = self._align(micro_batches)
+        self._check_models(aligned)
+        if self.step == 0:
+            self._evaluate()  # after the layouts are settled: a wrong one would give a wrong loss
+        self.optimizer.zero_grad(set_to_none=True)
+        if not aligned:
+            return {"skipped_step": 1.0}
         for module in self.objective.modules().values():
             module.train()
-        micro_batches, totals = self._align(micro_batches)
         sums = MetricSums()
-        self._check_models(micro_batches)
-        for batch in micro_batches:
+        for batch in aligned:
             for output in self.objective.losses(batch.to(self.device), totals[batch.term]):
                 output.loss.backward()
                 sums.add(output)
         metrics = sums.over(self.world)
-        if not any(units.get("completions") for units in totals.values()):
-            return metrics | {"skipped_step": 1.0}
-        self._check_coverage()
+        if {batch.term for batch in aligned} == totals.keys():
+            self._check_coverage()
         metrics["grad_norm"] = self._update(metrics["loss"])
         return metrics | {"learning_rate": self._learning_rate()}
 
     def _check_models(self, micro_batches: list[GroupBatch]) -> None:
-        """Each model's layout of rows, once, on the widest of the first micro-batches."""
+        """Each model's layout of rows, once, on the widest of the first micro-batches that hold completions."""
+        batches = micro_batches or self.held_out
         for module in self.objective.modules().values():
-            if isinstance(module, ScoredModel) and micro_batches:
-                check_layout(module, max(micro_batches, key=lambda batch: batch.input_ids.shape[1]), self.world)
+            if isinstance(module, ScoredModel) and batches:
+                check_layout(module, max(batches, key=lambda batch: batch.input_ids.shape[1]), self.world)
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +170,10 @@ class Trainer:
         return next(next(iter(self.objective.modules().values())).parameters()).device
 
     def _align(self, micro_batches: list[GroupBatch]) -> tuple[list[GroupBatch], dict[str, dict[str, float]]]:
-        """Give every rank equally many micro-batches of each term, and sum every term's units over all of them."""
+        """Give every rank equally many micro-batches of each term, and sum every term's units over all of them.
+
+        A term without a completion on any rank is left out of the micro-batches: there is nothing to divide by.
+        """
         sums = self.world.sum(
             {
                 f"{batch.term}\n{unit}": sum(b.units.get(unit, 0.0) for b in micro_batches if b.term == batch.term)
@@ -157,7 +186,7 @@ class Trainer:
             term, unit = name.split("\n")
             totals.setdefault(term, {})[unit] = amount
         aligned = []
-        for term in totals:
+        for term in (term for term, units in totals.items() if units.get("completions")):
             mine = [batch for batch in micro_batches if batch.term == term]
             aligned += mine + [empty_batch(term)] * (int(self.world.max(len(mine))) - len(mine))
         return aligned, totals
@@ -202,22 +231,26 @@ class Trainer:
             return {}
         metrics = {f"eval/{name}": value for name, value in evaluate(self.objective, self.held_out, self.world).items()}
         if self.config.keep == "best" and (self.best is None or metrics["eval/loss"] < self.best["loss"]):
-            self.best = {"step": self.step, "loss": metrics["eval/loss"], "modules": self._module_states()}
+            self.best = {"step": self.step, "loss": metrics["eval/loss"], "modules": self._copies()}
         if self.step == 0:
             self._log(metrics)
         return metrics
 
     # ------------------------------------------------------------------------------------------------ state
 
-    def state_dict(self) -> State:
-        """Everything that the next step depends on."""
+    def state_dict(self, source: State | None = None) -> State:
+        """Everything that the next step depends on. Its tensors are the live ones, sharded as they are: copy to keep.
+
+        ``source`` takes the place of the source's state.
+        """
         return {
             "step": self.step,
             "modules": self._module_states(),
-            "optimizer": _named_optimizer_state(self.optimizer, self.objective),
-            "source": self.source.state_dict(),
+            "optimizer": optimizer_state(self.optimizer, self.objective),
+            "source": self.source.state_dict() if source is None else source,
             "best": self.best or {},
             "ended": self.ended,
+            "layouts": layouts(self.objective.modules()),
             "coverage_checked": self._coverage_checked,
         }
 
@@ -226,58 +259,51 @@ class Trainer:
         self.step, self.ended, self._coverage_checked = state["step"], state["ended"], state["coverage_checked"]
         self.best = state["best"] or None
         self._load_modules(state["modules"])
-        _load_named_optimizer_state(self.optimizer, self.objective, state["optimizer"])
+        load_optimizer_state(self.optimizer, self.objective, state["optimizer"], self.world)
+        restore_layouts(self.objective.modules(), state["layouts"])
         self.source.load_state_dict(state["source"])
 
     def _module_states(self) -> State:
-        return {
-            name: {key: tensor.clone() for key, tensor in _state_of(module, self.world).items()}
-            for name, module in self.objective.modules().items()
-        }
+        return {name: _state_of(module) for name, module in self.objective.modules().items()}
+
+    def _copies(self) -> State:
+        """The modules' tensors whole, on the CPU, and not touched by later steps."""
+        states = self._module_states()
+        return {name: {key: self.world.whole(one).clone() for key, one in of.items()} for name, of in states.items()}
 
     def _load_modules(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
         for name, module in self.objective.modules().items():
-            own = dict(module.named_parameters()) | dict(module.named_buffers())
-            with torch.no_grad():
-                for key, tensor in states[name].items():
-                    own[key].copy_(tensor)
+            own = _state_of(module)
+            for key, tensor in states[name].items():
+                self.world.place(tensor, own[key])
 
     def _resume(self, run: RunDir) -> None:
         found = load_checkpoint(run)
         offsets = {"metrics": 0, "samples": 0}
         if found is not None:
-            _, state = found
+            self._saved, state = found
             self.load_state_dict(state)
             offsets = state["offsets"]
             remove_old_checkpoints(run)
         run.metrics.truncate(offsets["metrics"])
         run.samples.truncate(offsets["samples"])
 
-    def _checkpoint(self) -> None:
-        if self.run is None:
+    def _offsets(self) -> dict[str, int]:
+        """How long the files of rows are."""
+        assert self.run is not None
+        return {"metrics": self.run.metrics.offset, "samples": self.run.samples.offset}
+
+    def _checkpoint(self, before: tuple[State, dict[str, int]] | None = None) -> None:
+        """Save the step in hand, unless it is saved; ``before``: the source's state and the offsets to save with it."""
+        if self.run is None or self._saved == self.step:
             return
-        offsets = {"metrics": self.run.metrics.offset, "samples": self.run.samples.offset}
-        save_checkpoint(self.run, self.step, {**self.state_dict(), "offsets": offsets})
+        source, offsets = before or (None, self._offsets())
+        save_checkpoint(self.run, self.step, {**self.state_dict(source), "offsets": offsets})
+        self._saved = self.step
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         if self.run is not None and self.world.rank == 0:
             self.run.metrics.append({"step": self.step, **metrics})
-
-    @contextmanager
-    def _save_on_sigterm(self) -> Iterator[None]:
-        """SIGTERM lets the step in hand finish, saves, and exits with 143."""
-        if self.run is None or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def remember(*_: object) -> None:
-            self._terminated = True
-
-        previous = signal.signal(signal.SIGTERM, remember)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
 
 @torch.no_grad()
@@ -303,51 +329,11 @@ def evaluate(objective: Objective, batches: Sequence[GroupBatch], world: World) 
     return sums.over(world)
 
 
-def schedule_factor(config: TrainerConfig, step: int, total: int) -> float:
-    """The learning rate's factor at ``step`` (from 0): linear warm-up, then constant, linear or cosine."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
-    if config.schedule == "linear":
-        return 1.0 - done
-    if config.schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * done))
-    return 1.0
-
-
-def _optimizer(objective: Objective, config: TrainerConfig) -> torch.optim.AdamW:
-    groups = [dict(group) for group in objective.parameter_groups()]
-    for group in groups:
-        group["base_lr"] = group["lr"] = group.pop("learning_rate", None) or config.learning_rate
-        group["params"] = list(group["params"])
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-
-
-def _state_of(module: nn.Module, world: World) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, shared tensors once, whole and on the CPU."""
-    whole = world.full_state(module)
+def _state_of(module: nn.Module) -> dict[str, Tensor]:
+    """The module's own parameters and persistent buffers, shared tensors once."""
+    kept = module.state_dict()  # which also puts a sharded module's parameters back into shards
     once = dict(module.named_parameters()) | dict(module.named_buffers())
-    return {name: whole[name] for name in once if name in whole}
-
-
-def _parameter_names(objective: Objective) -> dict[nn.Parameter, str]:
-    return {p: f"{role}.{name}" for role, m in objective.modules().items() for name, p in m.named_parameters()}
-
-
-def _named_optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective) -> State:
-    """Adam's state by parameter name: independent of group order, and without integer keys."""
-    names = _parameter_names(objective)
-    return {
-        names[parameter]: {key: value.clone() for key, value in state.items()}
-        for parameter, state in optimizer.state.items()
-    }
-
-
-def _load_named_optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective, state: State) -> None:
-    optimizer.state.clear()
-    for parameter, name in _parameter_names(objective).items():
-        if name in state:
-            optimizer.state[parameter] = {key: value.clone() for key, value in state[name].items()}
+    return {name: tensor.detach() for name, tensor in once.items() if name in kept}
 
 
 def _due(step: int, every: int) -> bool:
@@ -379,4 +365,8 @@ def _progress(run: RunDir | None, total: int, done: int) -> Iterator[Any]:
     )
     with bar:
         task = bar.add_task(run.verb, total=total, completed=done, loss="–")
-        yield lambda step, metrics: bar.update(task, completed=step, loss=f"{metrics['loss']:.4f}")
+        yield lambda step, metrics: bar.update(task, completed=step, loss=_shown(metrics.get("loss")))
+
+
+def _shown(loss: float | None) -> str:
+    return "–" if loss is None else f"{loss:.4f}"

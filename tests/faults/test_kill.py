@@ -305,6 +305,48 @@ def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, comman
     finished_like(method, out)
 
 
+SLOW = """
+import os, signal, time
+from {module} import {owner}
+work, calls = {owner}.{name}, []
+def slow(self, *arguments, **options):
+    calls.append(1)
+    if len(calls) == {call}:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    return work(self, *arguments, **options)
+{owner}.{name} = slow
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "slow", "call", "left"),
+    [
+        ("ppo", ("baro.rollout.engine", "Engine", "generate"), 1, None),
+        ("ppo", ("baro.rollout.engine", "Engine", "generate"), 2, 4),  # between the checkpoints of steps 3 and 6
+        ("ppo", ("baro.rewards.function", "FunctionReward", "score"), 3, 8),
+        ("ppo", ("baro.methods.ppo", "Prepare", "_steer"), 2, 4),  # its coefficient is about to move
+        ("ppo", ("baro.runs", "RunDir", "sync"), 1, 3),  # while saving: the step is whole, and it is saved once
+        ("dpo", ("baro.methods.dpo", "Prepare", "_compute"), 2, None),  # before step 1; the first call is the check's
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else None,
+)
+def test_sigterm_while_the_source_is_asked_is_honoured_at_once(
+    baro, project, command, reference, finished_like, method, slow, call, left
+):
+    reference(method)
+    out = f"killed/{method}-{slow[-1]}-{call}-term"
+    module, owner, name = slow
+    first = SLOW.format(module=module, owner=owner, name=name, call=call)
+    started = time.monotonic()
+    said = baro(*command(method, out), first=first.replace("60", "3" if name == "sync" else "60"), env=cache(out))
+    assert said.code == 143, said.err
+    assert "Traceback" not in said.err
+    assert time.monotonic() - started < 45
+    assert newest(project / out) == left
+    finished_like(method, out)
+
+
 # ---------------------------------------------------------------------------------------------------- other ends
 
 FULL_DISK = {

@@ -3,17 +3,20 @@
 import copy
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 import toys
 
-from baro.batch import Sample
+from baro.batch import Branch, GroupBatch, Sample
 from baro.collate import collate
 from baro.config import TrainerConfig
 from baro.data.joined import Joined
 from baro.errors import ConfigError, GuardStop
-from baro.protocols import LocalWorld, Next, Objective
+from baro.models.forward import Outputs, ScoredModel
+from baro.protocols import LocalWorld, LossOutput, Next, Objective
 from baro.runs import RunDir
 from baro.trainer import Trainer
 
@@ -123,7 +126,7 @@ def test_only_the_first_of_joined_sources_ends_the_run(others, said, tmp_path, c
     assert len(source) == 8
     assert (said in caplog.text) if said else not caplog.text
     held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16, term="rollout")
-    objective = Both(policy=toys.ScoredModel(toys.tiny.llama()))
+    objective = Both(policy=ScoredModel(tiny.llama()))
     config = CONFIG.model_copy(update={"evaluate_every": 5, "checkpoint_every": 5})
     with closing(RunDir.open(tmp_path / "run", verb="sft", config=config, inputs={})) as run:
         Trainer(objective, source, config, run=run, held_out=held_out).fit()
@@ -179,9 +182,118 @@ def test_a_source_that_cannot_be_repeated_is_refused():
 
 
 def test_a_source_that_ends_before_its_last_step_stops_the_run():
-    objective = Both(policy=toys.ScoredModel(toys.tiny.llama()))
+    objective = Both(policy=ScoredModel(tiny.llama()))
     with pytest.raises(GuardStop) as error:
         Trainer(objective, Short(5, 3), CONFIG).fit()
     assert str(error.value).startswith("the source gave 3 of its 5 steps and then none")
     Trainer(objective, Short(5, 3), CONFIG).fit(until=3)
     Trainer(objective, Short(3, 3), CONFIG).fit()
+
+
+# ------------------------------------------------------------------------------------------------- steps without work
+
+
+class Skipping(toys.GroupCentred):
+    """No completion of the rollouts named in ``without`` has an advantage."""
+
+    def __init__(self, without: tuple[int, ...]) -> None:
+        super().__init__()
+        self.without = without
+
+    def one(self, b: Branch, sample: Sample) -> Branch:
+        found = super().one(b, sample)
+        return found.with_(skip=found.skip or int(b.fields["rollout"]) in self.without)
+
+
+class Mixed(toys.Grpo):
+    """The clipped surrogate on the rollout, −log π on ptx"""
+
+    def losses(self, batch: GroupBatch, totals: dict) -> Iterator[LossOutput]:
+        if batch.term == "rollout":
+            yield from super().losses(batch, {"all_tokens": totals["tokens"]})  # 0 where all are skipped
+        else:
+            yield LossOutput(-self.of["policy"](batch, ["logprobs"]).logprobs.sum() / totals["tokens"])
+
+
+def skipping(without: tuple[int, ...], *, ptx: bool, folder: Path) -> list[dict]:
+    policy = ScoredModel(tiny.llama())
+    source = toys.rollout_source(policy, Skipping(without), LocalWorld(), completions=4)
+    if ptx:
+        texts = toys.file_source(toys.random_samples(6, 10, 1), LocalWorld(), steps=8, term="ptx")
+        source = Joined({"rollout": source, "ptx": texts})
+    with closing(RunDir.open(folder, verb="grpo", config=CONFIG, inputs={})) as run:
+        Trainer(Mixed(policy=policy), source, CONFIG, run=run).fit()
+        return run.metrics.read()
+
+
+@pytest.mark.parametrize("without", [(), (0,), (1,), (0, 1)])
+def test_a_step_without_completions_changes_nothing_and_has_no_loss(without, tmp_path):
+    rows = skipping(without, ptx=False, folder=tmp_path / "run")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    skipped = [row for row in rows if (row["step"] - 1) // 4 in without]
+    for row in rows:
+        keys = {key for key in row if not key.startswith("perf/")}
+        assert (keys == {"step", "skipped_step"}) == (row in skipped), row
+        assert all(value is not None for value in row.values())
+
+
+def test_a_term_without_completions_is_left_out_and_the_other_trains(tmp_path):
+    rows = skipping((0,), ptx=True, folder=tmp_path / "run")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert not any("skipped_step" in row for row in rows)
+    assert all(row["loss"] is not None and row["grad_norm"] > 0 for row in rows)
+
+
+def test_a_skipped_first_step_settles_no_layout_and_checks_no_gradient():
+    policy = ScoredModel(tiny.llama())
+    source = toys.rollout_source(policy, Skipping((0,)), LocalWorld(), completions=4)
+    trainer = Trainer(Mixed(policy=policy), source, CONFIG)
+    before = copy.deepcopy(policy.state_dict())
+    policy.checked = False
+    trainer.fit(until=4)
+    assert_equal_states(policy.state_dict(), before)
+    assert not trainer._coverage_checked
+    trainer.fit()
+    assert trainer._coverage_checked
+    assert policy.checked
+
+
+# ------------------------------------------------------------------------------------------------------------ layouts
+
+
+class Watched(ScoredModel):
+    """Its layouts while it computed, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny.llama())
+        self.used: list[str] = []
+
+    def forward(self, *arguments: object, **options: object) -> Outputs:
+        self.used.append(self.layout)
+        return super().forward(*arguments, **options)
+
+
+def test_the_layout_is_settled_before_the_first_held_out_loss(monkeypatch):
+    order = []
+    monkeypatch.setattr("baro.trainer.evaluate", lambda *arguments: order.append("evaluate") or {"loss": 1.0})
+    monkeypatch.setattr("baro.trainer.check_layout", lambda *arguments: order.append("check"))
+    run = toys.sft(LocalWorld())
+    held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16)
+    Trainer(run.objective, run.source, CONFIG, held_out=held_out).fit(until=1)
+    assert order[:2] == ["check", "evaluate"]
+
+
+def test_a_resumed_run_keeps_its_layout():
+    def trainer() -> tuple[Trainer, Watched]:
+        policy = Watched()
+        source = toys.file_source(toys.random_samples(0, 10, 1), LocalWorld())
+        return Trainer(toys.Sft(policy=policy), source, CONFIG), policy
+
+    first, policy = trainer()
+    policy.layout, policy.checked = "own", True  # as if "shared" and "separate" had been found wrong
+    first.fit(until=2)
+    assert set(policy.used) == {"own"}
+    second, again = trainer()
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    second.fit()
+    assert set(again.used) == {"own"}

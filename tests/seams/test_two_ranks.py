@@ -31,7 +31,8 @@ run = getattr(toys, sys.argv[2])(world)
 trainer = Trainer(run.objective, run.source, CONFIG, world=world)
 trainer.fit()
 states = trainer.state_dict()["modules"]
-sums = {f"{name}.{key}": float(t.double().abs().sum()) for name, of in states.items() for key, t in of.items()}
+whole = {f"{name}.{key}": world.whole(t) for name, of in states.items() for key, t in of.items()}
+sums = {name: float(t.double().abs().sum()) for name, t in whole.items()}
 if world.rank == 0:
     print(json.dumps(sums))
 dist.destroy_process_group()

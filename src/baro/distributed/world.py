@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class TorchWorld:
@@ -43,8 +43,11 @@ class TorchWorld:
         fully_shard(module, mesh=self._mesh)
         module.set_gradient_divide_factor(1.0)
 
-    def full_state(self, module: nn.Module) -> dict[str, Tensor]:
-        return {
-            name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
-            for name, tensor in module.state_dict().items()
-        }
+    def whole(self, tensor: Tensor) -> Tensor:
+        return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+
+    def place(self, whole: Tensor, target: Tensor) -> None:
+        if isinstance(target, DTensor):
+            # No rank sends anything: each has the whole tensor, and takes its own part.
+            whole = distribute_tensor(whole.to(self.device), self._mesh, target.placements, src_data_rank=None)
+        target.detach().copy_(whole)

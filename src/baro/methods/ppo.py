@@ -37,7 +37,7 @@ from baro.functional.policy import (
 from baro.inputs import Kind, check_same_tokens, load_rewards, load_template, open_run, resolve
 from baro.methods import stage
 from baro.models.folders import is_encoder
-from baro.models.forward import ScoredModel, forward_samples
+from baro.models.forward import ScoredModel, forward_samples, layouts, restore_layouts
 from baro.models.load import load_policy, load_value_model, new_scalar_model, save_policy, save_scalar_model
 from baro.models.lora import WithoutAdapters
 from baro.models.place import placed
@@ -241,10 +241,12 @@ class Prepare:
         ]
 
     def state_dict(self) -> State:
-        return {"kl_coef": self.kl_coef, "checked": self.checked}
+        frozen = layouts({"ref_policy": self.ref_policy})
+        return {"kl_coef": self.kl_coef, "checked": self.checked, "layouts": frozen}
 
     def load_state_dict(self, state: State) -> None:
         self.kl_coef, self.checked = state["kl_coef"], state["checked"]
+        restore_layouts({"ref_policy": self.ref_policy}, state["layouts"])
 
 
 class Objective:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -274,6 +274,19 @@ def check_layout(model: ScoredModel, batch: GroupBatch, world: World) -> None:
 
 
 _LAYOUTS: list[Layout] = ["shared", "separate", "own"]
+
+
+def layouts(modules: Mapping[str, nn.Module]) -> dict[str, Layout]:
+    """The layouts that were checked, to be saved beside the weights."""
+    return {name: m.layout for name, m in modules.items() if isinstance(m, ScoredModel) and m.checked}
+
+
+def restore_layouts(modules: Mapping[str, nn.Module], state: Mapping[str, Layout]) -> None:
+    """Take back what ``layouts`` gave: a resumed run decides nothing anew."""
+    for name, layout in state.items():
+        module = modules[name]
+        assert isinstance(module, ScoredModel)
+        module.layout, module.checked = layout, True
 
 
 def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
