@@ -4,12 +4,22 @@ import os
 import shutil
 import socket
 
-# before torch is imported: two cores, and no hub
+# before torch is imported: no hub, and one thread for each of several workers
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import budgets
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that reports tells the time of every suite."""
+    if not hasattr(config, "workerinput"):
+        known = budgets.budgets(budgets.README.read_text(encoding="utf-8"))
+        config.pluginmanager.register(budgets.Budgets(known), "budgets")
 
 
 @pytest.fixture(autouse=True)

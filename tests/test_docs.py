@@ -138,7 +138,7 @@ def test_every_verb_is_in_the_readme(path):
 # ------------------------------------------------------------------------------------------------ the README is run
 
 
-@pytest.fixture(scope="module", params=READMES)
+@pytest.fixture(scope="module", params=["en", pytest.param("ko", marks=pytest.mark.slow)])
 def run_of_readme(request, tmp_path_factory):
     """A folder in which everything that a README says was done, with fewer steps; and what its commands printed."""
     folder = tmp_path_factory.mktemp(f"readme-{request.param}")

@@ -145,7 +145,7 @@ def test_what_changes_is_said_aloud(website, at_work):
     assert page.locator("#status").inner_text().startswith("Saved")
 
 
-@pytest.mark.parametrize("way", ["light", "dark, phone"])
+@pytest.mark.parametrize("way", ["light", pytest.param("dark, phone", marks=pytest.mark.slow)])
 def test_the_managers_pages(website, visits, way):
     work = judged_work(website, f"judged-{len(way)}", prompts=6, raters=3)
     page = visits.context(website, website.manager("ko" if way == "light" else "en"), **WAYS[way]).new_page()

@@ -131,7 +131,7 @@ def test_a_known_answer_for_a_task_that_was_handed_out(website, page):
     assert not tasks(website, work)[0].is_gold
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, visits, width):
     """A row is a block on a phone: nothing is to be scrolled to, and every value stands below its name."""
     work = judged_work(website, f"table-{width}", prompts=6, raters=3)

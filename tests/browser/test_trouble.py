@@ -380,7 +380,9 @@ def test_a_job_that_was_cut_short_is_shown_with_its_log(website, visits):
 # ---------------------------------------------------------------------------------------------------- the server killed
 
 
-@pytest.mark.parametrize("arrived", [True, False], ids=["stored", "not stored"])
+@pytest.mark.parametrize(
+    "arrived", [pytest.param(True, id="stored", marks=pytest.mark.slow), pytest.param(False, id="not stored")]
+)
 def test_server_killed_between_the_answer_and_its_reply(process, visits, at_work, arrived):
     visits.expect(LOAD_FAILED)
     work = process.work()

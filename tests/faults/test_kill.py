@@ -100,6 +100,14 @@ KILLS = {
     },
 }
 """What kills each method where, and the newest checkpoint that this leaves."""
+QUICK = {"sft": "after-rename:5", "reward": "between-files:5", "dpo": "before-fsync:3", "ppo": "after-rename:5"}
+"""The one of them that every run of the suite tries: in a checkpoint, after it, in the cache, after a rollout."""
+
+
+def quick_if(quick, *values):
+    """A case of every run, or of the slow ones."""
+    return pytest.param(*values, marks=[] if quick else pytest.mark.slow)
+
 
 AT_ROW = """
 import os, signal
@@ -214,7 +222,10 @@ def newest(run):
 # ---------------------------------------------------------------------------------------------------- SIGKILL
 
 
-@pytest.mark.parametrize(("method", "fault"), [(method, fault) for method in KILLS for fault in KILLS[method]])
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [quick_if(fault == QUICK[method], method, fault) for method in KILLS for fault in KILLS[method]],
+)
 def test_killed_at_a_fault_point(baro, project, command, reference, finished_like, method, fault):
     reference(method)
     out = f"killed/{method}-{fault}"
@@ -224,7 +235,11 @@ def test_killed_at_a_fault_point(baro, project, command, reference, finished_lik
     finished_like(method, out)
 
 
-MOMENTS = [(method, round(random.Random(f"{method} {i}").random(), 3)) for method in KILLS for i in range(3)]
+MOMENTS = [
+    quick_if(i == 0 and method in ("sft", "ppo"), method, round(random.Random(f"{method} {i}").random(), 3))
+    for method in KILLS
+    for i in range(3)
+]
 
 
 @pytest.mark.parametrize(("method", "moment"), MOMENTS)
@@ -252,7 +267,7 @@ def test_killed_between_a_row_and_its_checkpoint(baro, project, command, finishe
     finished_like(method, out)
 
 
-@pytest.mark.parametrize("method", ["sft", "ppo"])
+@pytest.mark.parametrize("method", ["sft", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_killed_again_and_again(baro, project, command, finished_like, method):
     out = f"killed/{method}-again"
     for fault in ("before-fsync:4", "between-files:2", "before-fsync:1", "after-rename:3"):
@@ -260,6 +275,7 @@ def test_killed_again_and_again(baro, project, command, finished_like, method):
     finished_like(method, out)
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_in_new_interpreters(baro, project, command, finished_like):
     """The forks of the other tests are no special case."""
     out = "killed/interpreters"

@@ -287,8 +287,11 @@ def test_what_everybody_skipped_is_not_waited_for(tmp_path, monkeypatch, caplog)
     assert figures_of(done)["judgments"] == 9
 
 
+CHOSEN = {"policy": "margin", "count": 20, "rewards": [LENGTH]}
+
+
 @pytest.mark.parametrize(
-    "choose", [None, {"policy": "margin", "count": 20, "rewards": [LENGTH]}], ids=["all", "chosen"]
+    "choose", [pytest.param(None, id="all"), pytest.param(CHOSEN, id="chosen", marks=pytest.mark.slow)]
 )
 def test_killed_it_goes_on_as_if_it_had_not_been(tmp_path, choose):
     config = {"answers": answers_file(tmp_path / "answers.jsonl", prompts=20), "overlap": 2, "by": PEOPLE}

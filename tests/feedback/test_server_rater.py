@@ -280,6 +280,7 @@ def test_who_settles_a_disagreement_is_blind(site: Site):
     assert {one["model"] for one in seen["responses"]} == {MODEL}
 
 
+@pytest.mark.slow
 def test_the_side_tells_nothing_about_the_model(tmp_path: Path):
     """Who always takes the better model's text clicks left as often as right: 2,000 judgments by stored functions."""
     store = Store.open(tmp_path, create=True)

@@ -42,7 +42,7 @@ def distribution(model: ScoredModel) -> torch.Tensor:
     return torch.stack([lp.sum() for lp in found["logprobs"][0]]).double().exp()
 
 
-@pytest.mark.parametrize("beta", [0.3, 0.7, 2.0])
+@pytest.mark.parametrize("beta", [0.3, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (0.7, 2.0))])
 def test_ppo_comes_to_the_exact_optimum(beta):
     policy = ScoredModel(tiny.llama(dtype=torch.float32, vocab_size=len(TOKENS), max_position_embeddings=8))
     reference = copy.deepcopy(policy)
