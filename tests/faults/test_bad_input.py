@@ -303,7 +303,8 @@ def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
         "raw/sft: this run holds no records.jsonl; name a stage that makes records"
     )
     assert refused(*ppo(reward_model="raw/sft")) == (
-        "raw/sft/model: is no reward model (LlamaForCausalLM, and reward_head.json is missing); train one with `baro reward`"
+        "raw/sft/model: is no reward model (LlamaForCausalLM, and reward_head.json is missing); train one with "
+        "`baro reward`"
     )
     (project / "damaged").mkdir()
     write(project, "damaged/run.json", "{")
