@@ -170,7 +170,7 @@ def test_a_template_that_rewrites_earlier_turns_is_named(thinking, turns):
         thinking.encode(turns("hi"), turns("hello", "why", "no", first="assistant"))
     assert str(error.value) == (
         "the chat template (own) rewrites earlier turns: its text of 4 messages does not begin with its text of the "
-        "first 2; give rows with one answer after the prompt, or use `template: plain`"
+        "first 2; put the earlier turns into 'prompt' and give one answer after it, or use `template: plain`"
     )
     encoded = thinking.encode(turns("hi"), turns("no", first="assistant"))  # the last answer alone is fine
     assert thinking.decode(encoded.completion_ids) == "no"

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from baro.data.cells import write_transcript
-from baro.data.encode import Unusable
 from baro.data.files import write_rows
 from baro.data.formats import NOUNS, Loaded, escaped, read_records
 from baro.data.layouts import LAYOUTS, NAMES
-from baro.data.ledger import Ledger
+from baro.data.ledger import Ledger, Unusable
 from baro.errors import ConfigError, DataError
 from baro.records import Conversation, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
 

@@ -20,7 +20,8 @@ from rich.progress import track
 
 from baro.batch import Branch, Sample
 from baro.data.formats import Loaded
-from baro.data.ledger import Ledger
+from baro.data.ledger import Ledger, Unusable
+from baro.data.rendering import Rendered, Rewritten
 from baro.data.rows import placed
 from baro.data.template import Encoded, Template, last_end
 from baro.records import (
@@ -37,17 +38,10 @@ from baro.records import (
 )
 
 CHUNK = 1000
+LAST_ONLY = "the chat template rewrites earlier answers, so that only the last answer is learned"
 QUIET_BELOW = 4000  # rows that take no time worth a progress bar
 T = TypeVar("T")
 Samples = Iterator[Sample]
-
-
-class Unusable(Exception):
-    """A row that can be read and not be used: the reason, the same for all its kind, and a sentence on this one."""
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason, self.sentence = reason, sentence
 
 
 def encode_demonstrations(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
@@ -137,8 +131,15 @@ def encode_texts(loaded: Loaded, template: Template, max_length: int, ledger: Le
     A piece's key is its row's and its number, ``file.jsonl:7#2``.
     """
     for rows in _chunks(_usable(loaded, ledger)):
-        texts = [placed(key, _text_of, record, template) for key, record in rows]
-        for (key, _), pieces in zip(rows, template.encode_texts(texts, max_length), strict=True):
+        texts = {}
+        for key, record in rows:
+            try:
+                texts[key] = _text_of(record, template)
+            except Unusable as fault:
+                ledger.drop(key, fault.reason, fault.sentence)
+            except DataError as error:
+                raise DataError(f"{key}: {error}") from error
+        for key, pieces in zip(texts, template.encode_texts(list(texts.values()), max_length), strict=True):
             with _accounted(ledger, key):
                 if not pieces:
                     raise Unusable("empty span", "no token of this text can be scored; it needs two tokens or more")
@@ -186,17 +187,39 @@ def _encode(
 ) -> Samples:
     """Check, render, tokenise in chunks, and let ``finish`` make each row's sample or call it unusable."""
     for rows in _chunks(_usable(loaded, ledger)):
-        rendered = [
-            [placed(key, template.rendering.answered, record.prompt, one) for one in completions_of(record)]
-            for key, record in rows
-        ]
-        tokens = iter(template.tokenize([one for row in rendered for one in row]))
-        for (key, record), row in zip(rows, rendered, strict=True):
-            encoded = [next(tokens) for _ in row]
+        rendered = list(_rendered(rows, template, ledger))
+        tokens = iter(template.tokenize([one for _, _, texts, _ in rendered for one in texts]))
+        for key, record, texts, left_out in rendered:
+            encoded = [next(tokens) for _ in texts]
             with _accounted(ledger, key):
                 if not all(any(one.scored) for one in encoded):
                     raise Unusable("empty span", "a completion has no token that can be scored")
-                yield finish(key, record, encoded)
+                sample = finish(key, record, encoded)
+                if left_out:
+                    ledger.truncate(key, "last answer only", left_out)
+                yield sample
+
+
+def _rendered(
+    rows: Iterable[tuple[str, Any]], template: Template, ledger: Ledger
+) -> Iterator[tuple[str, Any, list[Rendered], str]]:
+    """Each row's completions as text, and what of them is left out; the ledger hears of rows that have no such text.
+
+    Of a demonstration whose earlier answers the template rewrites, the last answer stays.
+    """
+    for key, record in rows:
+        try:
+            try:
+                texts = [template.rendering.answered(record.prompt, one) for one in completions_of(record)]
+                yield key, record, texts, ""
+            except Rewritten:
+                if not isinstance(record, Demonstration):
+                    raise
+                yield key, record, [template.rendering.last_answered(record.prompt, record.completion)], LAST_ONLY
+        except Unusable as fault:
+            ledger.drop(key, fault.reason, fault.sentence)
+        except DataError as error:
+            raise DataError(f"{key}: {error}") from error
 
 
 def completions_of(record: Record) -> tuple[Conversation, ...]:

@@ -15,6 +15,14 @@ from baro.errors import DataError
 WAY_OUT = "mend them, or raise data.max_length or data.max_dropped_fraction"
 
 
+class Unusable(DataError):
+    """A row that can be read and not be used: the reason, the same for all its kind, and a sentence on this one."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason, self.sentence = reason, sentence
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What happened to one row. ``reason`` is the same for all rows of a kind, ``sentence`` tells of this one."""

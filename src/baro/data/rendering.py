@@ -6,12 +6,14 @@ A template is a Jinja text with the signature of Hugging Face chat templates, wh
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from baro.data.ledger import Unusable
 from baro.errors import ConfigError, DataError
 from baro.records import Conversation, Message
 
@@ -43,6 +45,10 @@ KINDS = {PLAIN: "plain", NONE: "none", OPEN: "open"}
 _MARKER = "answer"
 
 
+_THINKING = re.compile(r"(</?think>)")
+_TAG = re.compile(r"<[^<>\s]+>$|\[[^\[\]\s]+\]$")
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A prompt with one completion as text. ``spans``: start and end of each assistant turn in ``whole``."""
@@ -52,25 +58,44 @@ class Rendered:
     spans: tuple[tuple[int, int], ...]
 
 
+class Rewritten(Unusable):
+    """The text of a conversation does not begin with the text of its first turns: no sampler could have drawn it."""
+
+
 class Rendering:
-    """The text around the turns. ``text``: the Jinja template; ``kind``: plain, none, open, or the tokenizer's own."""
+    """The text around the turns.
+
+    text: the Jinja template; kind: plain, none, open, or the tokenizer's own. lead: what the template puts between its
+    opening words and an answer. opening: what its opening words have after the point where an answer begins, as the
+    ``<think>`` of models that always think. closing: what it writes after an answer.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, kind: Kind = "auto") -> None:
         self.tokenizer = tokenizer
         self.text = _template_text(tokenizer, kind)
         self.kind = KINDS.get(self.text, "own")
         self._opened: tuple[Conversation, str] | None = None  # the prompt rendered last
+        opened, before, self.closing = self._probe()
+        self.lead = before.removeprefix(opened) if before.startswith(opened) else ""
+        self.opening = opened.removeprefix(before) if opened.startswith(before) else ""
 
     def prompt(self, prompt: Conversation) -> str:
         """The text of a prompt, with the words that open the assistant's turn."""
         return self._render(prompt, opened=True) if prompt else ""
 
     def answered(self, prompt: Conversation, completion: Conversation) -> Rendered:
-        """The text of a prompt with its completion, and where the assistant's turns stand in it."""
+        """The text of a prompt with its completion, and where the assistant's turns stand in it.
+
+        Raises Unusable where the text does not hold the whole of every answer, Rewritten where it does not continue
+        what the sampler is fed.
+        """
         turns = prompt + completion
         if self._opened is None or self._opened[0] is not prompt:  # a pair's completions come one after the other
             self._opened = prompt, self._render(prompt, opened=True)
         opened = self._opened[1]
+        if self.opening and len(completion) == 1 and opened.endswith(self.opening):
+            whole = opened + self._continued(completion[0].content) + self.closing
+            return Rendered(opened, whole, ((len(opened), len(whole)),))
         whole = self._render(turns)
         spans = []
         for count, turn in enumerate(turns):
@@ -80,13 +105,40 @@ class Rendering:
             end = whole if count + 1 == len(turns) else self._render(turns[: count + 1])
             for text, first in ((start, count), (end, count + 1)):
                 if not whole.startswith(text):
-                    raise DataError(_rewritten(self.kind, first, len(turns)))
+                    raise Rewritten("template rewrites", _rewritten(self.kind, first, len(turns)))
+            tag = _TAG.search(start.rstrip())
+            said = turn.content.strip().removeprefix(tag[0] if tag else "")
+            _check_whole(said, whole[len(start) : len(end)])
             spans.append((len(start), len(end)))
         return Rendered(opened, whole, tuple(spans))
 
+    def last_answered(self, prompt: Conversation, completion: Conversation) -> Rendered:
+        """The same with the last answer alone as completion: for templates that rewrite earlier answers."""
+        turns = prompt + completion
+        last = max(i for i, turn in enumerate(turns) if turn.role == "assistant")
+        return self.answered(turns[:last], turns[last : last + 1])
+
+    def _continued(self, answer: str) -> str:
+        """What of an answer follows the opening words, which may have its first tag already."""
+        tag = self.opening.strip()
+        space = self.opening[len(self.opening.rstrip()) :]
+        if answer.lstrip().startswith(tag):
+            return answer.lstrip().removeprefix(tag).removeprefix(space) if tag else answer.removeprefix(space)
+        if tag not in answer and tag[:1] + "/" + tag[1:] in answer:  # as it was sampled: the prompt had the tag
+            return answer
+        raise Unusable(
+            "no thinking",
+            f"the chat template opens each answer with {tag}, and this answer neither begins with it nor closes it; "
+            "put the thinking in front of the answer, or use `template: plain`",
+        )
+
     def conversation(self, turns: Conversation) -> str:
         """A whole conversation as the model sees it, end-of-turn tokens written out."""
-        return self._render(turns)
+        text = self._render(turns)
+        rest = text
+        for turn in turns:
+            rest = _check_whole(turn.content.strip(), rest, "the conversation")
+        return text
 
     def _render(self, turns: Conversation, *, opened: bool = False) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -102,8 +154,8 @@ class Rendering:
             roles = ", ".join(turn.role for turn in turns)
             raise DataError(f"the chat template refuses the turns {roles}: {error}; try `template: plain`") from error
 
-    def around_answer(self) -> tuple[str, str]:
-        """What the template puts between its opening words and an answer, and what it writes after the answer."""
+    def _probe(self) -> tuple[str, str, str]:
+        """The opening words of an answer, and what stands before and after an answer once it is there."""
         question = (Message("user", "question"),)
         try:
             opened = self._render(question, opened=True)
@@ -112,8 +164,27 @@ class Rendering:
             raise ConfigError(f"{self.tokenizer.name_or_path}: {error}") from error
         if not found:
             raise ConfigError("the chat template leaves out the assistant's answer; use `template: plain`")
-        lead = before.removeprefix(opened) if before.startswith(opened) else ""
-        return lead, after
+        return opened, before, after
+
+
+def _check_whole(said: str, text: str, of: str = "the answer") -> str:
+    """Raise Unusable unless all of ``said`` stands in the text, white space beside thinking tags aside.
+
+    Returns what of the text stands behind it.
+    """
+    for part in _THINKING.split(said):
+        _, found, text = text.partition(part.strip()) if part.strip() else ("", True, text)
+        if not found:
+            raise Unusable(
+                "template leaves out",
+                f"the chat template leaves out a part of {of} ({_shortened(said[said.index(part.strip()) :])}); "
+                "take the part out of the row, or use a template that keeps it (`template: plain`)",
+            )
+    return text
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
 def plain_text(turns: Conversation) -> str:
@@ -135,5 +206,6 @@ def _template_text(tokenizer: PreTrainedTokenizerBase, kind: Kind) -> str:
 def _rewritten(kind: str, first: int, turns: int) -> str:
     return (
         f"the chat template ({kind}) rewrites earlier turns: its text of {turns} messages does not begin with its text "
-        f"of the first {first}; give rows with one answer after the prompt, or use `template: plain`"
+        f"of the first {first}; put the earlier turns into 'prompt' and give one answer after it, or use "
+        "`template: plain`"
     )

@@ -67,8 +67,7 @@ class Template:
         self.bos = bos_in_front(tokenizer)
         self.eos: int | None = tokenizer.eos_token_id
         self._anchor = self._backend.encode(":", add_special_tokens=False).ids
-        self._lead, after = self.rendering.around_answer()
-        closing = self._backend.encode(after, add_special_tokens=False).ids
+        closing = self._backend.encode(self.rendering.closing, add_special_tokens=False).ids
         self.end_of_turn = next((i for i in closing if i in self._added), None)
         self._closing = None if self.kind == "open" else self.eos  # what ends an answer that its template does not end
         self.end_ids = frozenset(i for i in (self._closing, self.end_of_turn) if i is not None)
@@ -180,11 +179,12 @@ class Template:
         kept = [i for i in ids if i not in self.end_ids and i not in self._special]
         anchor = self._backend.decode(self._anchor, skip_special_tokens=True)
         text = self._backend.decode([*self._anchor, *kept], skip_special_tokens=True)
-        return text.removeprefix(anchor).removeprefix(self._lead)
+        return text.removeprefix(anchor).removeprefix(self.rendering.lead)
 
     def visible(self, ids: Sequence[int]) -> str:
-        """Any tokens as text, special ones written out: for people."""
-        return self._backend.decode(list(ids), skip_special_tokens=False)
+        """Any tokens as text, special ones written out: for people. A space at the beginning is not lost."""
+        anchor = self._backend.decode(self._anchor, skip_special_tokens=False)
+        return self._backend.decode([*self._anchor, *ids], skip_special_tokens=False).removeprefix(anchor)
 
     def describe(self) -> str:
         """One line for the user."""

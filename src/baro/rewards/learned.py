@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from baro.batch import Branch, Sample
+from baro.data.ledger import Unusable
 from baro.data.template import Template
 from baro.models.forward import ScoredModel, forward_samples
 from baro.protocols import LocalWorld, World
@@ -38,19 +39,27 @@ class LearnedReward:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         samples = [self._sample(rollout) for rollout in rollouts]
+        known = [one for one in samples if isinstance(one, Sample)]
         found = forward_samples(
-            self.model, samples, ["scores"], micro_batch_tokens=self.micro_batch_tokens, world=self.world
+            self.model, known, ["scores"], micro_batch_tokens=self.micro_batch_tokens, world=self.world
         )
-        values = [float(scores[0]) for scores in found["scores"]]
-        return [Score(v) if v == v else Score(None, "the reward model gave NaN") for v in values]
+        values = iter(found["scores"])
+        return [self._score(float(next(values)[0])) if isinstance(one, Sample) else one for one in samples]
 
-    def _sample(self, rollout: Rollout) -> Sample:
+    def _score(self, value: float) -> Score:
+        return Score(value) if value == value else Score(None, "the reward model gave NaN")
+
+    def _sample(self, rollout: Rollout) -> Sample | Score:
+        """What the model reads, or why it cannot read this rollout whole."""
         if self.same_tokens and rollout.completion_ids:
             prompt = self.template.encode_prompt(rollout.prompt)
             ids = list(rollout.completion_ids)
         else:
             answer = (Message("assistant", rollout.completion),)
-            prompt, ids, _, _ = self.template.encode(rollout.prompt, answer)
+            try:
+                prompt, ids, _, _ = self.template.encode(rollout.prompt, answer)
+            except Unusable as fault:
+                return Score(None, f"{self.name}: {fault.sentence}")
             ids = list(ids) if rollout.finished else _without_end(list(ids), self.template.end_ids)
         nothing = torch.zeros(len(ids), dtype=torch.bool)
         one = Branch(torch.tensor(ids, dtype=torch.long), nothing, len(ids) - 1)
