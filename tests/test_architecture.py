@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "functional", "problems", "declared", "files"},
     {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
-    {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination"},
+    {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism"},
     {"rewards", "rollout", "trainer", "distributed"},
     {"inputs"},
     {"methods", "feedback"},

@@ -88,6 +88,13 @@ class RunDir:
         self._write()
         self.close()
 
+    def note(self, key: str, value: str) -> None:
+        """Add a value to a list of the manifest, once."""
+        values = self.manifest.setdefault(key, [])
+        if value not in values:
+            values.append(value)
+            self._write()
+
     def sync(self) -> None:
         """Wait until all rows are on the disk; a checkpoint that knows their offsets comes after this."""
         self.metrics.sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import resource
 import time
@@ -18,6 +19,7 @@ from baro.batch import GroupBatch
 from baro.checkpoints import load_checkpoint, remove_old_checkpoints, save_checkpoint
 from baro.collate import empty_batch
 from baro.config import TrainerConfig
+from baro.determinism import deterministic
 from baro.errors import GuardStop
 from baro.functional.streams import stream_key
 from baro.models.forward import ScoredModel, check_layout, layouts, restore_layouts
@@ -25,6 +27,8 @@ from baro.optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from baro.protocols import BatchSource, LocalWorld, LossOutput, Next, Objective, State, World
 from baro.runs import RunDir
 from baro.termination import EXIT_CODE, Sigterm, Terminated
+
+log = logging.getLogger("baro")
 
 
 class MetricSums:
@@ -89,7 +93,8 @@ class Trainer:
         if self.run is not None:
             self._resume(self.run)
         catching = self._sigterm.caught() if self.run is not None else nullcontext()
-        with _progress(self.run, len(self.source), self.step) as advance, catching:
+        same = deterministic(self.device, self._not_deterministic)
+        with _progress(self.run, len(self.source), self.step) as advance, catching, same:
             for micro_batches in self._steps():
                 started = time.perf_counter()
                 metrics = self._train_step(micro_batches)
@@ -300,6 +305,12 @@ class Trainer:
         source, offsets = before or (None, self._offsets())
         save_checkpoint(self.run, self.step, {**self.state_dict(source), "offsets": offsets})
         self._saved = self.step
+
+    def _not_deterministic(self, operation: str) -> None:
+        """Say it, and keep it in run.json: bit for bit is not promised of this run."""
+        log.warning("%s has no deterministic kernel on %s: a resumed run may differ in bits", operation, self.device)
+        if self.run is not None:
+            self.run.note("not_deterministic", operation)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         if self.run is not None and self.world.rank == 0:

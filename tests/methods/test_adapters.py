@@ -112,8 +112,8 @@ def test_bf16_old_logprobs_are_the_training_forwards(world):
         one = drawn.with_(token_fields={"old_logprobs": now + shift})
         sample = Sample(torch.tensor([1, 2]), (one,))
         if allowed:
-            (found,) = prepare._recomputed([sample], LocalWorld())
+            (found,) = prepare.recomputed([sample], LocalWorld())
             assert torch.equal(found.completions[0].token_fields["old_logprobs"], now)
         else:
             with pytest.raises(GuardStop, match=r"limit 0.01 in bf16\); set compute.dtype: float32"):
-                prepare._recomputed([sample], LocalWorld())
+                prepare.recomputed([sample], LocalWorld())

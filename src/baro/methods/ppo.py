@@ -130,7 +130,7 @@ class Prepare:
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
         if self.policy.compute_dtype.itemsize < 4:
-            samples = self._recomputed(samples, world)
+            samples = self.recomputed(samples, world)
         elif not self.checked:
             self._check_sampler(samples, world)
             self.checked = True
@@ -224,7 +224,7 @@ class Prepare:
                 "the ratio would not start at 1; this model cannot be sampled exactly yet"
             )
 
-    def _recomputed(self, samples: Sequence[Sample], world: World) -> list[Sample]:
+    def recomputed(self, samples: Sequence[Sample], world: World) -> list[Sample]:
         """In bf16 sampling and training round differently: old log-probs are the training forward's, ratio 1 again."""
         now = self._forward(self.policy, samples, "logprobs", world)
         old = torch.cat([b.token_fields["old_logprobs"] for s in samples for b in s.completions] or [torch.zeros(0)])
@@ -334,6 +334,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         micro_batch_tokens=config.trainer.micro_batch_tokens,
         hidden_size=policy.hidden_size,
         store=run.path / "rollout.state",
+        recompute=None if policy.device.type == "cpu" else prepare.recomputed,
         early_stop=lambda metrics: metrics.get("policy/approx_kl", 0.0) > (config.early_stop_kl or float("inf")),
         on_rollout=lambda number, rollouts, drawn: stage.write_samples(run, number, rollouts, drawn),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import torch
 
@@ -41,6 +42,7 @@ def device_of(compute: ComputeConfig) -> torch.device:
     if compute.device == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS starts: its deterministic kernels
         return torch.device("cuda", torch.cuda.current_device())
     if compute.device == "cuda":
         raise ConfigError("compute.device is cuda, but torch finds no GPU; install a CUDA build of torch, or take auto")

@@ -43,8 +43,11 @@ class OnPolicySource:
     score failed is taken out; above ``config.max_error_fraction`` the run stops.
 
     ``store`` is a file that receives each finished rollout before its first update, so that a run killed during the
-    updates finds it again. ``on_rollout`` is told of each rollout before its first update: its number, the completions
-    that were scored, and their samples. ``early_stop`` looks at a step's metrics and may give up the rest of it.
+    updates finds it again. ``recompute`` is given where this process does not compute the bits of the one that was
+    killed: it puts the present policy's log-probs into a rollout that was found, which is then prepared anew, since the
+    policy that drew it was another by rounding. ``on_rollout`` is told of each rollout before its first update: its
+    number, the completions that were scored, and their samples. ``early_stop`` looks at a step's metrics and may give
+    up the rest of it.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class OnPolicySource:
         hidden_size: int,
         world: World | None = None,
         store: Path | None = None,
+        recompute: Callable[[list[Sample], World], list[Sample]] | None = None,
         early_stop: Callable[[Metrics], bool] = lambda metrics: False,
         on_rollout: Callable[[int, list[Rollout], list[Sample]], None] = lambda number, rollouts, samples: None,
         term: str = "rollout",
@@ -73,6 +77,7 @@ class OnPolicySource:
         self.sampling, self.config, self.rollouts, self.seed = sampling, config, rollouts, seed
         self.micro_batch_tokens, self.hidden_size = micro_batch_tokens, hidden_size
         self.world: World = world or LocalWorld()
+        self.recompute = recompute
         self.store, self.early_stop, self.on_rollout, self.term = store, early_stop, on_rollout, term
         if len({one.called for one in self.rewards}) < len(self.rewards):
             raise ConfigError(f"two of the rewards {[one.called for one in self.rewards]} have one name; rename one")
@@ -147,8 +152,11 @@ class OnPolicySource:
         state = read_state(self.store)
         if state["rollout"] != self.rollout:
             return None
+        samples = unpack_samples(state["samples"])
+        if self.recompute is not None:
+            return self.prepare(self.recompute(samples, self.world), self.world)
         self.prepare.load_state_dict(state["prepare"])
-        return unpack_samples(state["samples"])
+        return samples
 
     def _prompt_at(self, position: int) -> int:
         """The index of the prompt at a position of the rollout in hand; each pass has its own permutation."""
