@@ -9,6 +9,7 @@ from pathlib import Path
 
 from baro import config as blocks
 from baro.data.encode import encode_preferences
+from baro.declared import Model, Records
 from baro.functional.preference import bradley_terry_loss
 from baro.functional.tokens import segment_mean
 from baro.methods import stage
@@ -18,8 +19,8 @@ from baro.records import Preference
 
 
 class Config(blocks.Config):
-    policy: str  # the model to train: a run or a folder
-    preferences: str  # pairs of completions, the better one chosen: a run or a file
+    policy: Model  # the model to train: a run or a folder
+    preferences: Records  # pairs of completions, the better one chosen: a run or a file
     beta: float = 2.0  # scale of the average log-probs
     gamma: float = 1.0  # by how much the chosen completion must lead, on that scale
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-6, epochs=1, batch_size=32)
@@ -42,8 +43,7 @@ class Objective(stage.Trained):  # which says what is trained; only the loss is 
 
 
 def run(config, out=None):
-    inputs = {"policy": (config.policy, "model"), "preferences": (config.preferences, "records")}
-    job = stage.Offline("simpo", config, inputs, out)
+    job = stage.Offline("simpo", config, out)
     if not job.finished:
         job.read(Preference, encode_preferences)
         policy = load_policy(job.folder)

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
-    {"errors", "functional", "problems", "declared", "files"},
+    {"errors", "functional", "problems", "declared", "code_hash", "files"},
     {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism"},
@@ -17,7 +17,7 @@ LAYERS = [
     {"inputs"},
     {"methods", "feedback"},
     {"evaluate"},
-    {"pipeline"},
+    {"pipeline", "pipeline_reader", "verbs"},
     {"demo"},
     {"data_cli"},
     {"cli"},
@@ -29,6 +29,10 @@ ALLOWED = {
     ("files", "errors"),
     ("rows", "files"),
     ("runs", "rows"),
+    ("declared", "problems"),
+    ("pipeline", "pipeline_reader"),
+    ("pipeline_reader", "verbs"),
+    ("code_hash", "errors"),
     ("collate", "batch"),
     ("config", "records"),
     ("compute", "config"),

@@ -13,11 +13,11 @@ from types import ModuleType
 import pytest
 
 import baro
-from baro import cli, pipeline
+from baro import cli, pipeline_reader, verbs
 from baro.config import Config, TrainerConfig
 from baro.errors import BackendError, GuardStop
-from baro.pipeline import Verb
 from baro.runs import RunDir
+from baro.verbs import Verb
 
 BARO = [sys.executable, "-c", "from baro.cli import main; main()"]
 
@@ -59,8 +59,10 @@ class Toy:
 def toy(monkeypatch, tmp_path):
     """Every stage of the command line is the toy."""
     found = Toy()
-    verb = Verb(lambda: (ToyConfig, found.run), ("policy", "prompts"))
-    monkeypatch.setattr(pipeline, "VERBS", dict.fromkeys(["sft", "ppo", "generate", "data split"], verb))
+    verb = Verb(lambda: (ToyConfig, found.run), "policy")
+    toys = dict.fromkeys(["sft", "ppo", "generate", "data split"], verb)
+    monkeypatch.setattr(verbs, "VERBS", toys)
+    monkeypatch.setattr(pipeline_reader, "VERBS", toys)
     monkeypatch.chdir(tmp_path)
     return found
 
@@ -229,7 +231,7 @@ def test_messages_are_whole_lines_on_stderr(toy, baro_says, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     long = "a message that is longer than the terminal is wide, with [brackets]"
     toy.run, run = lambda config, out: (cli_logger().info(long), run(config, out))[1], toy.run
-    monkeypatch.setitem(pipeline.VERBS, "sft", Verb(lambda: (ToyConfig, toy.run)))
+    monkeypatch.setitem(verbs.VERBS, "sft", Verb(lambda: (ToyConfig, toy.run)))
     assert baro_says("sft")[2] == long + "\n"
 
 
@@ -249,7 +251,7 @@ def test_a_bug_keeps_its_traceback(toy):
 
 
 def test_a_bug_exits_with_1_and_a_traceback():
-    code = "import baro.cli, baro.pipeline\nbaro.pipeline.VERBS = {}\nbaro.cli.main(['sft'])"
+    code = "import baro.cli, baro.verbs\nbaro.verbs.VERBS = {}\nbaro.cli.main(['sft'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
@@ -301,12 +303,12 @@ def test_threads(toy, baro_says, monkeypatch):
 SLEEPER = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
-import baro.pipeline, baro.cli
+import baro.verbs, baro.cli
 from baro.config import Config
 def stage(config, out):
     print("ready", file=sys.stderr, flush=True)
     time.sleep(60)
-baro.pipeline.VERBS = {"sft": baro.pipeline.Verb(lambda: (Config, stage))}
+baro.verbs.VERBS = {"sft": baro.verbs.Verb(lambda: (Config, stage))}
 baro.cli.main(["sft"])
 """
 

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from baro import cli
 from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
-from baro.pipeline import VERBS, load_pipeline
+from baro.pipeline import load_pipeline
+from baro.verbs import VERBS
 
 ROOT = Path(__file__).parents[1]
 READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}

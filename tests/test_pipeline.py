@@ -10,12 +10,14 @@ import pytest
 from pydantic import Field
 
 from baro import config as blocks
-from baro import pipeline
+from baro import pipeline_reader
+from baro.declared import Records, declared_keys
 from baro.errors import ConfigError, GuardStop, RunError
-from baro.feedback.collect import Choose
+from baro.evaluate import report_stage
 from baro.files import hash_path
-from baro.pipeline import VERBS, Verb, load_pipeline, run_pipeline
+from baro.pipeline import load_pipeline, run_pipeline
 from baro.runs import RunDir
+from baro.verbs import VERBS, Verb
 
 
 class MakeConfig(blocks.Config):
@@ -29,9 +31,9 @@ class MakeConfig(blocks.Config):
 class JoinConfig(blocks.Config):
     """A stage that joins what others wrote."""
 
-    first: str
-    others: list[str] = Field([])
-    named: dict[str, str] = Field({})
+    first: Records
+    others: list[Records] = Field([])
+    named: dict[str, Records] = Field({})
     style: str = Field("plain", description="no input: a stage's name means nothing here")
 
 
@@ -62,7 +64,7 @@ class Fakes:
             run.close()
             raise GuardStop("the loss is NaN")
         (out / "text").write_text(content())
-        (out / "text2").write_text("second")
+        (out / "text2.jsonl").write_text("second")
         run.finish()
         return run
 
@@ -71,12 +73,13 @@ class Fakes:
 def fakes(monkeypatch, tmp_path):
     found = Fakes()
     verbs = {
-        "make": Verb(lambda: (MakeConfig, found.make)),
-        "join": Verb(lambda: (JoinConfig, found.join), ("first", "others", "named")),
-        "cut": Verb(lambda: (MakeConfig, found.make), outputs={"second": "text2"}, main_output=False),
+        "make": Verb(lambda: (MakeConfig, found.make), "records"),
+        "join": Verb(lambda: (JoinConfig, found.join), "records"),
+        "cut": Verb(lambda: (MakeConfig, found.make), outputs={"second": "text2.jsonl"}),
+        "score": Verb(lambda: (MakeConfig, found.make), "scorer"),
         "report": VERBS["report"],
     }
-    monkeypatch.setattr(pipeline, "VERBS", verbs)
+    monkeypatch.setattr(pipeline_reader, "VERBS", verbs)
     monkeypatch.chdir(tmp_path)
     return found
 
@@ -207,9 +210,7 @@ def test_the_report_needs_every_other_stage_and_its_path_is_said(fakes, said, mo
         seen.update(runs=[str(run) for run in runs], title=title, names=set(names.values()), language=language)
         (out / "report.html").write_text("<html>")
 
-    module = ModuleType("baro.evaluate.report")
-    module.build_report = build_report
-    monkeypatch.setitem(sys.modules, "baro.evaluate.report", module)
+    monkeypatch.setattr(report_stage, "build_report", build_report)
     run_pipeline(write("stages:\n  page: {do: report, title: Mine, language: ko}\n" + CHAIN.partition("\n")[2]))
     assert seen["runs"] == ["runs/mine/start", "runs/mine/middle", "runs/mine/end"]  # as they ran
     assert (seen["title"], seen["names"], seen["language"]) == ("Mine", {"start", "middle", "end"}, "ko")
@@ -221,6 +222,7 @@ def test_the_report_needs_every_other_stage_and_its_path_is_said(fakes, said, mo
 
 TYPO_INSIDE = "stages:\n  a:\n    do: make\n    word: x\n    trainer:\n      stesp: 3\n"
 NO_MAIN_OUTPUT = "stages:\n  a: {do: cut, word: x}\n  b: {do: join, first: a}\n"
+OF_ANOTHER_KIND = "stages:\n  a: {do: score, word: x}\n  b: {do: join, first: a}\n"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,11 @@ NO_MAIN_OUTPUT = "stages:\n  a: {do: cut, word: x}\n  b: {do: join, first: a}\n"
         ("stages: {}\n", ":1: 'stages' is empty"),
         ("stage: {}\n", ":1: unknown key 'stage'; did you mean 'stages'?"),
         ("stages:\n  a b: {do: make, word: x}\n", ":2: 'a b' is no name for a stage"),
-        (NO_MAIN_OUTPUT, ":3: stage 'a' has several outputs; write a.second"),
+        (
+            NO_MAIN_OUTPUT,
+            ":3: stage 'a' makes nothing that other stages take, and 'first' needs records; write a.second",
+        ),
+        (OF_ANOTHER_KIND, ":3: stage 'a' makes a reward or value model, and 'first' needs records; write another"),
     ],
 )
 def test_errors_name_the_line_and_the_way_out(fakes, text, sentence):
@@ -288,29 +294,45 @@ def test_a_wrong_key_of_a_pipeline_without_a_file():
         load_pipeline({"stages": stages})
 
 
-def test_every_verb_loads_and_its_inputs_are_keys_of_its_config():
-    for name, verb in VERBS.items():
-        config_class, run = verb.load()
-        assert callable(run)
-        for key in verb.inputs:
-            owner = config_class
-            for part in key.split("."):
-                assert part in owner.model_fields, f"{name}: {key}"
-                owner = {"trainer": blocks.TrainerConfig, "choose": Choose}.get(part)
+@pytest.mark.parametrize(
+    ("verb", "inputs"),
+    [
+        ("base", "text trainer.held_out"),
+        ("sft", "policy demonstrations trainer.held_out"),
+        ("reward", "model preferences trainer.held_out"),
+        ("dpo", "policy preferences ref_policy trainer.held_out"),
+        ("ppo", "policy prompts reward_model rewards ref_policy value_model trainer.held_out"),
+        ("generate", "policy prompts"),
+        ("label", "answers by"),
+        ("feedback collect", "answers by choose.rewards"),
+        ("data split", "file"),
+        (
+            "evaluate",
+            "policies against prompts pairs baseline_pairs loss_on judges rewards ref_policy best_of",
+        ),
+        ("report", "runs"),
+    ],
+)
+def test_the_inputs_of_a_verb_are_what_its_config_declares(verb, inputs):
+    config_class, run = VERBS[verb].load()
+    assert callable(run)
+    assert " ".join(key for key, _, _ in declared_keys(config_class)) == inputs
 
 
 def test_a_method_from_outside_is_a_stage(tmp_path, monkeypatch, fakes):
     module = ModuleType("own_method")
-    module.Config, module.run = MakeConfig, fakes.make
+    module.Config, module.run = JoinConfig, fakes.join
     monkeypatch.setitem(sys.modules, "own_method", module)
     stages = {
-        "first": {"do": "own_method:run", "word": "not a stage"},
-        "second": {"do": "own_method:run", "word": "first"},
+        "first": {"do": "make", "word": "x"},
+        "second": {"do": "own_method:run", "first": "first", "style": "first"},
+        "third": {"do": "join", "first": "second"},
     }
     loaded = load_pipeline({"stages": stages}, out=tmp_path / "out")
-    assert [one.config.word for one in loaded.stages] == ["not a stage", str(tmp_path / "out" / "first")]
-    assert loaded.stages[1].needs == ("first",)
-    assert set(run_pipeline(loaded)) == {"first", "second"}
+    config = loaded.stages[1].config
+    assert (config.first, config.style) == (str(tmp_path / "out" / "first"), "first")  # what it declares, no more
+    assert [one.needs for one in loaded.stages] == [(), ("first",), ("second",)]
+    assert set(run_pipeline(loaded)) == {"first", "second", "third"}
 
 
 @pytest.mark.parametrize("do", ["own_method:missing", "no_such_module:run", "json:dumps"])

@@ -10,7 +10,7 @@ from baro.config import load_config
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.models.load import Architecture, new_policy, new_scalar_model, save_policy, save_scalar_model
-from baro.pipeline import VERBS
+from baro.verbs import VERBS
 
 FOLDER = Path(__file__).parents[1] / "examples" / "tutorials"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

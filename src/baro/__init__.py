@@ -22,13 +22,13 @@ _NAMES = {
     "GuardStop": "baro.errors:GuardStop",
     "LabelConfig": "baro.methods.label:Config",
     "PPOConfig": "baro.methods.ppo:Config",
-    "ReportConfig": "baro.pipeline:ReportConfig",
+    "ReportConfig": "baro.evaluate.report_stage:Config",
     "RewardConfig": "baro.methods.reward:Config",
     "RewardError": "baro.errors:RewardError",
     "RunDir": "baro.runs:RunDir",
     "RunError": "baro.errors:RunError",
     "SFTConfig": "baro.methods.sft:Config",
-    "SplitConfig": "baro.pipeline:SplitConfig",
+    "SplitConfig": "baro.methods.split:Config",
     "base": "baro.methods.base:run",
     "dpo": "baro.methods.dpo:run",
     "evaluate_policies": "baro.evaluate.evaluate:run",  # `evaluate` is a package of ours
@@ -37,11 +37,11 @@ _NAMES = {
     "load_config": "baro.config:load_config",
     "load_pipeline": "baro.pipeline:load_pipeline",
     "ppo": "baro.methods.ppo:run",
-    "report": "baro.pipeline:report",
+    "report": "baro.evaluate.report_stage:run",
     "reward": "baro.methods.reward:run",
     "run_pipeline": "baro.pipeline:run_pipeline",
     "sft": "baro.methods.sft:run",
-    "split": "baro.pipeline:split",
+    "split": "baro.methods.split:run",
 }
 
 __all__ = sorted(_NAMES)

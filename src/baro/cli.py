@@ -130,7 +130,7 @@ def _run(
 ) -> None:
     """Load the verb's config from file, ``--set`` and flags, run it, and print the result."""
     from baro.config import load_config
-    from baro.pipeline import VERBS
+    from baro.verbs import VERBS
 
     started = time.time_ns()
     config_class, run_stage = VERBS[verb].load()

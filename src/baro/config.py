@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from baro.declared import check_names, default_name
+from baro.declared import Records, Scorer, check_names, default_name
 from baro.errors import ConfigError
 from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
@@ -86,7 +86,7 @@ class TrainerConfig(Config):
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints", json_schema_extra=NO_EFFECT)
     evaluate_every: int = Field(0, ge=0, description="steps between held-out losses; 0 is ten times a run")
     held_out_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts held out of training")
-    held_out: str | None = Field(None, description="file of the held-out rows, in place of held_out_fraction")
+    held_out: Records | None = Field(None, description="file of the held-out rows, in place of held_out_fraction")
     keep: Literal["last", "best"] = Field("last", description="the weights kept: the last, or of least held-out loss")
 
     @model_validator(mode="after")
@@ -147,7 +147,7 @@ class DataConfig(Config):
 class RewardTerm(Config):
     """One term of a reward; its unweighted value is logged as ``objective/score/<name>``."""
 
-    by: str = Field(description="a reward run or folder, or a function module:NAME")
+    by: Scorer = Field(description="a reward run or folder, or a function module:NAME")
     weight: float = Field(1.0, description="what its score is multiplied with in the sum")
     name: str | None = Field(
         None, description="what logs call it; the run directory's name, or NAME of module:NAME, unless given"

@@ -10,11 +10,14 @@ from baro.errors import ConfigError
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickles, no code
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+FILE_NAMES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".yaml")
 
 
 def is_hub_id(value: str | Path) -> bool:
-    """Whether a value that is no path here has the form owner/name, maybe with @revision."""
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None and not Path(value).exists()
+    """Whether a value that is no path here has the form owner/name, maybe with @revision, and no file's name."""
+    if not isinstance(value, str) or value.removesuffix(".gz").endswith(FILE_NAMES):
+        return False
+    return _NAME.fullmatch(value) is not None and not Path(value).exists()
 
 
 @lru_cache

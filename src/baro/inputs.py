@@ -6,21 +6,23 @@ import importlib
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from baro.code_hash import hash_module
 from baro.config import Config, RewardTerm, config_hash
-from baro.data.hub import fetch_rows, is_hub_id
+from baro.data.hub import fetch_rows
 from baro.data.rendering import Kind as TemplateKind
 from baro.data.template import Template
-from baro.declared import FEEDBACK, default_name, is_object
+from baro.declared import FEEDBACK, Kind, default_name, inputs_in, is_object
 from baro.errors import ConfigError, RunError
 from baro.files import hash_path
-from baro.hub import snapshot
+from baro.hub import is_hub_id, snapshot
 from baro.models.folders import check_tokens
 from baro.models.load import load_scalar_model
+from baro.models.place import AUTO, arithmetic
 from baro.protocols import PairJudge
 from baro.rewards.function import FunctionReward
 from baro.rewards.learned import LearnedReward
@@ -28,7 +30,6 @@ from baro.rollout.source import WeightedReward
 from baro.runs import RunDir, default_out
 
 log = logging.getLogger("baro")
-Kind = Literal["model", "records"]
 
 
 def resolve(value: str, kind: Kind) -> Path:
@@ -36,24 +37,31 @@ def resolve(value: str, kind: Kind) -> Path:
     path = Path(value)
     if value.startswith(FEEDBACK) and kind == "records":
         return _exported(value.removeprefix(FEEDBACK))
-    if (path / "run.json").exists():
+    run = run_of(value)
+    if run is not None and (status := RunDir.load(run).manifest["status"]) != "finished":
+        raise RunError(f"{run}: this run is {status}, not finished; run its command again first")
+    if run == path:
         return _inside_run(path, kind)
     if path.exists():
         return path
-    if kind == "model" and is_hub_id(value):
+    if kind != "records" and is_hub_id(value):
         return snapshot(value)
     if kind == "records" and is_hub_id(value) and not path.parent.is_dir():  # a mistyped path asks no hub
         return fetch_rows(value)
     raise ConfigError(f"{value}: no such file or folder; give a run directory, a path, or a hub id")
 
 
+def run_of(value: str) -> Path | None:
+    """The run directory that an input is or lies in."""
+    path = Path(value)
+    return next((one for one in (path, path.parent) if (one / "run.json").exists()), None)
+
+
 def _inside_run(path: Path, kind: Kind) -> Path:
-    status = RunDir.load(path).manifest["status"]
-    if status != "finished":
-        raise RunError(f"{path}: this run is {status}, not finished; run its command again first")
-    inside = path / ("model" if kind == "model" else "records.jsonl")
+    inside = path / ("records.jsonl" if kind == "records" else "model")
     if not inside.exists():
-        raise ConfigError(f"{path}: this run holds no {inside.name}; name a stage that makes {kind}")
+        makes = "records" if kind == "records" else "a model"
+        raise ConfigError(f"{path}: this run holds no {inside.name}; name a stage that makes {makes}")
     return inside
 
 
@@ -77,20 +85,41 @@ def _exported(name: str) -> Path:
 
 
 def hash_input(value: str, kind: Kind) -> str:
-    """The content's SHA-256."""
-    if is_object(value):
-        return f"object {value}"
+    """The SHA-256 of what a value names: a file's or folder's content, a run's run.json, an object's source files."""
+    if kind == "run":
+        return hash_path(RunDir.load(Path(value)).path / "run.json")
+    if kind in ("scorer", "object") and is_object(value):
+        return _hash_code(value.partition(":")[0], value)
+    if kind == "object":
+        raise ConfigError(f"{value}: no Python object; write module:NAME")
     return hash_path(resolve(value, kind))
 
 
-def open_run(
-    verb: str, config: Config, inputs: Mapping[str, tuple[str, Kind]], out: Path | str | None, **options: Any
-) -> RunDir:
-    """The stage's run directory, new or resumed; named by config and input contents unless ``out`` says otherwise."""
-    hashes = {name: hash_input(value, kind) for name, (value, kind) in inputs.items()}
+def _hash_code(module: str, what: str) -> str:
+    find_own_modules()
+    found = hash_module(module)
+    if found is None:
+        log.warning("%s: has no source file, so that a change of its code is not noticed", what)
+    return found or f"object {what}"
+
+
+def open_run(verb: str, config: Config, out: Path | str | None, **options: Any) -> RunDir:
+    """The stage's run directory, new or resumed.
+
+    It is named by the config and the contents of all that the config's fields declare as inputs (``declared.py``),
+    unless ``out`` says otherwise; a method from outside the package is one of them. What the stage computes with is
+    written down beside the versions.
+    """
+    inputs = list(inputs_in(type(config), config))
+    hashes = {one.key: hash_input(one.value, one.kind) for one in inputs}
+    module = type(config).__module__
+    if module.partition(".")[0] != "baro":
+        hashes["method"] = _hash_code(module, module)
     path = Path(out) if out is not None else default_out(verb, config_hash(config, hashes))
-    parents = [str(value) for value, _ in inputs.values() if (Path(value) / "run.json").exists()]
-    return RunDir.open(path, verb=verb, config=config, inputs=hashes, parents=parents, **options)
+    parents = [run for one in inputs if (run := run_of(one.value)) is not None]
+    if any(one.kind in ("model", "scorer") for one in inputs) or hasattr(config, "compute"):
+        options["environment"] = arithmetic(getattr(config, "compute", AUTO))
+    return RunDir.open(path, verb=verb, config=config, inputs=hashes, parents=list(dict.fromkeys(parents)), **options)
 
 
 def load_template(value: str, kind: TemplateKind = "auto") -> Template:
@@ -123,13 +152,18 @@ def check_same_tokens(config: Config, *keys: str) -> None:
             )
 
 
+def find_own_modules() -> None:
+    """Let modules of the working directory be imported."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
 def load_object(name: str) -> Any:
     """``module:NAME`` imported from the installed packages or the working directory."""
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ConfigError(f"{name}: not a run; a Python object is written module:NAME")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    find_own_modules()
     try:
         found = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

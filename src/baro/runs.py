@@ -28,6 +28,8 @@ from baro.rows import JsonLines
 
 FORMAT = 1  # of run directories; it grows when an older Baro could not read what a newer one writes
 ANY_ENVIRONMENT = "BARO_ALLOW_ENVIRONMENT_CHANGE"  # set by --allow-environment-change, for every stage of a pipeline
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "pyarrow", "numpy", "baro")
+"""Whose versions are a part of a run: they compute it, or read its tokens, weights and tables."""
 
 
 def default_out(verb: str, hash: str) -> Path:
@@ -54,14 +56,16 @@ class RunDir:
     @classmethod
     def open(
         cls, path: Path, *, verb: str, config: Config, inputs: Mapping[str, str], parents: Sequence[Path | str] = (),
-        allow_environment_change: bool = False
+        environment: Mapping[str, str] = {}, allow_environment_change: bool = False
     ) -> RunDir:  # fmt: skip
         """Create a run directory, or take one up again where it was left; ``finished`` says that nothing is to do.
 
-        inputs: the SHA-256 of each input. Raises RunError if another process is at work here, and if the directory was
-        begun by another verb, config or data, or (while unfinished) under other versions or threads.
+        inputs: the SHA-256 of each input. environment: what the stage computes with, besides versions and threads.
+        Raises RunError if another process is at work here, and if the directory was begun by another verb, config or
+        data, or (while unfinished) in another environment.
         """
         wanted = _manifest(verb, config, inputs, parents)
+        wanted["environment"] |= environment
         _make_directory(path)
         run = cls(path, wanted)
         run.close = weakref.finalize(run, os.close, _lock(path))
@@ -166,8 +170,7 @@ def _manifest(verb: str, config: Config, inputs: Mapping[str, str], parents: Seq
 
 
 def _environment() -> dict[str, Any]:
-    packages = ("torch", "transformers", "tokenizers", "numpy", "baro")
-    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     torch = sys.modules.get("torch")  # its own count where it is loaded, else the one that it would start with
     wished = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     threads = {"torch_threads": torch.get_num_threads()} if torch else {"threads": int(wished or os.cpu_count() or 1)}

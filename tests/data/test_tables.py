@@ -212,19 +212,3 @@ def test_an_input_may_be_a_hub_id_and_a_mistyped_path_is_none(hub_cache, tmp_pat
     (tmp_path / "some").mkdir()
     with pytest.raises(ConfigError, match=r"^some/pairs: no such file or folder; give a run directory, a path, or a"):
         resolve("some/pairs", "records")
-
-
-@pytest.mark.parametrize(
-    ("value", "is_id"),
-    [
-        ("owner/name", True),
-        ("owner/name@v1.0", True),
-        ("data/rows.jsonl", False),
-        ("./name", False),
-        ("/a/b", False),
-        ("name", False),
-        ("a/b/c", False),
-    ],
-)
-def test_what_reads_like_a_hub_id(value, is_id):
-    assert hub.is_hub_id(value) is is_id

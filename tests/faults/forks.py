@@ -18,7 +18,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from baro.cli import main
 from baro.evaluate import report  # noqa: F401
-from baro.pipeline import VERBS
+from baro.verbs import VERBS
 
 
 def run(request: dict[str, Any]) -> NoReturn:

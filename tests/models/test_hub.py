@@ -63,6 +63,17 @@ def test_a_cached_model_with_pickles_alone_is_refused(cache):
 def test_what_reads_like_a_name_and_what_does_not(cache):
     (cache / "a").mkdir()
     (cache / "a" / "b").mkdir()
-    assert is_hub_id("owner/na-me.v1")
-    for value in ("name", "./owner/name", "/owner/name", "a/b", "a/b/c", "../name", "module:NAME"):
+    for value in ("owner/na-me.v1", "owner/name@v1.0", "owner/name@refs/pr/1"):
+        assert is_hub_id(value)
+    for value in (
+        "data/rows.jsonl",
+        "data/rows.csv.gz",
+        "name",
+        "./owner/name",
+        "/owner/name",
+        "a/b",
+        "a/b/c",
+        "../name",
+        "module:NAME",
+    ):
         assert not is_hub_id(value)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from baro.data.files import SUFFIXES
 from baro.errors import ConfigError
 
-_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 ROWS = [f"*{suffix}{zipped}" for suffix in SUFFIXES for zipped in ("", ".gz")]
-
-
-def is_hub_id(value: str) -> bool:
-    """Whether it reads like ``owner/name``, maybe with ``@revision``, and not like the path of a file."""
-    return _ID.fullmatch(value) is not None and not value.removesuffix(".gz").endswith(SUFFIXES)
 
 
 def fetch_rows(value: str) -> Path:

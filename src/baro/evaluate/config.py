@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field, model_validator
 
 from baro import config as blocks
-from baro.declared import check_names, default_name
+from baro.declared import Model, Object, Records, Scorer, check_names, default_name
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,27 @@ class BestOf(blocks.Config):
     """A control: of ``n`` samples of ``against``, the one that ``by`` scores highest."""
 
     n: int = Field(ge=2, description="samples drawn from `against` for each answer")
-    by: str = Field(description="a reward run or folder, or a function module:NAME")
+    by: Scorer = Field(description="a reward run or folder, or a function module:NAME")
 
 
 class Config(blocks.Config):
     """``baro evaluate``."""
 
-    policies: list[str] | dict[str, str] = Field(
+    policies: list[Model] | dict[str, Model] = Field(
         [], description="the models to evaluate: runs, folders, hub ids; or names for them"
     )
-    against: str | None = Field(None, description="the model whose answers theirs are compared with")
-    prompts: str | None = Field(None, description="what all of them answer: a run or a file")
-    pairs: str | None = Field(None, description="preference pairs to measure accuracy on: a run or a file")
-    baseline_pairs: str | None = Field(
+    against: Model | None = Field(None, description="the model whose answers theirs are compared with")
+    prompts: Records | None = Field(None, description="what all of them answer: a run or a file")
+    pairs: Records | None = Field(None, description="preference pairs to measure accuracy on: a run or a file")
+    baseline_pairs: Records | None = Field(
         None, description="pairs that the unigram baseline learns from; not those in `pairs`"
     )
-    loss_on: str | None = Field(None, description="answers or demonstrations that every policy's loss is measured on")
-    judges: dict[str, str] = Field({}, description="names and judges, module:NAME with compare(pairs)")
-    rewards: dict[str, str] = Field({}, description="names and rewards: runs, folders, or functions module:NAME")
-    ref_policy: str | None = Field(None, description="the model that KL is measured to; `against` unless given")
+    loss_on: Records | None = Field(
+        None, description="answers or demonstrations that every policy's loss is measured on"
+    )
+    judges: dict[str, Object] = Field({}, description="names and judges, module:NAME with compare(pairs)")
+    rewards: dict[str, Scorer] = Field({}, description="names and rewards: runs, folders, or functions module:NAME")
+    ref_policy: Model | None = Field(None, description="the model that KL is measured to; `against` unless given")
     best_of: BestOf | dict[str, BestOf] | None = Field(None, description="controls: the best of n samples of `against`")
     completions: int = Field(1, ge=1, description="answers of each policy to each prompt")
     sampling: blocks.SamplingConfig = blocks.SamplingConfig()

@@ -28,14 +28,14 @@ from rich.table import Column, Table
 from baro.evaluate import losses, pairs, versus
 from baro.evaluate.config import Config
 from baro.functional.statistics import Interval
-from baro.inputs import Kind, open_run
+from baro.inputs import open_run
 from baro.methods import stage
 from baro.runs import RunDir
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Evaluate, write figures.json and comparisons.jsonl; the same call returns what is finished."""
-    run = open_run("evaluate", config, inputs_of(config), out)
+    run = open_run("evaluate", config, out)
     if run.finished:
         return run
     figures: dict[str, Interval | float] = {}
@@ -49,26 +49,6 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     Console(stderr=True).print(table_of(figures))
     run.finish("finished")
     return run
-
-
-def inputs_of(config: Config) -> dict[str, tuple[str, Kind]]:
-    """Everything that the figures depend on besides the config."""
-    named: dict[str, tuple[str | None, Kind]] = {
-        "against": (config.against, "model"),
-        "ref_policy": (config.ref_policy, "model"),
-        "prompts": (config.prompts, "records"),
-        "pairs": (config.pairs, "records"),
-        "baseline_pairs": (config.baseline_pairs, "records"),
-        "loss_on": (config.loss_on, "records"),
-    }
-    groups: dict[str, Mapping[str, str]] = {
-        "policies": config.names,
-        "judges": config.judges,
-        "rewards": config.rewards,
-        "best_of": {name: one.by for name, one in config.controls.items()},
-    }
-    several = {f"{key}.{name}": (value, "model") for key, group in groups.items() for name, value in group.items()}
-    return {name: (value, kind) for name, (value, kind) in (named | several).items() if value is not None}
 
 
 def table_of(figures: Mapping[str, Interval | float]) -> Table:

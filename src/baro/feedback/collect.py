@@ -32,6 +32,7 @@ from sqlalchemy import Connection, func, select
 
 from baro import config as blocks
 from baro.config import NO_EFFECT
+from baro.declared import Object, Records, Scorer
 from baro.errors import ConfigError
 from baro.feedback import ask, people, schema
 from baro.feedback.assign import available
@@ -56,7 +57,6 @@ from baro.records import Answers
 
 if TYPE_CHECKING:
     from baro.data.formats import Loaded
-    from baro.inputs import Kind
     from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -73,7 +73,7 @@ class Choose(blocks.Config):
         description="random; margin: where one reward model is least sure; disagreement: where several differ most"
     )
     count: int = Field(ge=1, description="tasks in all")
-    rewards: list[str] = Field([], description="the reward models: runs, folders, or functions module:NAME")
+    rewards: list[Scorer] = Field([], description="the reward models: runs, folders, or functions module:NAME")
     random_fraction: float = Field(
         ask.LEAST_RANDOM, ge=ask.LEAST_RANDOM, le=1, description="share of the tasks that is drawn at random"
     )
@@ -90,12 +90,14 @@ class Choose(blocks.Config):
 class Config(blocks.Config):
     """``baro feedback collect``."""
 
-    answers: str = Field(description="what is judged: a run of generate, or a file of prompts with responses")
+    answers: Records = Field(description="what is judged: a run of generate, or a file of prompts with responses")
     kind: Literal["pair", "rank", "thumb", "safety", "criteria"] = Field("pair", description="how it is judged")
     per_prompt: int = Field(1, ge=1, description="tasks made of each prompt's answers")
     size: int | None = Field(None, ge=1, le=9, description="answers in a task; 4 for rankings, 2 for pairs, else 1")
     overlap: int = Field(2, ge=1, le=50, description="judgments of each task")
-    by: str | None = Field(None, description="simulated people, module:NAME; without it people judge on the web page")
+    by: Object | None = Field(
+        None, description="simulated people, module:NAME; people judge on the web page unless given"
+    )
     seed: int = Field(0, ge=0, description="seed of which answers meet; with simulated people, of everything")
     criteria: list[str] = Field(
         [], description="criteria of Baro's that are scored, for kind criteria; all unless given"
@@ -141,10 +143,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     crowd = None if config.by is None else load_object(config.by)
     if crowd is not None and not hasattr(crowd, "answer"):
         raise ConfigError(f"{config.by}: has no answer(who, task); simulated people have that, and a count")
-    inputs: dict[str, tuple[str, Kind]] = {"answers": (config.answers, "records")}
-    rewards = [] if config.choose is None else config.choose.rewards
-    inputs |= {f"choose.rewards.{i}": (reward, "model") for i, reward in enumerate(rewards)}
-    run = open_run("feedback-collect", config, inputs, out)
+    run = open_run("feedback-collect", config, out)
     if run.finished:
         return run
     store = _store_with_tasks(run.path / "store", config)

@@ -13,6 +13,7 @@ from baro.data.formats import read_records
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.rendering import plain_text
 from baro.data.template import Template
+from baro.declared import Records
 from baro.inputs import open_run, resolve
 from baro.methods import sft, stage
 from baro.models.load import Architecture, new_policy, save_policy
@@ -34,7 +35,7 @@ class ArchitectureConfig(blocks.Config):
 class Config(blocks.Config):
     """``baro base``."""
 
-    text: str = Field(description="text to learn from: a file; conversations are written out in the plain template")
+    text: Records = Field(description="text to learn from: a file; conversations are written out in the plain template")
     architecture: ArchitectureConfig = ArchitectureConfig()
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-3, epochs=1, batch_size=64, warmup_steps=20)
     data: blocks.DataConfig = blocks.DataConfig(max_length=512)
@@ -43,7 +44,7 @@ class Config(blocks.Config):
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Make, train and save a model; the same call resumes or returns what is finished."""
-    run = open_run("base", config, {"text": (config.text, "records")}, out)
+    run = open_run("base", config, out)
     if run.finished:
         return run
     shape, seed = config.architecture, config.trainer.seed

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from baro import config as blocks
 from baro.data.chat_logs import CONSENT
+from baro.declared import Model
 from baro.errors import BackendError, ConfigError
 from baro.functional.streams import stream_key
 from baro.inputs import load_template, resolve
@@ -36,7 +37,7 @@ HELP = "/new begins another conversation, /undo takes the last turn back, /quit 
 class Config(blocks.Config):
     """``baro chat``."""
 
-    policy: str = Field(description="who answers: a run, a folder, or a hub id")
+    policy: Model = Field(description="who answers: a run, a folder, or a hub id")
     system: str = Field("", description="a system message before the conversation; none unless given")
     sampling: blocks.SamplingConfig = blocks.SamplingConfig(max_new_tokens=256, temperature=0.7)
     seed: int = Field(0, ge=0, description="seed of the sampling")

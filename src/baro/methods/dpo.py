@@ -30,19 +30,24 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import transformers
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from baro import collate
 from baro import config as blocks
 from baro.batch import GroupBatch, Sample, pack_samples
 from baro.checkpoints import read_state, write_state
+from baro.code_hash import hash_files
 from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_comparisons
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.stored import cache_folder
 from baro.data.template import Template
+from baro.declared import Model, Records
 from baro.errors import GuardStop
+from baro.functional import tokens
 from baro.functional.preference import (
     dpo_loss,
     hinge_loss,
@@ -54,8 +59,9 @@ from baro.functional.preference import (
     smoothed_label,
 )
 from baro.functional.tokens import segment_mean, segment_sum
-from baro.inputs import Kind, check_same_tokens, hash_input, resolve
+from baro.inputs import check_same_tokens, hash_input, resolve
 from baro.methods import stage
+from baro.models import attention, forward
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy, save_policy
 from baro.models.lora import WithoutAdapters
@@ -94,9 +100,9 @@ FORMS: dict[Loss, Form] = {
 class Config(blocks.Config):
     """``baro dpo``."""
 
-    policy: str = Field(description="the model to train: a run, a folder, or a hub id")
-    preferences: str = Field(description="pairs of completions, or rankings: a run or a file")
-    ref_policy: str | None = Field(None, description="the model to stay close to; the starting policy unless given")
+    policy: Model = Field(description="the model to train: a run, a folder, or a hub id")
+    preferences: Records = Field(description="pairs of completions, or rankings: a run or a file")
+    ref_policy: Model | None = Field(None, description="the model to stay close to; the starting policy unless given")
     loss: Loss = Field("sigmoid", description="the member of the family")
     beta: float = Field(
         0.1, gt=0, description="how strongly the policy is held to the reference; 5 for sigmoid_norm, 2 for simpo"
@@ -127,8 +133,9 @@ class Config(blocks.Config):
 class Prepare:
     """Reference log-probs per scored token, once; kept in a file for the next run on the same pairs.
 
-    The file's name holds all that the bits depend on: the reference's content, the tokens, dtype, attention, torch's
-    version, device and threads, and ``micro_batch_tokens``. The last because the matrix products of another layout
+    The file's name holds all that the bits depend on: the reference's content, the tokens, attention, device, GPU and
+    dtype, threads, the versions of torch and transformers, the code that lays rows out and computes them, and
+    ``micro_batch_tokens``. The last because the matrix products of another layout
     round differently (measured: 5e-7 nats a token in fp32), and a resumed run must be the same run.
     """
 
@@ -140,8 +147,8 @@ class Prepare:
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
         bare = pack_samples(samples)
-        tokens = {name: bare[name].tolist() for name in ("prompt_ids", "prompt_lengths", "ids", "lengths", "scored")}
-        cached = cache_folder() / f"ref-logprobs-{content_hash([self.ref_hash, tokens, self._arithmetic()])}.state"
+        columns = {name: bare[name].tolist() for name in ("prompt_ids", "prompt_lengths", "ids", "lengths", "scored")}
+        cached = cache_folder() / f"ref-logprobs-{content_hash([self.ref_hash, columns, self._arithmetic()])}.state"
         if cached.exists():
             flat = read_state(cached)["ref_logprobs"]
         else:
@@ -156,9 +163,12 @@ class Prepare:
 
     def _arithmetic(self) -> list[str | int]:
         """What decides the last bits of a forward besides weights and tokens."""
-        model = self.ref_policy.model
+        device, model = self.ref_policy.device, self.ref_policy.model
         numbers = [str(self.ref_policy.compute_dtype), model.config._attn_implementation, self.micro_batch_tokens]
-        return [*numbers, torch.__version__, self.ref_policy.device.type, torch.get_num_threads()]
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        versions = [torch.__version__, transformers.__version__, str(torch.version.cuda)]
+        code = hash_files({Path(str(module.__file__)) for module in (attention, collate, forward, tokens)})
+        return [*numbers, *versions, where, torch.get_num_threads(), code]
 
     def _compute(self, samples: Sequence[Sample], world: World) -> Tensor:
         budget = self.micro_batch_tokens
@@ -227,12 +237,7 @@ class Objective(stage.Trained):
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/``, and return the run directory; the same call resumes or returns what is finished."""
-    inputs: dict[str, tuple[str, Kind]] = {
-        "policy": (config.policy, "model"),
-        "preferences": (config.preferences, "records"),
-    }
-    inputs |= {"ref_policy": (config.ref_policy, "model")} if config.ref_policy else {}
-    job = stage.Offline("dpo", config, inputs, out)
+    job = stage.Offline("dpo", config, out)
     if not job.finished:
         check_same_tokens(config, "ref_policy")
         job.read((Preference, Ranking), encode)

@@ -16,6 +16,7 @@ from baro.batch import Sample
 from baro.data.encode import encode_prompts
 from baro.data.formats import write_records
 from baro.data.template import Template
+from baro.declared import Model, Records
 from baro.files import saving
 from baro.functional.statistics import Interval
 from baro.functional.streams import stream_key
@@ -33,8 +34,8 @@ CHUNK = 512  # prompts at once: bounds the tables of random numbers and tokens
 class Config(blocks.Config):
     """``baro generate``."""
 
-    policy: str = Field(description="the model to draw from: a run, a folder, or a hub id")
-    prompts: str = Field(description="what to answer: a run or a file")
+    policy: Model = Field(description="the model to draw from: a run, a folder, or a hub id")
+    prompts: Records = Field(description="what to answer: a run or a file")
     n: int = Field(4, ge=1, description="answers drawn for each prompt")
     sampling: blocks.SamplingConfig = blocks.SamplingConfig()
     seed: int = Field(0, ge=0, description="seed of the sampling")
@@ -44,8 +45,7 @@ class Config(blocks.Config):
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Draw, write ``records.jsonl``, and return the run directory; the same call returns what is finished."""
-    inputs = {"policy": (config.policy, "model"), "prompts": (config.prompts, "records")}
-    run = open_run("generate", config, inputs, out)
+    run = open_run("generate", config, out)
     if run.finished:
         return run
     template = load_template(config.policy, config.data.template)

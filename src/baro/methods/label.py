@@ -22,7 +22,7 @@ from rich.progress import track
 from baro import config as blocks
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger
-from baro.declared import is_object
+from baro.declared import Records, Scorer, is_object
 from baro.errors import check_failures
 from baro.files import saving, write_atomic
 from baro.functional.statistics import Interval, wilson_interval
@@ -43,8 +43,8 @@ class Config(blocks.Config):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    answers: str = Field(description="answers to judge: a run of `baro generate` or a file")
-    by: str = Field(description="who judges: a reward run, or module:NAME (a function, or an object with compare)")
+    answers: Records = Field(description="answers to judge: a run of `baro generate` or a file")
+    by: Scorer = Field(description="who judges: a reward run, or module:NAME (a function, or an object with compare)")
     as_: Literal["pairs", "ranks", "best"] = Field("pairs", alias="as", description="what the judgments are kept as")
     pairs_per_prompt: int | None = Field(
         None, ge=1, description="compared pairs of a prompt; each answer once unless given"
@@ -169,7 +169,7 @@ def _p_first(one: float | None, other: float | None) -> float | None:
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Judge, write ``records.jsonl``, and return the run directory; the same call returns what is finished."""
-    run = open_run("label", config, {"answers": (config.answers, "records"), "by": (config.by, "model")}, out)
+    run = open_run("label", config, out)
     if run.finished:
         return run
     name, cases = read_answers(resolve(config.answers, "records"))

@@ -25,6 +25,7 @@ from baro.batch import Branch, GroupBatch, Sample
 from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_prompts
 from baro.data.template import Template
+from baro.declared import Model, Records, Scorer, is_object
 from baro.errors import ConfigError, GuardStop
 from baro.functional.advantages import gae, mean_and_variance, moments, whiten_with
 from baro.functional.policy import (
@@ -34,7 +35,7 @@ from baro.functional.policy import (
     clipped_value_loss,
     kl_shaped_rewards,
 )
-from baro.inputs import Kind, check_same_tokens, load_rewards, load_template, open_run, resolve
+from baro.inputs import check_same_tokens, load_rewards, load_template, open_run, resolve
 from baro.methods import stage
 from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples, layouts, restore_layouts
@@ -79,13 +80,13 @@ class RewardShapingConfig(blocks.Config):
 class Config(blocks.Config):
     """``baro ppo``."""
 
-    policy: str = Field(description="the model to train: a run, a folder, or a hub id")
-    prompts: str = Field(description="prompts to answer: a run or a file")
-    reward_model: str | None = Field(None, description="a reward run; short for rewards with this one term")
+    policy: Model = Field(description="the model to train: a run, a folder, or a hub id")
+    prompts: Records = Field(description="prompts to answer: a run or a file")
+    reward_model: Scorer | None = Field(None, description="a reward run; short for rewards with this one term")
     rewards: list[blocks.RewardTerm] = Field([], description="reward terms: runs or functions module:NAME, weighted")
     accept_weak_reward_model: bool = Field(False, description="train on a reward model whose own figures call it weak")
-    ref_policy: str | None = Field(None, description="the model to stay close to; the starting policy unless given")
-    value_model: str | None = Field(None, description="where the value model starts; the reward model, else the policy")
+    ref_policy: Model | None = Field(None, description="the model to stay close to; the starting policy unless given")
+    value_model: Model | None = Field(None, description="where the value model starts; the reward, else the policy")
     kl: KlConfig = KlConfig()
     value: ValueConfig = ValueConfig()
     reward_shaping: RewardShapingConfig = RewardShapingConfig()
@@ -305,13 +306,10 @@ class Objective:
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/`` and ``value_model/``; the same call resumes or returns what is finished."""
-    terms = config.terms
-    inputs: dict[str, tuple[str, Kind]] = {"policy": (config.policy, "model"), "prompts": (config.prompts, "records")}
-    inputs |= {f"rewards.{i}": (term.by, "model") for i, term in enumerate(terms)}
-    inputs |= {n: (v, "model") for n in ("ref_policy", "value_model") if (v := getattr(config, n)) is not None}
-    run = open_run("ppo", config, inputs, out)
+    run = open_run("ppo", config, out)
     if run.finished:
         return run
+    terms = config.terms
     _refuse_weak(config, terms)
     check_same_tokens(config, "ref_policy", "value_model")
     template = load_template(config.policy, config.data.template)
@@ -382,7 +380,7 @@ def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredMo
     if config.value_model is not None:
         return load_value_model(resolve(config.value_model, "model"), seed=config.trainer.seed)
     policy = resolve(config.policy, "model")
-    if len(terms) == 1 and ":" not in terms[0].by:
+    if len(terms) == 1 and not is_object(terms[0].by):
         reward = resolve(terms[0].by, "model")
         if Template.load(reward).fingerprint == Template.load(policy).fingerprint and not is_encoder(reward):
             return load_value_model(reward, seed=config.trainer.seed)

@@ -39,6 +39,7 @@ from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.rating import check_input_template, input_template, pair_template
 from baro.data.template import Template
+from baro.declared import Model, Records
 from baro.errors import ConfigError, DataError
 from baro.functional.preference import (
     bradley_terry_loss,
@@ -49,7 +50,6 @@ from baro.functional.preference import (
     smoothed_label,
 )
 from baro.functional.statistics import Interval, expected_calibration_error, fisher_interval, wilson_interval
-from baro.inputs import Kind
 from baro.methods import stage
 from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples
@@ -69,10 +69,10 @@ Encode = Callable[[Loaded, Template, int, Ledger], Iterable[Sample]]
 class Config(blocks.Config):
     """``baro reward``."""
 
-    model: str = Field(
+    model: Model = Field(
         description="the backbone: a run, a folder, or a hub id; may be smaller than the policy, or BERT"
     )
-    preferences: str = Field(description="pairs, rankings, or for regression answers with scores: a run or a file")
+    preferences: Records = Field(description="pairs, rankings, or for regression answers with scores: a run or a file")
     loss: Literal["bradley_terry", "plackett_luce", "regression"] = Field(
         "bradley_terry", description="of comparisons: pair by pair, or the whole order; of recorded scores: regression"
     )
@@ -162,11 +162,7 @@ def _metrics(scores: Tensor, pairs: tuple[Tensor, Tensor, Tensor]) -> dict[str, 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/``, and return the run directory; the same call resumes or returns what is finished."""
-    inputs: dict[str, tuple[str, Kind]] = {
-        "model": (config.model, "model"),
-        "preferences": (config.preferences, "records"),
-    }
-    job = stage.Offline("reward", config, inputs, out)
+    job = stage.Offline("reward", config, out)
     if not job.finished:
         criteria = dict(config.criteria) if config.loss == "regression" else {"score": 1.0}
         job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder))

@@ -16,6 +16,7 @@ from baro import config as blocks
 from baro.batch import GroupBatch
 from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_demonstrations
+from baro.declared import Model, Records
 from baro.methods import stage
 from baro.models.forward import ScoredModel
 from baro.models.load import load_policy, save_policy
@@ -27,8 +28,8 @@ from baro.runs import RunDir
 class Config(blocks.Config):
     """``baro sft``."""
 
-    policy: str = Field(description="the model to train: a run, a folder, or a hub id")
-    demonstrations: str = Field(description="prompts with answers to imitate: a run or a file")
+    policy: Model = Field(description="the model to train: a run, a folder, or a hub id")
+    demonstrations: Records = Field(description="prompts with answers to imitate: a run or a file")
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=2e-5, epochs=3, batch_size=16)
     data: blocks.DataConfig = blocks.DataConfig()
     lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
@@ -50,8 +51,7 @@ class Objective(stage.Trained):
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/``, and return the run directory; the same call resumes or returns what is finished."""
-    inputs = {"policy": (config.policy, "model"), "demonstrations": (config.demonstrations, "records")}
-    job = stage.Offline("sft", config, inputs, out)
+    job = stage.Offline("sft", config, out)
     if not job.finished:
         job.read(Demonstration, encode_demonstrations)
         policy = load_policy(job.folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,11 @@ from baro.data.ledger import Ledger
 from baro.data.source import FileSource, split_held_out
 from baro.data.stored import Encode, encode_cached
 from baro.data.template import Template
+from baro.declared import inputs_in
 from baro.errors import GuardStop, RewardError
 from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
-from baro.inputs import Kind, load_template, open_run, resolve
+from baro.inputs import load_template, open_run, resolve
 from baro.models.folders import positions, write_ends
 from baro.models.forward import ScoredModel
 from baro.models.lora import adapted, save_adapter
@@ -102,15 +103,15 @@ class Trained:
 class Offline:
     """A run that trains one model on the rows of a file: open, ``read``, ``fit``, ``save``.
 
-    ``inputs`` names the model first and the records second; the config has the blocks ``trainer`` and ``data``.
+    The config's first field of type ``Model`` is what is trained, its first of ``Records`` what on; it has the blocks
+    ``trainer`` and ``data``.
     """
 
-    def __init__(
-        self, verb: str, config: Config, inputs: Mapping[str, tuple[str, Kind]], out: Path | str | None
-    ) -> None:
+    def __init__(self, verb: str, config: Config, out: Path | str | None) -> None:
         self.config: Any = config
-        (self._model, _), (self._records, _), *_ = inputs.values()
-        self.run = open_run(verb, config, inputs, out)
+        first = {one.kind: one.value for one in reversed(list(inputs_in(type(config), config)))}
+        self._model, self._records = first["model"], first["records"]
+        self.run = open_run(verb, config, out)
         self.finished = self.run.finished
         self.train: Sequence[Sample] = []
         self.held_out: Sequence[Sample] = []

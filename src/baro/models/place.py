@@ -37,6 +37,16 @@ def placed(scored: ScoredModel, compute: ComputeConfig = AUTO) -> ScoredModel:
     return scored
 
 
+def arithmetic(compute: ComputeConfig) -> dict[str, str]:
+    """What decides a model's last bits besides versions and threads: device, GPU, CUDA, type of matrix products."""
+    device = device_of(compute)
+    dtype = matmul_dtype(compute, device) or torch.float32
+    found = {"device": device.type, "dtype": str(dtype).removeprefix("torch.")}
+    if device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
+    return found
+
+
 def device_of(compute: ComputeConfig) -> torch.device:
     """This process's GPU or the CPU."""
     if compute.device == "cpu":
