@@ -20,7 +20,7 @@ import typer
 
 from baro.data_cli import app as data_app
 from baro.errors import BaroError, ConfigError
-from baro.feedback.commands_people import app as feedback_app
+from baro.feedback.commands_changes import app as feedback_app
 
 if TYPE_CHECKING:
     from baro.runs import RunDir

@@ -222,7 +222,8 @@ def _answers(connection: Connection, project_id: str | None) -> Any:
 
 def _events(connection: Connection, project_id: str | None) -> Any:
     table = schema.event
-    logged = {row.id: row for row in connection.execute(select(table).where(table.c.entity == "judgment"))}
+    about = (table.c.entity == "judgment") & (table.c.action != "redact")
+    logged = {row.id: row for row in connection.execute(select(table).where(about))}
     rows = sorted(_rows(connection, schema.judgment, project_id), key=lambda row: row.event_id)
     for row in rows:
         if row.event_id not in logged or logged[row.event_id].entity_id != row.id:

@@ -258,6 +258,15 @@ def test_the_client_does_what_the_pages_do(site: Site, wire: Wire):
     gold = manager.set_gold("new", task["id"], ANSWERS["pair"], "it is so")["task"]
     gold = manager.correct_gold("new", gold, {"kind": "pair", "choice": {"outcome": "tie"}}, "it is not")["task"]
     assert manager.withdraw_gold("new", gold, "who knows") == {"task": task["id"]}
+    assert manager.preview_change("new", {"state": "open"}, "priority", 3)["changed"] == 1
+    done = manager.change_tasks("new", {"all": True}, "priority", 3)
+    assert manager.undo("new", done["events"])["changed"] == 1
+    (prompt,) = (one["id"] for one in manager.listed("new", "prompts")["items"])
+    assert manager.withdraw("new", [prompt], "wrong language")["tasks"] == 1
+    assert manager.restore("new", [prompt])["tasks"] == 1
+    assert manager.sources("new") == ["upload"]
+    assert manager.set_state("new", "paused")["state"] == manager.project("new")["state"] == "paused"
+    assert manager.set_state("new", "open")["state"] == "open"
     manager.set_criteria("new", manager.shipped_criteria())
     versions = [manager.publish_guideline("new", "en", text)["id"] for text in ("read", "read twice")]
     assert "twice" in "".join(manager.difference(*versions)["diff"])
@@ -279,6 +288,7 @@ def test_the_client_does_what_the_pages_do(site: Site, wire: Wire):
     manager.revoke(rater)
     manager.erase(rater)
 
+    assert manager.redact("new", prompt, "asked by letter")["entity"] == "prompt"
     for which in ("progress", "agreement", "bias"):
         assert manager.figures("colours", which)
     manager.habit("colours", "left", limit=5)
@@ -305,3 +315,35 @@ def test_the_token_is_not_kept_in_errors(site: Site, wire: Wire):
         client(site, wire, "gone").me()
     assert refused.value.code == "unauthorized"
     assert site.tokens["gone"] not in str(refused.value)
+
+
+def test_a_change_says_which_tasks(site: Site, wire: Wire):
+    """A request that lost its filter changes nothing, and neither does one of somebody else's."""
+    manager = client(site, wire, "manager")
+    for which in ({}, {"all": True, "kind": "pair"}):
+        with pytest.raises(Refused, match="say which tasks"):
+            manager.change_tasks("colours", which, "close")
+    with pytest.raises(Refused, match="overlap lies between 1 and 50"):
+        manager.change_tasks("colours", {"all": True}, "overlap", 0)
+    (task,) = manager.listed("colours", "tasks", limit=1)["items"]
+    with pytest.raises(Refused, match="there is no task"):
+        manager.change_tasks("elsewhere", {"tasks": [task["id"]]}, "close")
+    with pytest.raises(Refused, match="there is no prompt"):
+        manager.redact("elsewhere", task["prompt"], "asked")
+    with pytest.raises(Refused, match="there is no prompt"):
+        manager.withdraw("elsewhere", [task["prompt"]])
+    for who in ("rater", "settler"):
+        for ask in (
+            lambda one: one.change_tasks("colours", {"all": True}, "close"),
+            lambda one: one.set_state("colours", "ended"),
+            lambda one: one.redact("colours", task["prompt"], "asked"),
+            lambda one: one.withdraw("colours", [task["prompt"]]),
+        ):
+            with pytest.raises(Refused) as refused:
+                ask(client(site, wire, who))
+            assert refused.value.code == "forbidden"
+    assert len(manager.listed("colours", "tasks", state="open")["items"]) == 6
+    manager.set_state("colours", "paused")
+    with pytest.raises(Refused) as refused:
+        client(site, wire, "rater").next("colours")
+    assert (refused.value.code, refused.value.status) == ("paused", 409)

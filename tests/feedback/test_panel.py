@@ -330,7 +330,7 @@ def test_progress(store):
         for name in raters:
             desk.say(name, task, win(0))
     found = look(desk, panel.progress)
-    assert found["tasks"] == {"waiting": 1, "begun": 1, "done": 1, "closed": 0, "gold": 0, "repeats": 0}
+    assert found["tasks"] == {"waiting": 1, "begun": 1, "done": 1, "closed": 0, "withdrawn": 0, "gold": 0, "repeats": 0}
     assert (found["judgments"], found["hours"]) == (3, 0.05)  # a minute each
     assert (found["cost"], found["cost_per_judgment"], found["currency"]) == (600.0, 200.0, "KRW")
     assert [one["judgments"] for one in found["per_day"]] in ([3], [1, 2], [2, 1])

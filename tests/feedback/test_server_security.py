@@ -63,6 +63,14 @@ ROUTES: dict[str, str] = {
     "POST /api/manage/projects/{project}/gold": MANAGER,
     "PUT /api/manage/projects/{project}/gold": MANAGER,
     "POST /api/manage/projects/{project}/gold/withdraw": MANAGER,
+    "POST /api/manage/projects/{project}/state": MANAGER,
+    "GET /api/manage/projects/{project}/sources": MANAGER,
+    "POST /api/manage/projects/{project}/tasks/change": MANAGER,
+    "POST /api/manage/projects/{project}/tasks/change/preview": MANAGER,
+    "POST /api/manage/projects/{project}/tasks/undo": MANAGER,
+    "POST /api/manage/projects/{project}/prompts/withdraw": MANAGER,
+    "POST /api/manage/projects/{project}/prompts/restore": MANAGER,
+    "POST /api/manage/projects/{project}/redact": MANAGER,
     "GET /api/manage/projects/{project}/guidelines": MANAGER,
     "POST /api/manage/projects/{project}/guidelines": MANAGER,
     "GET /api/manage/guidelines/{guideline}/diff/{other}": MANAGER,
@@ -115,7 +123,14 @@ BODIES: dict[str, Any] = {
     "generate": {"policies": [{"policy": "x"}]},
     "tasks": {"kind": "pair"},
     "gold": {"task": "x", "answer": ANSWERS["pair"]},
-    "withdraw": {"task": "x"},
+    "gold/withdraw": {"task": "x"},
+    "prompts/withdraw": {"prompts": ["x"]},
+    "restore": {"prompts": ["x"]},
+    "state": {"state": "paused"},
+    "change": {"which": {"all": True}, "action": "close"},
+    "change/preview": {"which": {"all": True}, "action": "close"},
+    "undo": {"events": [1]},
+    "redact": {"id": "x", "why": "x"},
     "guidelines": {"lang": "en", "body": "x"},
     "criteria": [],
     "invites": {},
@@ -148,7 +163,9 @@ def ask(site: Site, who: str | None, route: str, **names: str) -> Any:
     """A request to a route, with a body that it takes."""
     method, path = route.split(" ")
     given = {"project": "colours", "tab": "tasks", "lang": "en", "habit": "left", "path:path": "x.js"} | names
-    body = None if method in ("GET", "DELETE") else BODIES.get(path.rpartition("/")[2], {})
+    before, _, last = path.rpartition("/")
+    known = BODIES.get(f"{before.rpartition('/')[2]}/{last}", BODIES.get(last, {}))
+    body = None if method in ("GET", "DELETE") else known
     for name, value in given.items():
         path = path.replace("{" + name + "}", value)
     return site.ask(who, method, path.replace("{", "").replace("}", ""), body)

@@ -9,11 +9,19 @@ from unittest import mock
 from feedback.store_work import any_answer, broken, set_up, submission, task_of
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import event, func, select
 
-from baro.feedback import again, assign, gold, ids, judge, people, project, schema
+from baro.feedback import again, assign, changes, gold, ids, judge, people, project, schema, withdrawals
 from baro.feedback.database import Store
+from baro.feedback.redaction import redact
 from baro.feedback.refusals import Refused
 
 WHICH = st.integers(0, 1000)
@@ -37,6 +45,7 @@ class People(RuleBasedStateMachine):
         self.soon.start()
         self.leases = []  # every lease that was ever told, and to whom
         self.sent = []  # every answer that was taken: (submission, lease, rater, judgment)
+        self.state, self.removed = "open", []
         self.said = {}  # of each assignment: the newest answer's judgment, None if it was taken back
 
     def teardown(self):
@@ -60,6 +69,7 @@ class People(RuleBasedStateMachine):
             settler = people.Rater(people.add_rater(connection, made.id, role="adjudicator"), "", "adjudicator", "ko")
             return made, everybody, settler, tasks
 
+        self.kind = kind
         self.made, self.raters, self.settler, self.tasks = self.store.write(work)
 
     def one_of(self, rows, which):
@@ -86,7 +96,7 @@ class People(RuleBasedStateMachine):
     @rule(who=WHICH)
     def claim(self, who):
         rater = self.raters[who % len(self.raters)]
-        lease = self.asked(lambda connection: assign.claim(connection, rater, self.made))
+        lease = self.asked(lambda connection: assign.claim(connection, rater, self.made), self.state)
         if lease is not None:
             self.leases.append((lease, rater))
 
@@ -155,6 +165,63 @@ class People(RuleBasedStateMachine):
             expected = again.preview(connection, self.made, choice)["tasks"]
         for wanted in (expected, 0):
             assert self.store.write(lambda c: again.ask_again(c, self.made, choice, "test"))["tasks"] == wanted
+
+    @rule(
+        which=WHICH,
+        action=st.sampled_from(["close", "reopen", "withdraw", "restore", "priority", "overlap"]),
+        value=st.integers(1, 4),
+        some=st.booleans(),
+        back=st.booleans(),
+    )
+    def change(self, which, action, value, some, back):
+        """One task or all of them, as the preview says; taken back at once, they are what they were."""
+        chosen = changes.Chosen(tasks=(self.tasks[which % TASKS],)) if some else changes.Chosen(kind=self.kind)
+        given = changes.Change(action=action, value=value if action in changes.RANGES else None)
+        before = self.looks()
+        with self.store.read() as connection:
+            expected = changes.preview(connection, self.made, chosen, given)["changed"]
+        done = changes.change_tasks(self.store, self.made, chosen, given, "test")
+        assert done["changed"] == expected
+        assert (self.looks() == before) == (expected == 0)
+        if back:
+            assert changes.undo(self.store, self.made, done["events"], "test")["changed"] == expected
+            assert self.looks() == before
+
+    def looks(self):
+        """What the changes are about: leases that ended with a withdrawal stay ended, so places are left out."""
+        task = schema.task
+        columns = (task.c.id, task.c.open, task.c.withdrawn, task.c.priority, task.c.overlap)
+        query = (
+            select(*columns).where(task.c.project_id == self.made.id, task.c.repeat_of.is_(None)).order_by(task.c.id)
+        )
+        with self.store.read() as connection:
+            return connection.execute(query).all()
+
+    @rule(which=WHICH, withdrawn=st.booleans())
+    def withdraw_prompt(self, which, withdrawn):
+        with self.store.read() as connection:
+            prompt = connection.execute(
+                select(schema.task.c.prompt_id).where(schema.task.c.id == self.tasks[which % TASKS])
+            )
+            given = [prompt.scalar_one()]
+        self.asked(lambda c: withdrawals.withdraw_prompts(c, self.made, given, "test", withdrawn=withdrawn), "conflict")
+
+    @precondition(lambda self: hasattr(self, "made") and len(self.removed) < 1)
+    @rule(which=WHICH, message=st.booleans())
+    def remove_a_text(self, which, message):
+        """Of a prompt or an answer: at most one of each project, lest nothing be left to judge."""
+        task, item = schema.task, schema.task_item
+        with self.store.read() as connection:
+            row = connection.execute(
+                select(task, item.c.response_id).join(item).where(task.c.id == self.tasks[0])
+            ).first()
+        self.removed.append(row.prompt_id if message else row.response_id)
+        redact(self.store, self.removed[-1], "asked for", "test")
+
+    @rule(state=st.sampled_from(["open", "open", "paused", "ended"]))
+    def set_state(self, state):
+        self.store.write(lambda c: changes.set_state(c, self.made, state, "test"))
+        self.state = state
 
     @invariant()
     def holds(self):

@@ -89,19 +89,24 @@ def _overlap(project: Project, choice: Choice) -> int:
 
 
 def _affected(connection: Connection, project: Project, choice: Choice, votes: Votes) -> dict[str, Task]:
-    """The tasks by id that count now and have a judgment which was not given under the newest guideline."""
+    """The open tasks by id that count now and have a judgment which was not given under the newest guideline."""
     if choice.which not in ("all", "divided"):
         raise Refused("invalid", f"{choice.which!r}: ask again all, or what raters are divided on (divided)")
     unknown = sorted(set(choice.kinds) - set(schema.KINDS))
     if unknown:
         raise Refused("invalid", f"{unknown[0]!r} is no kind of task; give one of {', '.join(schema.KINDS)}")
     newest, waiting = newest_guidelines(connection, project.id), _asked(connection, project.id)
+    table = schema.task
+    closed = set(
+        connection.execute(select(table.c.id).where(table.c.project_id == project.id, ~table.c.open)).scalars()
+    )
     apart: Mapping[str, Any] = divided(votes) if choice.which == "divided" else {}
     return {
         one.task.id: one.task
         for one in votes.judgments
         if one.role in ("vote", "adjudication")
         and one.guideline_id not in newest
+        and one.task.id not in closed
         and one.task.kind in (choice.kinds or schema.KINDS)
         and waiting.get(one.task.question, "") <= one.task.id
         and (choice.which == "all" or one.task.id in apart)

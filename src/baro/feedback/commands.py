@@ -1,5 +1,5 @@
 """``baro feedback ...``: what goes into the store and what comes out of it, from the command line; people are in
-commands_people.py.
+commands_people.py, and what is taken back in commands_changes.py.
 
 The store is the folder ``feedback`` beside you, or what --store or the environment variable BARO_FEEDBACK names: a
 folder, or a PostgreSQL URL. Everything but typer is imported inside functions.

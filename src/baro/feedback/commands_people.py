@@ -129,7 +129,7 @@ def list_(
         str, typer.Argument(metavar="[tasks|prompts|guidelines|criteria|events]", help="What to list of it.")
     ] = "tasks",
     state: Annotated[
-        str | None, typer.Option(metavar="open|full|closed|gold", help="Only tasks in this state.")
+        str | None, typer.Option(metavar="open|full|closed|gold|withdrawn", help="Only tasks in this state.")
     ] = None,
     offset: Annotated[int, typer.Option(min=0, help="How many to pass over.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
@@ -137,11 +137,13 @@ def list_(
     store: StoreOption = "feedback",
 ) -> None:
     """The projects of the store, or what is in one."""
+    from baro.feedback.changes import Chosen
     from baro.feedback.project import get_project
     from baro.feedback.server import listing
 
     one_of("WHAT", what, ("tasks", "prompts", "guidelines", "criteria", "events"))
-    chosen: Any = None if state is None else one_of("--state", state, ("open", "full", "closed", "gold"))
+    states = ("open", "full", "closed", "gold", "withdrawn")
+    chosen = Chosen(state=None if state is None else one_of("--state", state, states))
     with open_store(store).read() as connection:
         if name is None:
             found: Any = listing.projects(connection)

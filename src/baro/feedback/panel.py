@@ -181,19 +181,21 @@ def progress(connection: Connection, project: Project) -> dict[str, Any]:
 def _wanted(connection: Connection, project_id: str) -> int:
     """The judgments that are still wanted: the free places of open tasks that are neither repeats nor known answers."""
     task = schema.task
-    ordinary = task.c.open & not_(task.c.is_gold) & task.c.repeat_of.is_(None)
+    ordinary = task.c.open & not_(task.c.withdrawn) & not_(task.c.is_gold) & task.c.repeat_of.is_(None)
     query = select(func.sum(task.c.places)).where(task.c.project_id == project_id, ordinary)
     return int(connection.execute(query).scalar_one() or 0)
 
 
 def _states(connection: Connection, project_id: str) -> dict[str, int]:
-    """waiting: nobody has begun; begun; done: every place is taken and answered; closed by a manager."""
+    """waiting: nobody has begun; begun; done: every place is taken and answered; closed or withdrawn by a manager."""
     task, held = schema.task, _task_states(connection, project_id)
-    found = dict.fromkeys(("waiting", "begun", "done", "closed", "gold", "repeats"), 0)
-    columns = (task.c.id, task.c.repeat_of, task.c.is_gold, task.c.open, task.c.places)
+    found = dict.fromkeys(("waiting", "begun", "done", "closed", "withdrawn", "gold", "repeats"), 0)
+    columns = (task.c.id, task.c.repeat_of, task.c.is_gold, task.c.open, task.c.withdrawn, task.c.places)
     for row in connection.execute(select(*columns).where(task.c.project_id == project_id)):
         states = held.get(row.id, set())
-        if row.repeat_of is not None or (row.is_gold and row.open):
+        if row.withdrawn:
+            found["withdrawn"] += row.repeat_of is None
+        elif row.repeat_of is not None or (row.is_gold and row.open):
             found["gold" if row.is_gold else "repeats"] += 1
         elif not row.open:
             found["closed"] += 1
@@ -229,7 +231,9 @@ def disagreements(connection: Connection, project: Project, limit: int | None = 
     query = select(task.c.id, task.c.kind, task.c.prompt_id, prompt.c.messages).join(prompt)
     rows = {
         row.id: row
-        for row in connection.execute(query.where(task.c.project_id == project.id, task.c.places == 0, task.c.open))
+        for row in connection.execute(
+            query.where(task.c.project_id == project.id, task.c.places == 0, task.c.open, ~task.c.withdrawn)
+        )
         if row.id in apart and row.id not in settled and "leased" not in held.get(row.id, set())
     }
     return [

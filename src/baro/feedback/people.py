@@ -192,10 +192,10 @@ def erase(connection: Connection, rater_id: str, actor: str) -> None:
 def projects_of(connection: Connection, rater: Rater) -> list[dict[str, Any]]:
     """The projects a rater works on; a manager's are all."""
     project, member = schema.project, schema.member
-    query = select(project.c.id, project.c.name).order_by(project.c.name)
+    query = select(project.c.id, project.c.name, project.c.state).order_by(project.c.name)
     if rater.role != "manager":
         query = query.join(member).where(member.c.rater_id == rater.id)
-    return [{"id": row.id, "name": row.name} for row in connection.execute(query)]
+    return [row._asdict() for row in connection.execute(query)]
 
 
 def check_member(connection: Connection, rater: Rater, project_id: str) -> None:

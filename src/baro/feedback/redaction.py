@@ -21,23 +21,28 @@ REMOVED = "[removed]"
 MAX_WHY = 2000
 
 
-def redact(store: Store, entity_id: str, why: str, actor: str, *, message: int | None = None) -> dict[str, Any]:
+def redact(
+    store: Store, entity_id: str, why: str, actor: str, *, message: int | None = None, project_id: str | None = None
+) -> dict[str, Any]:
     """Overwrite what a prompt, a response (an edit is one), a judgment or a skipped task says with REMOVED.
 
-    ``message``: of a prompt this message alone, counted from 1. Returns what it was (``entity``), its project, how many
-    tasks count no more, and the ids of prompts and responses that have the same text and still have it.
+    ``message``: of a prompt this message alone, counted from 1. ``project_id``: only if it is in this project. Returns
+    what it was (``entity``), its project, how many tasks count no more, and the ids of prompts and responses that have
+    the same text and still have it.
     """
     if not 1 <= len(why.strip()) <= MAX_WHY:
         raise Refused("invalid", f"say why the text is removed, in 1 to {MAX_WHY:,} characters; it stays in the log")
-    done = store.write(lambda connection: _redact(connection, entity_id, why.strip(), actor, message))
+    done = store.write(lambda connection: _redact(connection, entity_id, why.strip(), actor, message, project_id))
     store.forget()
     return done
 
 
-def _redact(connection: Connection, entity_id: str, why: str, actor: str, message: int | None) -> dict[str, Any]:
+def _redact(
+    connection: Connection, entity_id: str, why: str, actor: str, message: int | None, inside: str | None
+) -> dict[str, Any]:
     for entity, find in FOUND.items():
         row = find(connection, entity_id)
-        if row is None:
+        if row is None or inside not in (None, row.project_id):
             continue
         if message is not None and entity != "prompt":
             raise Refused("invalid", f"{entity_id} is no prompt but a {entity}; only a prompt has messages")

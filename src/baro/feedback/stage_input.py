@@ -23,6 +23,7 @@ from baro.feedback.exports import BUILDERS, lines_of, source_of
 from baro.feedback.ids import new_id
 from baro.feedback.project import Project, get_project
 from baro.feedback.rows import ExportSettings, Source, texts_of
+from baro.feedback.withdrawn import withdrawn_at
 
 log = logging.getLogger("baro")
 FORMS: Mapping[str, list[tuple[str, dict[str, Any]]]] = {
@@ -130,12 +131,15 @@ def _unjudged(connection: Connection, project: Project, *, with_answers: bool) -
     write_prompt = rows.prompt_writer(
         Source(votes_of(connection, project.id, 0), texts, ExportSettings()), list(texts.prompts)
     )
-    response = schema.response
+    response, gone = schema.response, withdrawn_at(connection, project.id)
     query = select(response.c.id, response.c.prompt_id, response.c.finished).where(response.c.author == "model")
     answers: dict[str, list[tuple[str, bool]]] = {}
     for row in connection.execute(query.order_by(response.c.id)):
-        answers.setdefault(row.prompt_id, []).append((row.id, row.finished))
+        if row.id not in gone.removed:
+            answers.setdefault(row.prompt_id, []).append((row.id, row.finished))
     for prompt in sorted(texts.prompts):
+        if gone.covers("", prompt, (), None):
+            continue
         row = {"prompt": write_prompt(prompt), "prompt_id": prompt}
         if not with_answers:
             yield row

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, tuple_, update
 
 from baro.feedback import schema
 from baro.feedback.assign import end_leases
@@ -17,8 +17,6 @@ from baro.feedback.ids import new_id
 from baro.feedback.project import Project
 from baro.feedback.refusals import Refused
 from baro.feedback.withdrawn import Withdrawn, newest_of, withdrawn_at
-
-# ------------------------------------------------------------------------------------------------------------- changing
 
 
 def withdraw_tasks(
@@ -60,6 +58,17 @@ def withdraw_prompts(
     _enter(connection, project, [{"task_id": None, "prompt_id": one} for one in changed], withdrawn, event_id)
     tasks = keep_up(connection, project, schema.task.c.prompt_id.in_(changed))
     return {"prompts": len(changed), "tasks": len(tasks), "judgments": judged_count(connection, tasks)}
+
+
+def by_its_prompt(project_id: str) -> Any:
+    """The condition on ``task`` that it counts no more whatever is said of itself: its prompt or a text is gone."""
+    task, item, gone, fact = schema.task, schema.task_item, schema.redaction.c.entity_id, schema.withdrawal
+    newest = select(fact.c.prompt_id, func.max(fact.c.event_id)).where(fact.c.project_id == project_id)
+    newest = newest.where(fact.c.prompt_id.is_not(None)).group_by(fact.c.prompt_id)
+    prompts = select(fact.c.prompt_id).where(tuple_(fact.c.prompt_id, fact.c.event_id).in_(newest), fact.c.withdrawn)
+    removed = select(gone).where(schema.redaction.c.project_id == project_id)
+    shows = select(item.c.task_id).where(item.c.response_id.in_(removed))
+    return or_(task.c.prompt_id.in_(prompts), task.c.prompt_id.in_(removed), task.c.id.in_(shows))
 
 
 def judged_count(connection: Connection, task_ids: Sequence[str]) -> int:

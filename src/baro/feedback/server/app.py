@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from baro.errors import BackendError, BaroError
 from baro.feedback.database import Store
 from baro.feedback.refusals import Refused
-from baro.feedback.server import manage_guidelines, manage_people, manager, pages, rater
+from baro.feedback.server import manage_changes, manage_guidelines, manage_people, manager, pages, rater
 from baro.feedback.server.checked import MANAGERS
 from baro.feedback.server.figures import Figures
 from baro.feedback.server.jobs import Jobs
@@ -83,7 +83,7 @@ def create_app(
     app.state.figures = Figures()
     for kind in _SAID:
         app.add_exception_handler(kind, _say)
-    for part in (pages, rater, manager, manage_guidelines, manage_people):
+    for part in (pages, rater, manager, manage_changes, manage_guidelines, manage_people):
         app.include_router(part.router)
 
     # the last one added is the outermost

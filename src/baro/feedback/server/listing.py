@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, or_, select
 
 from baro.feedback import schema, view
 from baro.feedback.again import rounds_of
+from baro.feedback.changes import Chosen
 from baro.feedback.criteria import criteria_of
 from baro.feedback.gold import note_of
 from baro.feedback.refusals import Refused
 from baro.feedback.render import prompt_start, to_html
-
-TaskState = Literal["open", "full", "closed", "gold"]
+from baro.feedback.withdrawn import withdrawn_at
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:
@@ -40,7 +40,7 @@ def projects(connection: Connection) -> list[dict[str, Any]]:
         ("judging", members.join(rater).where(rater.c.role == "rater", rater.c.active)),
     ):
         counts.append(query.scalar_subquery().label(name))
-    query = select(table.c.id, table.c.name, table.c.created_ms, *counts).order_by(table.c.name)
+    query = select(table.c.id, table.c.name, table.c.state, table.c.created_ms, *counts).order_by(table.c.name)
     return [row._asdict() for row in connection.execute(query)]
 
 
@@ -56,6 +56,7 @@ def events(connection: Connection, project_id: str, offset: int, limit: int) -> 
             for table in (schema.guideline, schema.generation, schema.export)
         ),
         *(select(table.c.id).where(table.c.task_id.in_(tasks)) for table in (schema.assignment, schema.judgment)),
+        select(schema.redaction.c.entity_id).where(schema.redaction.c.project_id == project_id),
     ]
     here = or_(event.c.entity_id == project_id, *(event.c.entity_id.in_(ids) for ids in inside))
     columns = (event.c.at_ms, event.c.actor, event.c.action, event.c.entity, event.c.entity_id, rater.c.pseudonym)
@@ -71,8 +72,11 @@ def prompts(connection: Connection, project_id: str, offset: int, limit: int) ->
     count = select(func.count()).select_from(response).where(response.c.prompt_id == table.c.id).scalar_subquery()
     columns = (table.c.id, table.c.messages, table.c.source, table.c.extra, table.c.created_ms)
     query = select(*columns, count.label("responses")).where(table.c.project_id == project_id).order_by(table.c.id)
-    page = _page(connection, query, offset, limit)
-    return page | {"items": [row._asdict() for row in page["items"]]}
+    page, gone = _page(connection, query, offset, limit), withdrawn_at(connection, project_id)
+    items = [row._asdict() for row in page["items"]]
+    for one in items:
+        one |= {"withdrawn": one["id"] in gone.prompts, "removed": one["id"] in gone.removed}
+    return page | {"items": items}
 
 
 def messages(
@@ -94,23 +98,12 @@ def messages(
 # --------------------------------------------------------------------------------------------------------------- tasks
 
 
-def tasks(
-    connection: Connection, project_id: str, state: TaskState | None, offset: int, limit: int
-) -> dict[str, Any]:  # fmt: skip
-    """Tasks of a state; hidden repeats are no tasks of their own here."""
+def tasks(connection: Connection, project_id: str, chosen: Chosen, offset: int, limit: int) -> dict[str, Any]:
+    """The chosen tasks; hidden repeats are no tasks of their own here."""
     table, judgment = schema.task, schema.judgment
     count = select(func.count(judgment.c.assignment_id.distinct())).where(judgment.c.task_id == table.c.id)
     query = select(table, schema.prompt.c.messages, count.scalar_subquery().label("judgments")).join(schema.prompt)
-    query = query.where(table.c.project_id == project_id, table.c.repeat_of.is_(None))
-    match state:
-        case "open":
-            query = query.where(table.c.open, table.c.places > 0)
-        case "full":
-            query = query.where(table.c.open, table.c.places == 0, ~table.c.is_gold)
-        case "closed":
-            query = query.where(~table.c.open)
-        case "gold":
-            query = query.where(table.c.is_gold, table.c.open)
+    query = query.where(chosen.where(project_id))
     page = _page(connection, query.order_by(table.c.priority.desc(), table.c.order_key), offset, limit)
     rounds = rounds_of(connection, {row.prompt_id for row in page["items"] if not row.open})
     items = [_task_row(row) | {"later": _beside(rounds, row.id)["later"]} for row in page["items"]]
@@ -118,8 +111,8 @@ def tasks(
 
 
 def _task_row(row: Row[Any]) -> dict[str, Any]:
-    names = ("id", "kind", "overlap", "places", "priority", "open", "is_gold", "policy", "score", "judgments",
-             "created_ms")  # fmt: skip
+    names = ("id", "kind", "overlap", "places", "priority", "open", "withdrawn", "is_gold", "policy", "score",
+             "judgments", "created_ms")  # fmt: skip
     start = prompt_start(row.messages)
     return {name: getattr(row, name) for name in names} | {"prompt": row.prompt_id, "prompt_start": start}
 
@@ -131,16 +124,26 @@ def task(connection: Connection, task_id: str) -> dict[str, Any]:
         raise Refused("not_found", "there is no such task")
     prompt = connection.execute(select(schema.prompt).where(schema.prompt.c.id == row.prompt_id)).one()
     project = connection.execute(select(schema.project.c.name).where(schema.project.c.id == row.project_id))
-    names = ("id", "kind", "overlap", "places", "priority", "open", "is_gold", "gold_answer", "policy", "score",
-             "propensity", "repeat_of", "created_ms")  # fmt: skip
+    names = ("id", "kind", "overlap", "places", "priority", "open", "withdrawn", "is_gold", "gold_answer", "policy",
+             "score", "propensity", "repeat_of", "created_ms")  # fmt: skip
     told = {name: getattr(row, name) for name in names} | {"project": project.scalar_one()}
     told["gold_answer"] = row.gold_answer or None  # withdrawn: a task that is closed
     turns = [{"role": turn["role"], **_text(turn["content"])} for turn in prompt.messages]
     told |= {"prompt": {"id": prompt.id, "source": prompt.source, "messages": turns}}
+    told["withdrawn_by"] = _withdrawn_by(connection, row) if row.withdrawn else None
     told |= {"gold_note": note_of(connection, task_id) if row.is_gold else ""}
     told |= _beside(rounds_of(connection, {row.prompt_id}), task_id)
     told |= {"responses": _responses(connection, task_id), "judgments": _judgments(connection, task_id)}
     return told | {"skips": _skips(connection, task_id)}
+
+
+def _withdrawn_by(connection: Connection, row: Row[Any]) -> str:
+    """Whether the task itself is withdrawn, or its prompt, or one of its texts was removed."""
+    item, gone = schema.task_item, withdrawn_at(connection, row.project_id)
+    shown = connection.execute(select(item.c.response_id).where(item.c.task_id == row.id)).scalars()
+    if not gone.removed.isdisjoint((row.prompt_id, *shown)):
+        return "removed"
+    return "prompt" if row.prompt_id in gone.prompts else "task"
 
 
 def _beside(rounds: Sequence[Sequence[str]], task_id: str) -> dict[str, str | None]:
@@ -172,18 +175,20 @@ def _judgments(connection: Connection, task_id: str) -> list[dict[str, Any]]:
         select(
             table, rater.c.pseudonym, assignment.c.purpose, schema.adjudication.c.reason, schema.adjudication.c.note,
             schema.guideline.c.version.label("guideline_version"), schema.guideline.c.lang.label("guideline_lang"),
+            schema.judged_edit.c.edited_id,
         )
         .select_from(
             table.join(assignment, assignment.c.id == table.c.assignment_id)
             .join(rater, rater.c.id == table.c.rater_id)
             .outerjoin(schema.adjudication, schema.adjudication.c.judgment_id == table.c.id)
             .outerjoin(schema.guideline, schema.guideline.c.id == table.c.guideline_id)
+            .outerjoin(schema.judged_edit, schema.judged_edit.c.judgment_id == table.c.id)
         )
         .where(table.c.task_id == task_id).order_by(table.c.event_id)
     )  # fmt: skip
     names = ("id", "pseudonym", "purpose", "revision", "action", "submitted_ms", "active_ms", "visible_ms", "changes",
              "confidence", "comment", "flags", "guideline_id", "guideline_version", "guideline_lang", "ui_version",
-             "reason", "note")  # fmt: skip
+             "reason", "note", "edited_id")  # fmt: skip
     found = []
     for row in connection.execute(query).all():
         shown = positions(connection, row.assignment_id)
@@ -205,7 +210,7 @@ def _skips(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     found = []
     for assignment_id, details in connection.execute(told.order_by(event.c.id)):
         row = skipped[assignment_id]
-        who = {"rater": row.rater_id, "pseudonym": row.pseudonym, "at_ms": row.closed_ms}
+        who = {"assignment": assignment_id, "rater": row.rater_id, "pseudonym": row.pseudonym, "at_ms": row.closed_ms}
         found.append(who | {"reason": "", "comment": "", "flags": []} | details)
     return found
 

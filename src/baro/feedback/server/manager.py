@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from baro.data.chat_logs import Personal
 from baro.feedback import project as projects
 from baro.feedback.answers import AnyAnswer
+from baro.feedback.changes import Chosen, Kind, TaskState
 from baro.feedback.gold import make_gold, replace_gold, withdraw_gold
 from baro.feedback.intake import ChatLog, Source, take
 from baro.feedback.refusals import Refused
@@ -21,9 +22,9 @@ from baro.feedback.server.checked import Body, CheckedRoute, Nothing
 from baro.feedback.server.jobs import Draw, Jobs
 from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, project_of
 from baro.feedback.settings import ProjectSettings
+from baro.feedback.states import state_of
 
 MAX_TASKS = 100_000
-Kind = Literal["pair", "rank", "thumb", "safety", "criteria", "edit"]
 Short = Annotated[str, StringConstraints(max_length=200)]
 router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
 
@@ -119,15 +120,18 @@ def list_projects(store: Stored, manager: Manager) -> Response:
 def create_project(store: Stored, manager: Manager, given: NewProject) -> Response:
     """A new project."""
     settings = ProjectSettings.model_validate(given.settings)
-    made = store.write(lambda connection: projects.create_project(connection, given.name, settings, manager.id))
-    return JSONResponse(_told(made), 201)
+
+    def work(connection: Connection) -> dict[str, Any]:
+        return _told(connection, projects.create_project(connection, given.name, settings, manager.id))
+
+    return JSONResponse(store.write(work), 201)
 
 
 @router.get("/projects/{project}")
 def get_project(store: Stored, manager: Manager, project: Name) -> Response:
     """A project with its settings."""
     with store.read() as connection:
-        return JSONResponse(_told(project_of(connection, manager, project)))
+        return JSONResponse(_told(connection, project_of(connection, manager, project)))
 
 
 @router.patch("/projects/{project}")
@@ -137,13 +141,14 @@ def change_project(store: Stored, manager: Manager, project: Name, given: Change
     def work(connection: Connection) -> dict[str, Any]:
         found = project_of(connection, manager, project)
         settings = projects.change_settings(connection, found, given.settings, manager.id)
-        return _told(projects.Project(found.id, found.name, settings))
+        return _told(connection, projects.Project(found.id, found.name, settings))
 
     return JSONResponse(store.write(work))
 
 
-def _told(project: projects.Project) -> dict[str, Any]:
-    return {"id": project.id, "name": project.name, "settings": project.settings.model_dump(mode="json")}
+def _told(connection: Connection, project: projects.Project) -> dict[str, Any]:
+    settings = project.settings.model_dump(mode="json")
+    return {"id": project.id, "name": project.name, "state": state_of(connection, project.id), "settings": settings}
 
 
 @router.get("/projects/{project}/events")
@@ -267,14 +272,18 @@ def list_tasks(
     store: Stored,
     manager: Manager,
     project: Name,
-    state: Annotated[listing.TaskState | None, Query()] = None,
+    state: Annotated[TaskState | None, Query()] = None,
+    kind: Annotated[Kind | None, Query()] = None,
+    source: Annotated[str | None, Query(max_length=200)] = None,
+    priority: Annotated[int | None, Query(ge=-1_000_000, le=1_000_000)] = None,
     offset: Offset = 0,
     limit: Limit = 50,
 ) -> Response:
-    """Tasks in the order in which they are handed out."""
+    """The tasks to which all of this applies, in the order in which they are handed out."""
+    chosen = Chosen(state=state, kind=kind, source=source, priority=priority)
     with store.read() as connection:
         found = project_of(connection, manager, project)
-        return JSONResponse(listing.tasks(connection, found.id, state, offset, limit))
+        return JSONResponse(listing.tasks(connection, found.id, chosen, offset, limit))
 
 
 @router.get("/tasks/{task}")
