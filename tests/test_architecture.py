@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "functional", "problems", "declared", "code_hash", "files"},
     {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
-    {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism"},
+    {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
     {"rewards", "rollout", "trainer", "distributed"},
     {"inputs"},
     {"methods", "feedback"},
@@ -38,6 +38,7 @@ ALLOWED = {
     ("compute", "config"),
     ("checkpoints", "runs"),
     ("data", "runs"),
+    ("bar", "runs"),
 }
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 

@@ -15,7 +15,7 @@ import errno
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from baro.errors import RunError
 from baro.files import atomic_directory, fault_point, hash_path, write_atomic
@@ -33,15 +34,18 @@ from baro.runs import RunDir
 KEPT = 2  # checkpoints of a run: the newest, and one in case that somebody damages it
 
 
-def save_checkpoint(run: RunDir, step: int, state: State, *, keep: int = KEPT) -> Path:
+def save_checkpoint(
+    run: RunDir, step: int, state: State, *, keep: int = KEPT, whole: Callable[[Tensor], Tensor] = Tensor.cpu
+) -> Path:
     """Save the state after ``step``, then remove all but the ``keep`` newest checkpoints; returns the new one's folder.
 
-    A checkpoint of the same step is replaced. Raises TypeError for a state that cannot be saved, and BackendError,
+    A checkpoint of the same step is replaced. ``whole`` makes one tensor of a sharded one; the other ranks call
+    ``join_checkpoint`` meanwhile. Raises TypeError for a state that cannot be saved, and BackendError,
     with the older checkpoints intact, if the disk is full.
     """
     if keep < 1:
         raise ValueError("keep must be at least 1: the newest checkpoint stays")
-    document, tensors = pack_state(state)
+    document, tensors = pack_state(state, whole)
     parts = _by_top_level_key(tensors)
     path = run.checkpoints / f"step-{step:06d}"
     run.sync()  # a checkpoint knows how long the rows' files are, so the rows reach the disk first
@@ -56,6 +60,11 @@ def save_checkpoint(run: RunDir, step: int, state: State, *, keep: int = KEPT) -
         (folder / "checkpoint.json").write_bytes(_to_json({"step": step, "files": files}))
     remove_old_checkpoints(run, keep=keep)
     return path
+
+
+def join_checkpoint(state: State, whole: Callable[[Tensor], Tensor]) -> None:
+    """What a rank that writes nothing does while rank 0 saves the same state: give its shards, in the same order."""
+    pack_state(state, whole)
 
 
 def remove_old_checkpoints(run: RunDir, *, keep: int = KEPT) -> None:
@@ -74,6 +83,11 @@ def load_checkpoint(run: RunDir) -> tuple[int, State] | None:
     problem = _damage(folder)
     if problem:
         raise RunError(f"{folder}: {problem}; remove this folder and run the same command again to go on {start}")
+    return read_checkpoint(folder)
+
+
+def read_checkpoint(folder: Path) -> tuple[int, State]:
+    """A checkpoint's step and state; ``load_checkpoint`` looks first whether it is whole."""
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= _read_tensors(file)[0]
@@ -97,13 +111,13 @@ def read_state(path: Path) -> State:
         raise RunError(f"{path}: is damaged ({error}); remove it and run the same command again") from error
 
 
-def pack_state(state: State) -> tuple[Any, dict[str, Tensor]]:
+def pack_state(state: State, whole: Callable[[Tensor], Tensor] = Tensor.cpu) -> tuple[Any, dict[str, Tensor]]:
     """A state as a JSON value and the tensors that it refers to, by JSON pointer (RFC 6901).
 
     The tensors are contiguous, on the CPU, and share no memory with each other (safetensors wants that); they may
     share it with the state's. Raises TypeError that names the place of anything else than a State holds.
     """
-    packer = _Packer()
+    packer = _Packer(whole)
     return packer.value(state, ""), packer.tensors
 
 
@@ -123,7 +137,8 @@ def unpack_state(document: Any, tensors: Mapping[str, Tensor]) -> Any:
 class _Packer:
     """One walk through a state; ``tensors`` fills on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: Callable[[Tensor], Tensor]) -> None:
+        self.whole = whole
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[tuple[object, ...], str] = {}
         self._storages: set[tuple[torch.device, int]] = set()
@@ -152,6 +167,9 @@ class _Packer:
             raise TypeError(
                 f"state{where} is a sparse, quantised, complex or meta tensor; a state's are dense, real and in memory"
             )
+        if isinstance(tensor, DTensor):  # a sharded tensor shares its memory with no other
+            self.tensors[where] = self.whole(tensor).contiguous()
+            return where
         storage = (tensor.device, tensor.untyped_storage().data_ptr())
         view = (*storage, tensor.dtype, tensor.storage_offset(), tensor.shape, tensor.stride())
         if tensor.numel() and view in self._names:

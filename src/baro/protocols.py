@@ -8,6 +8,7 @@ one process or many. How these came to be what they are stands in docs/design.md
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -144,8 +145,15 @@ class World(Protocol):
     def max(self, value: float) -> float:
         """The largest value of all ranks."""
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank."""
+
     def gather(self, values: list[Any]) -> list[Any]:
         """All ranks' lists, joined in rank order, on every rank."""
+
+    def unsharded(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Inside, every rank holds all of the module's parameters, so that its parts may be called alone, each rank
+        as often as it likes. To read, not to train. All ranks enter and leave together."""
 
     def shard(self, module: nn.Module) -> None:
         """Distribute a module's parameters in place; its gradients are summed over the ranks."""
@@ -172,8 +180,14 @@ class LocalWorld:
     def max(self, value: float) -> float:
         return value
 
+    def any(self, flag: bool) -> bool:
+        return flag
+
     def gather(self, values: list[Any]) -> list[Any]:
         return list(values)
+
+    def unsharded(self, module: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def shard(self, module: nn.Module) -> None:
         return None

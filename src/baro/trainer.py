@@ -7,16 +7,22 @@ import math
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from baro.bar import training_bar
 from baro.batch import GroupBatch
-from baro.checkpoints import load_checkpoint, remove_old_checkpoints, save_checkpoint
+from baro.checkpoints import (
+    join_checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
 from baro.collate import empty_batch
 from baro.config import TrainerConfig
 from baro.determinism import deterministic
@@ -56,8 +62,9 @@ class MetricSums:
 class Trainer:
     """Takes optimiser steps: totals, backward, clip, step, log, held-out loss, checkpoint, resume.
 
-    Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. ``held_out`` holds
-    micro-batches on which the objective's losses are averaged now and then.
+    Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. Of several ranks the
+    first alone has a run; all read its checkpoints. ``held_out`` holds micro-batches on which the objective's losses
+    are averaged now and then.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Trainer:
         self.objective, self.source, self.config, self.run = objective, source, config, run
         self.held_out = list(held_out)
         self.world: World = world or LocalWorld()
+        self.recorded = self.world.any(run is not None)
         for module in objective.modules().values():
             self.world.shard(module)
         self.optimizer = make_optimizer(objective, config)
@@ -90,11 +98,11 @@ class Trainer:
 
         Raises GuardStop before a bad update is made, and where the source gives no more steps before its last one.
         """
-        if self.run is not None:
-            self._resume(self.run)
-        catching = self._sigterm.caught() if self.run is not None else nullcontext()
+        if self.recorded:
+            self._resume()
+        catching = self._sigterm.caught() if self.recorded else nullcontext()
         same = deterministic(self.device, self._not_deterministic)
-        with _progress(self.run, len(self.source), self.step) as advance, catching, same:
+        with training_bar(self.run, len(self.source), self.step) as advance, catching, same:
             for micro_batches in self._steps():
                 started = time.perf_counter()
                 metrics = self._train_step(micro_batches)
@@ -104,7 +112,7 @@ class Trainer:
                 self.ended = following is Next.STOP or self.step >= len(self.source)
                 metrics |= self._evaluate(due=self.ended)
                 self._log(metrics | _performance(micro_batches, seconds))
-                terminated = self._sigterm.came
+                terminated = self.world.any(self._sigterm.came)  # one rank is told, and all end
                 if self.ended or terminated or _due(self.step, self.config.checkpoint_every):
                     self._checkpoint()
                 advance(self.step, metrics)
@@ -127,7 +135,7 @@ class Trainer:
         were before. Several processes end together instead, after the step.
         """
         steps = iter(self.source)
-        alone = self.run is not None and self.world.size == 1
+        alone = self.recorded and self.world.size == 1
         while True:
             before = (self.source.state_dict(), self._offsets()) if alone else None
             try:
@@ -282,28 +290,37 @@ class Trainer:
             for key, tensor in states[name].items():
                 self.world.place(tensor, own[key])
 
-    def _resume(self, run: RunDir) -> None:
-        found = load_checkpoint(run)
-        offsets = {"metrics": 0, "samples": 0}
-        if found is not None:
-            self._saved, state = found
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint: rank 0 finds it and looks whether it is whole, the others read it too."""
+        run = self.run
+        found = None if run is None else load_checkpoint(run)
+        mine = [] if run is None or run.latest_checkpoint is None else [str(run.latest_checkpoint.resolve())]
+        folders = self.world.gather(mine)
+        if folders:
+            self._saved, state = found or read_checkpoint(Path(folders[0]))
             self.load_state_dict(state)
-            offsets = state["offsets"]
+        if run is not None:
+            offsets = state["offsets"] if folders else {"metrics": 0, "samples": 0}
             remove_old_checkpoints(run)
-        run.metrics.truncate(offsets["metrics"])
-        run.samples.truncate(offsets["samples"])
+            run.metrics.truncate(offsets["metrics"])
+            run.samples.truncate(offsets["samples"])
 
     def _offsets(self) -> dict[str, int]:
         """How long the files of rows are."""
-        assert self.run is not None
+        if self.run is None:
+            return {}
         return {"metrics": self.run.metrics.offset, "samples": self.run.samples.offset}
 
     def _checkpoint(self, before: tuple[State, dict[str, int]] | None = None) -> None:
         """Save the step in hand, unless it is saved; ``before``: the source's state and the offsets to save with it."""
-        if self.run is None or self._saved == self.step:
+        if not self.recorded or self._saved == self.step:
             return
         source, offsets = before or (None, self._offsets())
-        save_checkpoint(self.run, self.step, {**self.state_dict(source), "offsets": offsets})
+        state = {**self.state_dict(source), "offsets": offsets}
+        if self.run is None:
+            join_checkpoint(state, self.world.whole)
+        else:
+            save_checkpoint(self.run, self.step, state, whole=self.world.whole)
         self._saved = self.step
 
     def _not_deterministic(self, operation: str) -> None:
@@ -357,27 +374,3 @@ def _performance(micro_batches: Sequence[GroupBatch], seconds: float) -> dict[st
         "perf/tokens_per_second": sum(batch.real_tokens for batch in micro_batches) / seconds,
         "perf/peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-
-
-@contextmanager
-def _progress(run: RunDir | None, total: int, done: int) -> Iterator[Any]:
-    """A bar with loss and time left on stderr; nothing for runs that write nothing."""
-    if run is None:
-        yield lambda step, metrics: None
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    with bar:
-        task = bar.add_task(run.verb, total=total, completed=done, loss="–")
-        yield lambda step, metrics: bar.update(task, completed=step, loss=_shown(metrics.get("loss")))
-
-
-def _shown(loss: float | None) -> str:
-    return "–" if loss is None else f"{loss:.4f}"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class TorchWorld:
-    """The default process group. Sharded modules sum their gradients over the ranks: losses are already divided."""
+    """The default process group. Sharded modules sum their gradients over the ranks: losses are already divided.
+
+    ``device``: "cpu" with gloo, or "cuda" with each rank's own GPU set.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
@@ -30,9 +34,12 @@ class TorchWorld:
         return -self.max(-value)
 
     def max(self, value: float) -> float:
-        largest = torch.tensor(value, dtype=torch.float64)
+        largest = torch.tensor(value, dtype=torch.float64, device=self.device)  # NCCL reduces nothing of a CPU
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
         return float(largest)
+
+    def any(self, flag: bool) -> bool:
+        return self.max(float(flag)) > 0
 
     def gather(self, values: list[Any]) -> list[Any]:
         found: list[Any] = [None] * self.size
@@ -40,8 +47,23 @@ class TorchWorld:
         return [value for one in found for value in one]
 
     def shard(self, module: nn.Module) -> None:
-        fully_shard(module, mesh=self._mesh)
-        module.set_gradient_divide_factor(1.0)
+        # Back into shards after each forward: else parameters are whole until the next backward, and a forward without
+        # gradient has none.
+        fully_shard(module, mesh=self._mesh, reshard_after_forward=True)
+        for part in _sharded(module):  # neither setting reaches the parts of a module
+            part.set_force_sum_reduction_for_comms(True)  # gloo has no other sum for fp32
+            part.set_gradient_divide_factor(1.0)
+
+    @contextmanager
+    def unsharded(self, module: nn.Module) -> Iterator[None]:
+        parts = _sharded(module)
+        for part in parts:
+            part.unshard()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.reshard()
 
     def whole(self, tensor: Tensor) -> Tensor:
         return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
@@ -51,3 +73,7 @@ class TorchWorld:
             # No rank sends anything: each has the whole tensor, and takes its own part.
             whole = distribute_tensor(whole.to(self.device), self._mesh, target.placements, src_data_rank=None)
         target.detach().copy_(whole)
+
+
+def _sharded(module: nn.Module) -> list[FSDPModule]:
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]

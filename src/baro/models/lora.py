@@ -33,13 +33,19 @@ class WithoutAdapters(ScoredModel):
     """A model's weights with every adapter off: the reference that a LoRA policy started from. It shares them."""
 
     def __init__(self, of: ScoredModel) -> None:
+        self._of = (of,)  # in a tuple, so that it is no part of this module
         super().__init__(of.model)
         self.autocast_dtype = of.autocast_dtype
 
     def forward(self, batch: GroupBatch, outputs: Collection[Output], *, temperature: float = 1.0) -> Outputs:
-        """ScoredModel's forward; the adapters are back on afterwards."""
-        with self.role(None):
-            return super().forward(batch, outputs, temperature=temperature)
+        """The model's own forward, which gathers its shards if it has any; the adapters are back on afterwards."""
+        (of,) = self._of
+        before, of.layout = of.layout, self.layout
+        try:
+            with self.role(None):
+                return of(batch, outputs, temperature=temperature)
+        finally:
+            of.layout = before
 
 
 def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int) -> None:

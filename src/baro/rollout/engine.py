@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from baro.errors import ConfigError, GuardStop
 from baro.models.attention import decoding, decoding_obstacle
+from baro.protocols import LocalWorld, World
 from baro.records import Completion, SamplingParams
 from baro.rollout.decode import decode, decoding_fault, prefill, recompute, slot_cache
 from baro.rollout.sampling import draw
@@ -41,7 +42,8 @@ class Engine:
     """A Sampler on a live model.
 
     end_ids: a sequence is finished when it draws one of them. slots: how many sequences run at once.
-    on_progress: called with (finished sequences, all sequences) whenever some finish.
+    on_progress: called with (finished sequences, all sequences) whenever some finish. world: the ranks over which the
+    model is sharded; they call ``generate`` together, each with its own prompts, or none.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Engine:
         end_ids: frozenset[int],
         slots: int = 64,
         on_progress: Progress | None = None,
+        world: World | None = None,
     ) -> None:
+        self.world: World = world or LocalWorld()
         self.model, self.end_ids, self.slots, self.on_progress = model, end_ids, slots, on_progress
         self._slots_work: bool | None = None  # not known yet
 
@@ -67,6 +71,12 @@ class Engine:
         """
         assert len(keys) == len(prompts), "one key per prompt"
         _refuse(self.model.model.config.get_text_config(), prompts, params)
+        with self.world.unsharded(self.model):
+            return self._generate(prompts, n, params, keys)
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]
+    ) -> list[list[Completion]]:
         if not len(prompts) or n < 1:
             return [[] for _ in prompts]
         with torch.no_grad(), _evaluating(self.model.model), self.model.autocast():

@@ -42,12 +42,13 @@ class OnPolicySource:
     (seed, pass); the random stream of each completion is one of (seed, rollout, position, sample). A completion whose
     score failed is taken out; above ``config.max_error_fraction`` the run stops.
 
-    ``store`` is a file that receives each finished rollout before its first update, so that a run killed during the
-    updates finds it again. ``recompute`` is given where this process does not compute the bits of the one that was
-    killed: it puts the present policy's log-probs into a rollout that was found, which is then prepared anew, since the
-    policy that drew it was another by rounding. ``on_rollout`` is told of each rollout before its first update: its
-    number, the completions that were scored, and their samples. ``early_stop`` looks at a step's metrics and may give
-    up the rest of it.
+    ``store``, given to rank 0 alone, is a file that receives each finished rollout before its first update, so that a
+    run killed during the updates finds it again, with as many ranks as it then has. ``recompute`` is given where this
+    process does not compute the bits of the one that was killed: it puts the present policy's log-probs into a rollout
+    that was found, which is then prepared anew, since the policy that drew it was another by rounding.
+
+    ``on_rollout`` of rank 0 is told of each rollout before its first update: its number, the completions that were
+    scored, and their samples. ``early_stop`` looks at a step's metrics and may give up the rest of it.
     """
 
     def __init__(
@@ -95,8 +96,7 @@ class OnPolicySource:
     def __iter__(self) -> Iterator[list[GroupBatch]]:
         while self.rollout < self.rollouts:
             if self.samples is None:
-                self.samples = self._stored() or self._draw()
-                self.on_rollout(self.rollout, self._rollouts(self.samples), self.samples)
+                self.samples = self._next_rollout()
             yield collate(
                 self._minibatch(self.samples),
                 micro_batch_tokens=self.micro_batch_tokens,
@@ -118,16 +118,40 @@ class OnPolicySource:
         return {
             "rollout": self.rollout,
             "update": self.update,
-            "samples": {} if self.samples is None else pack_samples(self.samples),
+            "samples": {} if self.samples is None else pack_samples(self._everyones(self.samples)),
             "prepare": self.prepare.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         self.rollout, self.update = state["rollout"], state["update"]
-        self.samples = unpack_samples(state["samples"]) if state["samples"] else None
+        self.samples = self._own(unpack_samples(state["samples"])) if state["samples"] else None
         self.prepare.load_state_dict(state["prepare"])
 
     # ------------------------------------------------------------------------------------------------ one rollout
+
+    def _next_rollout(self) -> list[Sample]:
+        """This rank's share of the rollout in hand; rank 0 stores and tells of all of it."""
+        everyones = self._stored()
+        if everyones is None:
+            everyones = self._everyones(self._draw())
+            if self.store is not None:
+                state = {"samples": pack_samples(everyones), "prepare": self.prepare.state_dict()}
+                write_state(self.store, state | {"rollout": self.rollout})
+        if self.world.rank == 0:
+            self.on_rollout(self.rollout, self._rollouts(everyones), everyones)
+        return self._own(everyones)
+
+    def _own(self, everyones: list[Sample]) -> list[Sample]:
+        """This rank's share of samples in the order of their positions."""
+        return everyones[self.world.rank :: self.world.size]
+
+    def _everyones(self, own: list[Sample]) -> list[Sample]:
+        """All ranks' shares in the order of their positions; all ranks enter together."""
+        shares = iter(self.world.gather(own))
+        everyones: dict[int, Sample] = {}
+        for rank in range(self.world.size):
+            everyones |= {p: next(shares) for p in range(rank, self.config.prompts, self.world.size)}
+        return [everyones[position] for position in sorted(everyones)]
 
     def _draw(self) -> list[Sample]:
         positions = range(self.world.rank, self.config.prompts, self.world.size)
@@ -139,22 +163,18 @@ class OnPolicySource:
             [stream_key("sample", self.seed, self.rollout, position) for position in positions],
         )
         fault_point("after-sampling")
-        samples = self.prepare(self._score(chosen, drawn), self.world)
-        if self.store is not None:
-            state = {"samples": pack_samples(samples), "prepare": self.prepare.state_dict(), "rollout": self.rollout}
-            write_state(self.store, state)
-        return samples
+        return self.prepare(self._score(chosen, drawn), self.world)
 
     def _stored(self) -> list[Sample] | None:
-        """The rollout in hand as a killed process left it, if it got that far."""
-        if self.store is None or not self.store.exists():
+        """The whole rollout in hand as a killed process left it, if it got that far; who has the file reads it."""
+        read = [] if self.store is None or not self.store.exists() else [read_state(self.store)]
+        found = self.world.gather([state for state in read if state["rollout"] == self.rollout])
+        if not found:
             return None
-        state = read_state(self.store)
-        if state["rollout"] != self.rollout:
-            return None
+        state = found[0]
         samples = unpack_samples(state["samples"])
         if self.recompute is not None:
-            return self.prepare(self.recompute(samples, self.world), self.world)
+            return self._everyones(self.prepare(self.recompute(self._own(samples), self.world), self.world))
         self.prepare.load_state_dict(state["prepare"])
         return samples
 
@@ -180,11 +200,10 @@ class OnPolicySource:
         return samples
 
     def _rollouts(self, samples: list[Sample]) -> list[Rollout]:
-        """This rank's share of the rollout in hand as text; what a killed process stored can be told again."""
-        positions = range(self.world.rank, self.config.prompts, self.world.size)
+        """The rollout in hand as text; what a killed process stored can be told again."""
         return [
             self._rollout(self._prompt_at(position), tuple(one.ids.tolist()), bool(one.fields["finished"]))
-            for position, sample in zip(positions, samples, strict=True)
+            for position, sample in enumerate(samples)
             for one in sample.completions
         ]
 
