@@ -124,3 +124,12 @@ def test_nothing_else_stops_at_the_shorter_of_two():
             if "strict=False" in ast.unparse(function):
                 found.add((path.relative_to(SOURCE).as_posix(), function.name))
     assert found == SHORTER, "a zip that drops values without a word; cut the longer one, or add a reason here"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "methods").glob("*.py")), ids=lambda p: p.stem)
+def test_what_trains_is_told_of_the_world(path):
+    """One place makes it; a source or a trainer without it would take every rank for the only one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Trainer", "FileSource", "OnPolicySource"):
+            given = {keyword.arg for keyword in node.keywords}
+            assert given & {"world", None}, f"line {node.lineno}: {ast.unparse(node.func)} without world"

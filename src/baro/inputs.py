@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,13 +24,27 @@ from baro.hub import is_hub_id, snapshot
 from baro.models.folders import check_tokens
 from baro.models.load import load_scalar_model
 from baro.models.place import AUTO, arithmetic
-from baro.protocols import PairJudge
+from baro.protocols import LocalWorld, PairJudge, World
 from baro.rewards.function import FunctionReward
 from baro.rewards.learned import LearnedReward
 from baro.rollout.source import WeightedReward
 from baro.runs import RunDir, default_out
 
 log = logging.getLogger("baro")
+
+
+def training_world() -> World:
+    """The processes that train together: of a stage one, and a launcher of several is refused before it writes.
+
+    In Python a Trainer, its source and its sampler take a ``TorchWorld``; a stage passes on what it gets from here.
+    """
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1":
+        raise ConfigError(
+            f"WORLD_SIZE is {ranks}, and a stage trains in one process; start it without a launcher, or give "
+            "baro.trainer.Trainer a TorchWorld in a program of your own"
+        )
+    return LocalWorld()
 
 
 def resolve(value: str, kind: Kind) -> Path:

@@ -312,3 +312,15 @@ def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
         "damaged/run.json: is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1));"
         " run its stage again with another --out"
     )
+
+
+@pytest.mark.parametrize("verb", [sft(), dpo("preferences.jsonl"), ppo(rewards="[{by: length_reward:short}]")])
+def test_a_launcher_of_several_processes(baro, project, verb):
+    out = f"bad/ranks-{verb[0]}"
+    said = baro(*verb, "--out", out, env={"WORLD_SIZE": "2"})
+    assert (said.code, said.errors) == (
+        2,
+        "WORLD_SIZE is 2, and a stage trains in one process; start it without a launcher, or give baro.trainer.Trainer"
+        " a TorchWorld in a program of your own",
+    )
+    assert not (project / out).exists()

@@ -225,6 +225,27 @@ def test_the_cache_is_used_and_knows_what_it_is_of(monkeypatch):
     assert len(calls) == 5
 
 
+class TwoRanks(LocalWorld):
+    """This rank, and another one that has nothing in its cache."""
+
+    def any(self, flag: bool) -> bool:
+        return True
+
+
+def test_a_rank_that_finds_its_file_computes_where_another_does_not(monkeypatch):
+    """The reference's forward is a collective: a rank that skipped it would leave the others waiting."""
+    bare = [s.with_completions([branch(b.ids) for b in s.completions]) for s in PAIRS]
+    prepare = dpo.Prepare(ScoredModel(tiny.llama()), "a", 100)
+    prepare(bare, LocalWorld())
+    calls = []
+    compute = dpo.Prepare._compute
+    monkeypatch.setattr(dpo.Prepare, "_compute", lambda self, *a: calls.append(self) or compute(self, *a))
+    prepare(bare, LocalWorld())
+    assert len(calls) == 0
+    prepare(bare, TwoRanks())
+    assert len(calls) == 1
+
+
 def test_a_policy_that_is_not_its_reference_is_stopped():
     prepared = dpo.Prepare(ScoredModel(tiny.llama(7)), "x", 100)(PAIRS, LocalWorld())
     dpo.check_start(ScoredModel(tiny.llama(7)), prepared)

@@ -14,7 +14,7 @@ from baro.data.new_tokenizer import train_tokenizer
 from baro.data.rendering import plain_text
 from baro.data.template import Template
 from baro.declared import Records
-from baro.inputs import open_run, resolve
+from baro.inputs import open_run, resolve, training_world
 from baro.methods import sft, stage
 from baro.models.load import Architecture, new_policy, save_policy
 from baro.records import Demonstration
@@ -44,6 +44,7 @@ class Config(blocks.Config):
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Make, train and save a model; the same call resumes or returns what is finished."""
+    world = training_world()
     run = open_run("base", config, out)
     if run.finished:
         return run
@@ -64,7 +65,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     policy = new_policy(
         architecture, vocabulary=template.vocabulary, special=template.special, seed=seed, compute=config.compute
     )
-    stage.fit_offline(run, sft.Objective(policy), train, held_out, config.trainer, hidden_size=policy.hidden_size)
+    objective, size = sft.Objective(policy), policy.hidden_size
+    stage.fit_offline(run, objective, train, held_out, config.trainer, hidden_size=size, world=world)
     stage.save_model(run, template, lambda path: save_policy(policy, path))
     run.finish("finished")
     return run

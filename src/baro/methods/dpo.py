@@ -149,7 +149,7 @@ class Prepare:
         bare = pack_samples(samples)
         columns = {name: bare[name].tolist() for name in ("prompt_ids", "prompt_lengths", "ids", "lengths", "scored")}
         cached = cache_folder() / f"ref-logprobs-{content_hash([self.ref_hash, columns, self._arithmetic()])}.state"
-        if cached.exists():
+        if not world.any(not cached.exists()):  # all ranks have theirs, or all compute: that is a collective
             flat = read_state(cached)["ref_logprobs"]
         else:
             flat = self._compute(samples, world)

@@ -35,7 +35,7 @@ from baro.functional.policy import (
     clipped_value_loss,
     kl_shaped_rewards,
 )
-from baro.inputs import check_same_tokens, load_rewards, load_template, open_run, resolve
+from baro.inputs import check_same_tokens, load_rewards, load_template, open_run, resolve, training_world
 from baro.methods import stage
 from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples, layouts, restore_layouts
@@ -306,6 +306,7 @@ class Objective:
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/`` and ``value_model/``; the same call resumes or returns what is finished."""
+    world = training_world()
     run = open_run("ppo", config, out)
     if run.finished:
         return run
@@ -321,7 +322,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     source = OnPolicySource(
         prompts,
         samples,
-        sampler=Engine(policy, end_ids=template.end_ids),
+        sampler=Engine(policy, end_ids=template.end_ids, world=world),
         decode=template.decode,
         rewards=load_rewards(terms, sampler_fingerprint=template.fingerprint),
         prepare=prepare,
@@ -331,12 +332,13 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         seed=config.trainer.seed,
         micro_batch_tokens=config.trainer.micro_batch_tokens,
         hidden_size=policy.hidden_size,
+        world=world,
         store=run.path / "rollout.state",
         recompute=None if policy.device.type == "cpu" else prepare.recomputed,
         early_stop=lambda metrics: metrics.get("policy/approx_kl", 0.0) > (config.early_stop_kl or float("inf")),
         on_rollout=lambda number, rollouts, drawn: stage.write_samples(run, number, rollouts, drawn),
     )
-    stage.fit(run, Trainer(Objective(policy, value_model, config), source, config.trainer, run=run))
+    stage.fit(run, Trainer(Objective(policy, value_model, config), source, config.trainer, run=run, world=world))
     stage.save_model(run, template, lambda path: save_scalar_model(value_model, path), name="value_model")
     stage.save_trained(run, template, policy, save_policy)
     run.finish("finished")

@@ -30,11 +30,11 @@ from baro.declared import inputs_in
 from baro.errors import GuardStop, RewardError
 from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
-from baro.inputs import load_template, open_run, resolve
+from baro.inputs import load_template, open_run, resolve, training_world
 from baro.models.folders import positions, write_ends
 from baro.models.forward import ScoredModel
 from baro.models.lora import adapted, save_adapter
-from baro.protocols import LocalWorld, Objective, Prepare
+from baro.protocols import Objective, Prepare, World
 from baro.records import Record, Rollout, plain_conversation
 from baro.runs import RunDir
 from baro.trainer import Trainer
@@ -109,6 +109,7 @@ class Offline:
 
     def __init__(self, verb: str, config: Config, out: Path | str | None) -> None:
         self.config: Any = config
+        self.world = training_world()
         first = {one.kind: one.value for one in reversed(list(inputs_in(type(config), config)))}
         self._model, self._records = first["model"], first["records"]
         self.run = open_run(verb, config, out)
@@ -137,7 +138,14 @@ class Offline:
         (model,) = objective.modules().values()
         size = model.hidden_size
         fit_offline(
-            self.run, objective, self.train, self.held_out, self.config.trainer, hidden_size=size, prepare=prepare
+            self.run,
+            objective,
+            self.train,
+            self.held_out,
+            self.config.trainer,
+            hidden_size=size,
+            prepare=prepare,
+            world=self.world,
         )
 
     def save(self, model: ScoredModel, save: Callable[[ScoredModel, Path], None]) -> None:
@@ -154,15 +162,16 @@ def fit_offline(
     config: TrainerConfig,
     *,
     hidden_size: int,
+    world: World,
     prepare: Prepare | None = None,
     atom: Literal["completion", "group"] = "group",
 ) -> None:
     """Train on a file's samples; held-out samples are prepared alike and only evaluated."""
     layout = {"micro_batch_tokens": config.micro_batch_tokens, "hidden_size": hidden_size, "atom": atom}
-    length = {"epochs": config.epochs, "steps": config.steps}
+    length = {"epochs": config.epochs, "steps": config.steps, "world": world}
     source = FileSource(train, batch_size=config.batch_size, seed=config.seed, prepare=prepare, **length, **layout)
-    prepared = prepare(held_out, LocalWorld()) if prepare and held_out else held_out
-    fit(run, Trainer(objective, source, config, run=run, held_out=collate(prepared, **layout)))
+    prepared = prepare(held_out, world) if prepare and held_out else held_out
+    fit(run, Trainer(objective, source, config, run=run, held_out=collate(prepared, **layout), world=world))
 
 
 def fit(run: RunDir, trainer: Trainer) -> None:
