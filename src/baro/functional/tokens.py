@@ -31,8 +31,9 @@ class _Head(NamedTuple):
 
     def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The logits of a few rows, in fp32 at least; in place, because they are the largest tensor there is."""
-        logits = linear(hidden, weight, bias)
-        logits = logits.to(_at_least_fp32(logits.dtype))
+        logits = exact_product(hidden, weight)
+        if bias is not None:
+            logits.add_(bias)
         if self.logit_scale != 1.0:
             logits.mul_(self.logit_scale)
         if self.soft_cap is not None:
@@ -55,11 +56,41 @@ def _at_least_fp32(dtype: torch.dtype) -> torch.dtype:
 
 
 def _matmul_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    """What the plain model's head would multiply in: autocast's type where it is on (it leaves fp64 alone)."""
+    """The type of the plain model's factors: autocast's where it is on (it leaves fp64 alone)."""
     dtype, device = torch.promote_types(hidden.dtype, weight.dtype), hidden.device.type
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return dtype
+
+
+def exact_product(left: Float[Tensor, "... H"], right: Float[Tensor, "V H"]) -> Float[Tensor, "... V"]:
+    """left · rightᵀ with a result in fp32 at least, also of bf16 factors and where autocast is on.
+
+    A bf16 result would be rounded to eight bits: logits near 20 would stand 0.125 apart. On CUDA bf16 factors are
+    multiplied as they are and summed in fp32; elsewhere, and with gradient, they are written out in fp32 first.
+    """
+    with torch.autocast(left.device.type, enabled=False):
+        if left.is_cuda and left.dtype.itemsize < 4 and not torch.is_grad_enabled() and torch.version.cuda:
+            product: Tensor = torch.mm(left.flatten(0, -2), right.T, out_dtype=torch.float32)
+            return product.view(*left.shape[:-1], len(right))
+        dtype = _at_least_fp32(left.dtype)
+        return linear(left.to(dtype), right.to(dtype))
+
+
+def head_logits(
+    hidden: Float[Tensor, "... H"],
+    weight: Float[Tensor, "V H"],
+    *,
+    bias: Float[Tensor, "V"] | None = None,
+    soft_cap: float | None = None,
+    logit_scale: float = 1.0,
+) -> Float[Tensor, "... V"]:
+    """The logits z of ``token_logprobs`` before the temperature, for sampling: fp32 at least.
+
+    Raises ValueError for a soft cap that is not positive.
+    """
+    dtype = _matmul_dtype(hidden, weight)
+    return _Head(logit_scale, soft_cap, 1.0).check().logits(hidden.to(dtype), weight.to(dtype), bias)
 
 
 def _row_chunks(rows: int, chunk: int) -> Iterator[slice]:
@@ -107,7 +138,8 @@ class _ChunkedLogprobs(torch.autograd.Function):
             logits.sub_(normaliser[rows, None]).exp_().mul_(-grad_rows)  # now −g · softmax
             logits.scatter_add_(1, targets[rows, None], grad_rows).mul_(slope)
             _add_linear_grads(grads, logits.to(hidden.dtype), rows, hidden[rows], weight)
-        return (*(None if g is None else g.to(hidden.dtype) for g in grads), None, None, None)
+        grads = [None if g is None else g.to(t.dtype) for g, t in zip(grads, (hidden, weight, bias), strict=True)]
+        return (*grads, None, None, None)
 
 
 def _add_linear_grads(
@@ -116,13 +148,13 @@ def _add_linear_grads(
     """Add one chunk's share to the gradients of hidden, weight and bias; None where nobody asked (a frozen head)."""
     grad_hidden, grad_weight, grad_bias = grads
     if grad_hidden is not None:
-        grad_hidden[rows] = grad_logits @ weight
+        grad_hidden[rows] = exact_product(grad_logits, weight.T)
     if grad_weight is not None and grad_weight.dtype == hidden.dtype:
         grad_weight.addmm_(grad_logits.T, hidden)  # without a second [V, H]
     elif grad_weight is not None:
-        grad_weight += grad_logits.T @ hidden
+        grad_weight += exact_product(grad_logits.T, hidden.T)
     if grad_bias is not None:
-        grad_bias += grad_logits.sum(0)
+        grad_bias += grad_logits.sum(0, dtype=grad_bias.dtype)
 
 
 def token_logprobs(
@@ -140,17 +172,17 @@ def token_logprobs(
 
         log p(y) = z_y − log Σ_v exp z_v,   z = cap(s · (W h + b)) / T,   cap(x) = c · tanh(x / c)
 
-    Units: nats. The result is fp32, or fp64 for fp64 inputs; the matrix product runs in the inputs' type, or in
-    autocast's where that is on. At most ``chunk`` rows of logits exist at a time, in the backward pass too, which
-    computes them again; the chunk changes memory and time only. The soft cap is Gemma 2's (arXiv:2408.00118, §2).
-    The temperature divides last, as in sampling. Not twice differentiable.
+    Units: nats. The result is fp32, or fp64 for fp64 inputs; the factors of the matrix product have the inputs' type,
+    or autocast's where that is on, and its result is fp32 at least. At most ``chunk`` rows of logits exist at a time,
+    in the backward pass too, which computes them again; the chunk changes memory and time only. The soft cap is Gemma
+    2's (arXiv:2408.00118, §2). The temperature divides last, as in sampling. Not twice differentiable.
 
     Raises ValueError for a temperature, soft cap or chunk that is not positive, IndexError or a device-side error for
     a target outside the vocabulary.
     """
     head = _Head(logit_scale, soft_cap, temperature).check()
     dtype = _matmul_dtype(hidden, weight)
-    bias = None if bias is None else bias.to(dtype)
+    bias = None if bias is None else bias.to(_at_least_fp32(dtype))
     inputs = hidden.to(dtype), weight.to(dtype), bias, targets.long(), head, chunk
     logprobs: Tensor = _ChunkedLogprobs.apply(*inputs)  # type: ignore[no-untyped-call]
     return logprobs
@@ -176,7 +208,7 @@ def token_entropy(
     dtype = _matmul_dtype(hidden, weight)
     with torch.no_grad():
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
+        bias = None if bias is None else bias.to(_at_least_fp32(dtype))
         entropy = hidden.new_empty(len(hidden), dtype=_at_least_fp32(dtype))
         for rows in _row_chunks(len(hidden), chunk):
             probabilities = head.logits(hidden[rows], weight, bias).softmax(-1)  # [chunk, V]

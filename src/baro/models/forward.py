@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from baro.batch import GroupBatch, Sample
 from baro.collate import collate, empty_batch
 from baro.errors import GuardStop
-from baro.functional.tokens import token_entropy, token_logprobs
+from baro.functional.tokens import head_logits, token_entropy, token_logprobs
 from baro.models.attention import as_model_takes, branching_obstacle, takes_positions, windows
 from baro.models.heads import Scoring, pooled
 from baro.protocols import World
@@ -110,22 +110,30 @@ class ScoredModel(nn.Module):
         """
         if self.layout != "shared" and len(batch.group_of) > len(batch.input_ids):  # an empty completion is one too
             batch = batch.unbranched()
+        wanted, found = set(outputs), {}
         with self.autocast():
-            if self.layout == "own" and "logprobs" in outputs:
-                return self._own(batch, temperature)
-            hidden = self._hidden(batch)  # [R * T, H]
-            scored = hidden[batch.scored_at] if {"logprobs", "entropy", "values"} & set(outputs) else None  # [N, H]
-            logprobs = entropy = values = scores = criteria = None
-            if "logprobs" in outputs:
-                logprobs = token_logprobs(scored, **self._head(), targets=batch.targets, temperature=temperature)
-            if "entropy" in outputs:
-                entropy = token_entropy(scored.detach(), **self._head(), temperature=temperature)
-            if "values" in outputs:
-                values = self._weighted(self._criteria(scored))
-            if {"scores", "criteria"} & set(outputs):
-                criteria = self._criteria(pooled(hidden, batch, self.scoring.pooling))  # [C, K]
-                scores = self._weighted(criteria)
-        return Outputs(logprobs, entropy, values, scores, criteria)
+            if self.layout == "own" and wanted & {"logprobs", "entropy"}:
+                found = self._own(batch, wanted, temperature)
+            if wanted - found.keys():
+                found |= self._heads(self._hidden(batch), batch, wanted - found.keys(), temperature)
+        return Outputs(**found)
+
+    def _heads(
+        self, hidden: Float[Tensor, "RT H"], batch: GroupBatch, wanted: set[Output], temperature: float
+    ) -> dict[str, Tensor]:
+        """What was asked for, from the trunk's hidden states."""
+        found: dict[str, Tensor] = {}
+        scored = hidden[batch.scored_at] if {"logprobs", "entropy", "values"} & wanted else hidden[:0]  # [N, H]
+        if "logprobs" in wanted:
+            found["logprobs"] = token_logprobs(scored, **self._head(), targets=batch.targets, temperature=temperature)
+        if "entropy" in wanted:
+            found["entropy"] = token_entropy(scored.detach(), **self._head(), temperature=temperature)
+        if "values" in wanted:
+            found["values"] = self._weighted(self._criteria(scored))
+        if {"scores", "criteria"} & wanted:
+            found["criteria"] = self._criteria(pooled(hidden, batch, self.scoring.pooling))  # [C, K]
+            found["scores"] = self._weighted(found["criteria"])
+        return found
 
     def autocast(self) -> torch.autocast:
         """The context of every forward: bf16 matrix products where that was chosen, nothing elsewhere."""
@@ -144,18 +152,26 @@ class ScoredModel(nn.Module):
         found = self.trunk(input_ids=input_ids, attention_mask=mask, use_cache=False, **positions)
         return found.last_hidden_state
 
-    def _own(self, batch: GroupBatch, temperature: float) -> Outputs:
+    def _own(self, batch: GroupBatch, wanted: set[Output], temperature: float) -> dict[str, Tensor]:
         """Log-probs and entropy from the logits that Hugging Face's own forward gives."""
-        logits = self.model(input_ids=batch.input_ids, use_cache=False).logits.flatten(0, 1)[batch.scored_at]
+        logits = self.own_logits(batch.input_ids).flatten(0, 1)[batch.scored_at]
         logprobs = (logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature).log_softmax(-1)  # [N, V]
-        chosen = logprobs.gather(-1, batch.targets[:, None])[:, 0]
-        return Outputs(chosen, -(logprobs.exp() * logprobs).sum(-1).detach())
+        found = {"logprobs": logprobs.gather(-1, batch.targets[:, None])[:, 0]}
+        found["entropy"] = -(logprobs.exp() * logprobs).sum(-1).detach()
+        return {name: value for name, value in found.items() if name in wanted}
+
+    def own_logits(self, input_ids: Int[Tensor, "R T"]) -> Float[Tensor, "R T V"]:
+        """The logits of the model's own forward; only its head's product is ours, so that they are fp32 at least."""
+        linear = self.model.get_output_embeddings()
+        linear.forward = lambda hidden: head_logits(hidden, linear.weight, bias=getattr(linear, "bias", None))
+        try:
+            return self.model(input_ids=input_ids, use_cache=False).logits
+        finally:
+            del linear.forward  # the class's again
 
     def logits(self, hidden: Float[Tensor, "... H"]) -> Float[Tensor, "... V"]:
         """The language-model head with the model's own bias, scale and soft cap: for decoding."""
-        head = self._head()
-        logits = nn.functional.linear(hidden, head["weight"], head["bias"]) * head["logit_scale"]
-        return logits if head["soft_cap"] is None else head["soft_cap"] * torch.tanh(logits / head["soft_cap"])
+        return head_logits(hidden, **self._head())
 
     def _hidden(self, batch: GroupBatch) -> Float[Tensor, "RT H"]:
         if self.bidirectional:
@@ -197,12 +213,11 @@ class ScoredModel(nn.Module):
         }
 
     def _criteria(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M K"]:
-        found = self.scalar_head(hidden)
-        found = found if found.dtype == torch.float64 else found.float()
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 would make one score of many near ones
+            found = self.scalar_head(hidden.to(torch.promote_types(hidden.dtype, torch.float32)))
         return found.sigmoid() if self.scoring.sigmoid else found
 
     def _weighted(self, criteria: Float[Tensor, "M K"]) -> Float[Tensor, "M"]:
-        # no matrix product: autocast would round the scores
         return (criteria * self.criterion_weights.to(criteria.dtype)).sum(-1) + self.score_bias.to(criteria.dtype)
 
     @contextmanager

@@ -53,7 +53,7 @@ def recompute(
     drawn: list[tuple[list[int], list[float]]] = [([], []) for _ in ids]
     running = list(range(len(ids)))
     for t in range(params.max_new_tokens):
-        logits = model.model(input_ids=ids, use_cache=False).logits[:, -1]
+        logits = model.own_logits(ids)[:, -1]
         tokens, logprobs = draw(logits, uniforms[running, t], params)
         if logprobs.isnan().any():
             raise GuardStop("the policy's logits are not finite while sampling; look at its weights and learning rate")
@@ -76,7 +76,7 @@ def decoding_fault(model: ScoredModel) -> str | None:
     device = model.device
     config = model.model.config.get_text_config()
     ids = [(7 * i + 1) % config.vocab_size for i in range(6)]
-    expected = model.model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0, 2:].float()
+    expected = model.own_logits(torch.tensor([ids], device=device))[0, 2:]
     cache = slot_cache(model, 1, len(ids))
     try:
         with decoding(model.model, cache):
@@ -89,7 +89,7 @@ def decoding_fault(model: ScoredModel) -> str | None:
     except ConfigError as error:
         return str(error)
     allowed = 1e-3 if model.compute_dtype in (torch.float32, torch.float64) else 5e-2
-    difference = (torch.cat(found).float() - expected).abs().max() / (expected.max() - expected.min())
+    difference = (torch.cat(found) - expected).abs().max() / (expected.max() - expected.min())
     if difference > allowed:
         return f"its logits would differ from its own forward's by {difference:.2g} of their range"
     return None
