@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from baro.config import NO_EFFECT, Config
 
@@ -24,20 +24,13 @@ class ComputeConfig(Config):
 
 
 class LoraConfig(Config):
-    """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv:2106.09685)."""
+    """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv:2106.09685).
+
+    Without dropout: siblings share their prompt's computation, and log-probs of one policy are compared with another's.
+    """
 
     r: int = Field(16, ge=1, description="rank of the adapters")
     alpha: float = Field(32.0, gt=0, description="their output is scaled by alpha / r")
-    dropout: float = Field(0.0, ge=0, lt=1, description="must be 0")
     target_modules: list[str] | Literal["all-linear"] = Field(
         "all-linear", description="ends of the names of the layers that get one; all-linear: all but the head"
     )
-
-    @model_validator(mode="after")
-    def _no_dropout(self) -> LoraConfig:
-        if self.dropout > 0:
-            raise ValueError(
-                "dropout must be 0: siblings share their prompt's computation, and the reference's log-probs are "
-                "compared with the policy's; hold the policy back with fewer steps or a lower rank"
-            )
-        return self

@@ -358,9 +358,12 @@ def evaluate(objective: Objective, batches: Sequence[GroupBatch], world: World) 
 
 
 def _state_of(module: nn.Module) -> dict[str, Tensor]:
-    """The module's own parameters and persistent buffers, shared tensors once."""
+    """What training changes of a module: trained parameters and persistent buffers, shared tensors once.
+
+    Frozen weights are those of the run's inputs, which a resume knows by their content.
+    """
     kept = module.state_dict()  # which also puts a sharded module's parameters back into shards
-    once = dict(module.named_parameters()) | dict(module.named_buffers())
+    once = {name: p for name, p in module.named_parameters() if p.requires_grad} | dict(module.named_buffers())
     return {name: tensor.detach() for name, tensor in once.items() if name in kept}
 
 

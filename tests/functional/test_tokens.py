@@ -163,7 +163,7 @@ def test_log_softmax_is_fp32_at_least(inputs, output):
     hidden, weight, bias, targets = head(dtype=inputs)
     logprobs = token_logprobs(hidden.requires_grad_(), weight, targets, bias=bias)
     assert logprobs.dtype == token_entropy(hidden, weight, bias=bias).dtype == output
-    wide = torch.nn.functional.linear(hidden, weight, bias).to(output).log_softmax(-1)
+    wide = torch.nn.functional.linear(*(factor.to(output) for factor in (hidden, weight, bias))).log_softmax(-1)
     torch.testing.assert_close(logprobs, wide[torch.arange(len(targets)), targets], atol=1e-6, rtol=0)
     logprobs.sum().backward()
     assert hidden.grad.dtype == inputs

@@ -5,18 +5,27 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from baro.batch import Sample, branch
 from baro.checkpoints import load_checkpoint
+from baro.collate import collate
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import GuardStop
 from baro.methods import dpo, ppo, reward, sft
-from baro.models.load import Architecture, load_policy, new_policy, save_policy
+from baro.models.load import Architecture, load_policy, load_scalar_model, new_policy, save_policy
 from baro.protocols import LocalWorld
 
 LORA = {"r": 4, "alpha": 8}
+PPO = {
+    "prompts": "pairs.jsonl",
+    "rewards": [{"by": "test_adapters_reward:length"}],
+    "rollout": {"prompts": 4, "epochs": 1, "minibatches": 2},
+    "sampling": {"max_new_tokens": 8},
+    "trainer": {"steps": 4, "learning_rate": 0.02},
+}
 SMALL = {"batch_size": 4, "steps": 3, "learning_rate": 0.02}
 WORDS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
 
@@ -31,6 +40,9 @@ def world(tmp_path):
     policy = new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=0)
     save_policy(policy, tmp_path / "base")
     template.save(tmp_path / "base")
+    (tmp_path / "test_adapters_reward.py").write_text(
+        "def length(completions, **_): return [len(c) for c in completions]\n"
+    )
     return tmp_path
 
 
@@ -53,18 +65,8 @@ def test_the_merged_model_is_the_base_with_the_adapter(method, world):
     settings = {
         sft: {"policy": base, "demonstrations": pairs},
         dpo: {"policy": base, "preferences": pairs},
-        ppo: {
-            "policy": base,
-            "prompts": pairs,
-            "rewards": [{"by": "test_adapters_reward:length"}],
-            "rollout": {"prompts": 4, "epochs": 1, "minibatches": 2},
-            "sampling": {"max_new_tokens": 8},
-            "trainer": {"steps": 4, "learning_rate": 0.02},
-        },
+        ppo: PPO | {"policy": base, "prompts": pairs},
     }[method]
-    (world / "test_adapters_reward.py").write_text(
-        "def length(completions, **_): return [len(c) for c in completions]\n"
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world)
         finished = run(method, world, **settings)
@@ -84,21 +86,89 @@ def test_dpo_s_reference_is_the_policy_without_its_adapters(world):
     assert rows[-1]["rewards/margins"] > 0
 
 
-def test_a_checkpoint_of_adapters_has_the_base_as_it_was(world):
-    finished = run(sft, world, policy=str(world / "base"), demonstrations=str(world / "pairs.jsonl"))
+def numbers(state):
+    """How many numbers a nested state's tensors hold."""
+    if isinstance(state, torch.Tensor):
+        return state.numel()
+    return sum(numbers(value) for value in state.values()) if isinstance(state, dict) else 0
+
+
+KEEP = {"held_out_fraction": 0.3, "keep": "best", "evaluate_every": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "lora"),
+    [
+        (sft, {"demonstrations": "pairs.jsonl", "trainer": SMALL | KEEP}, LORA),
+        (dpo, {"preferences": "pairs.jsonl", "trainer": SMALL | KEEP}, LORA),
+        (reward, {"preferences": "pairs.jsonl", "trainer": SMALL | KEEP}, LORA),
+        (reward, {"preferences": "pairs.jsonl", "trainer": SMALL | KEEP, "head": "ffn"}, LORA),
+        (reward, {"preferences": "pairs.jsonl", "trainer": SMALL | KEEP, "freeze_backbone": True}, None),
+        (ppo, PPO, LORA),
+    ],
+    ids=["sft", "dpo", "reward", "reward-ffn", "reward-frozen", "ppo"],
+)
+def test_a_checkpoint_holds_what_is_trained_and_no_more(method, settings, lora, world, monkeypatch):
+    """The frozen base is an input of the run: a checkpoint, and the best weights so far, hold no number of it."""
+    monkeypatch.chdir(world)
+    finished = run(method, world, lora, **{"model" if method is reward else "policy": "base"}, **settings)
     _, state = load_checkpoint(finished)
-    base = load_policy(world / "base").state_dict()
-    kept = {n.replace(".base_layer.", "."): t for n, t in state["modules"]["policy"].items() if ".lora_" not in n}
-    assert all(torch.equal(tensor, base[name]) for name, tensor in kept.items())
-    assert any(".lora_" in name for name in state["optimizer"])
-    assert all(".lora_" in name for name in state["optimizer"])
+    assert set(state["modules"]) == ({"policy", "value_model"} if method is ppo else set(state["modules"]))
+    trained = 0
+    for name, module in state["modules"].items():
+        assert module.keys() >= {"score_bias"}
+        parameters = {key: tensor for key, tensor in module.items() if key != "score_bias"}
+        assert all("lora_" in key or "score" in key or "head" in key for key in parameters), name
+        trained += numbers(parameters)
+    adam = {key: {n: v for n, v in of.items() if n != "step"} for key, of in state["optimizer"].items()}
+    assert numbers(adam) == 2 * trained
+    assert len(state["optimizer"]) == sum(len(module) - 1 for module in state["modules"].values())
+    if method is not ppo:
+        assert numbers(state["best"]["modules"]) == trained + 1  # and the bias of scores
+    whole = sum(p.numel() for p in load_policy(world / "base").parameters())
+    assert trained < 0.5 * whole
 
 
-def test_a_reward_model_learns_by_adapters_and_its_head(world):
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft 0.21 calls it
+def test_a_reward_models_adapter_is_peft_s_with_its_head(world):
     finished = run(reward, world, model=str(world / "base"), preferences=str(world / "pairs.jsonl"))
-    assert (finished.path / "adapter" / "adapter_model.safetensors").exists()
     model = AutoModelForSequenceClassification.from_pretrained(finished.path / "model")
     assert not any("lora" in name for name, _ in model.named_parameters())
+    base = AutoModelForSequenceClassification.from_pretrained(world / "base", num_labels=1)
+    adapter = PeftModel.from_pretrained(base, finished.path / "adapter").eval()
+    ours = load_scalar_model(finished.path / "model")
+    ids = torch.tensor([[3, 50, 60, 70, 80, 90]])
+    sample = Sample(ids[0, :3], (branch(ids[0, 3:].tolist()),))
+    (batch,) = collate([sample], micro_batch_tokens=1000, hidden_size=16)
+    with torch.no_grad():
+        score = float(ours(batch, ["scores"]).scores - ours.score_bias)
+        assert float(adapter(input_ids=ids).logits) == pytest.approx(score, abs=1e-5)
+        assert float(model(input_ids=ids).logits) == pytest.approx(score, abs=1e-5)
+    assert abs(score) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_head_of_our_own_lies_beside_the_adapter(world):
+    finished = run(reward, world, model=str(world / "base"), preferences=str(world / "pairs.jsonl"), head="ffn")
+    theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(world / "base"), finished.path / "adapter").eval()
+    ours = load_scalar_model(finished.path / "model")
+    ids = torch.tensor([[3, 50, 60, 70, 80, 90]])
+    with torch.no_grad():
+        states = theirs(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(states, ours.trunk(input_ids=ids).last_hidden_state, atol=1e-5, rtol=1e-4)
+    head = load_file(finished.path / "adapter" / "reward_head.safetensors")
+    assert all(torch.equal(head[name], tensor) for name, tensor in ours.extra_head.state_dict().items())
+
+
+def test_ppo_s_value_model_learns_by_adapters_too(world, monkeypatch):
+    monkeypatch.chdir(world)
+    finished = run(ppo, world, policy="base", **PPO)
+    start = AutoModelForSequenceClassification.from_pretrained(world / "base", num_labels=1)
+    value = AutoModelForSequenceClassification.from_pretrained(finished.path / "value_model")
+    changed = {n for n, p in value.named_parameters() if not torch.equal(p, dict(start.named_parameters())[n])}
+    assert "model.embed_tokens.weight" not in changed
+    assert not any("norm" in name for name in changed)
+    assert {"score.weight", "model.layers.0.self_attn.q_proj.weight"} <= changed  # merged into it
 
 
 def test_bf16_old_logprobs_are_the_training_forwards(world):

@@ -6,10 +6,10 @@ import pytest
 import tiny
 import torch
 from peft import PeftModel
-from pydantic import ValidationError
 from toys import Method, file_source, random_samples
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from baro.checkpoints import pack_state, unpack_state
 from baro.collate import collate
 from baro.compute import LoraConfig
 from baro.config import TrainerConfig
@@ -64,6 +64,26 @@ def test_the_trainer_trains_the_adapter_and_nothing_else(folder):
     frozen = {n.replace(".base_layer.", "."): p for n, p in policy.named_parameters() if not p.requires_grad}
     assert all(torch.equal(frozen[name], p) for name, p in plain.named_parameters())
     assert logprobs(policy).mean() > logprobs(plain).mean() + 0.05
+
+
+def test_a_resume_from_the_adapter_alone_is_bit_equal(folder):
+    """The checkpoint holds no frozen weight: those are loaded again."""
+
+    def trainer():
+        policy = load_policy(folder, lora=LORA)
+        return Trainer(
+            Likelihood(policy=policy), file_source(SAMPLES, LocalWorld()), TrainerConfig(learning_rate=0.03, steps=6)
+        )
+
+    undisturbed, stopped, resumed = trainer(), trainer(), trainer()
+    undisturbed.fit()
+    stopped.fit(until=3)
+    document, tensors = pack_state(stopped.state_dict())
+    assert all("lora_" in name or "score_bias" in name for name in tensors if name.startswith("/modules"))
+    resumed.load_state_dict(unpack_state(document, tensors))
+    resumed.fit()
+    expected, found = (t.objective.modules()["policy"].state_dict() for t in (undisturbed, resumed))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
 def test_the_reference_is_the_model_without_its_adapters(folder):
@@ -127,8 +147,3 @@ def test_target_modules_choose_the_layers(tmp_path):
     assert len(trained) == 2 * 2 * 2  # A and B of two layers in two blocks
     with pytest.raises(ConfigError, match=r"lora.target_modules: .*nowhere"):
         load_policy(tmp_path, lora=LoraConfig(target_modules=["nowhere"]))
-
-
-def test_dropout_is_refused_with_the_reason():
-    with pytest.raises(ValidationError, match="dropout must be 0: siblings share"):
-        LoraConfig(dropout=0.1)

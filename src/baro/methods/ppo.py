@@ -40,7 +40,7 @@ from baro.methods import stage
 from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples, layouts, restore_layouts
 from baro.models.load import load_policy, load_value_model, new_scalar_model, save_policy, save_scalar_model
-from baro.models.lora import WithoutAdapters
+from baro.models.lora import WithoutAdapters, add_adapter
 from baro.models.place import placed
 from baro.protocols import LossOutput, State, World
 from baro.records import Prompt
@@ -262,7 +262,10 @@ class Objective:
     def parameter_groups(self) -> list[dict]:
         return [
             {"params": [p for p in self.policy.parameters() if p.requires_grad]},
-            {"params": list(self.value_model.parameters()), "learning_rate": self.config.value.learning_rate},
+            {
+                "params": [p for p in self.value_model.parameters() if p.requires_grad],
+                "learning_rate": self.config.value.learning_rate,
+            },
         ]
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
@@ -317,7 +320,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     prompts, samples = _prompts(config, template, run)
     folder = resolve(config.policy, "model")
     policy = load_policy(folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
-    value_model = placed(_value_model(config, terms), config.compute)
+    value_model = _value_model(config, terms)
     prepare = Prepare(policy, _ref_policy(config, policy), value_model, config)
     source = OnPolicySource(
         prompts,
@@ -378,6 +381,14 @@ def _ref_policy(config: Config, policy: ScoredModel) -> ScoredModel:
 
 
 def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredModel:
+    """The model of values; with ``lora``, adapters and its head are all that is trained of it, as of the policy."""
+    value_model = _value_start(config, terms)
+    if config.lora is not None:
+        add_adapter(value_model, config.lora, seed=config.trainer.seed)
+    return placed(value_model, config.compute)
+
+
+def _value_start(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredModel:
     """Where the value model starts: as told, else from the only reward model if it reads the policy's tokens."""
     if config.value_model is not None:
         return load_value_model(resolve(config.value_model, "model"), seed=config.trainer.seed)

@@ -20,6 +20,7 @@ from baro.hub import is_hub_id, snapshot
 
 log = logging.getLogger("baro")
 REWARD_HEAD = "reward_head.json"
+HEAD_WEIGHTS = "reward_head.safetensors"
 _HEADS = ("lm_head.", "embed_out.", "cls.", "score.", "classifier.", "pooler.")  # replaced by the one that is asked for
 _OFFSET_POSITIONS = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "xmod"}  # and all of RoBERTa's kind
 

@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from baro.compute import ComputeConfig, LoraConfig
 from baro.errors import ConfigError
 from baro.models.folders import (
+    HEAD_WEIGHTS,
     REWARD_HEAD,
     check_causal,
     check_whole,
@@ -42,7 +43,6 @@ from baro.models.lora import adapted, add_adapter, merged
 from baro.models.place import AUTO, placed
 
 log = logging.getLogger("baro")
-HEAD_WEIGHTS = "reward_head.safetensors"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from baro.batch import GroupBatch
 from baro.compute import LoraConfig
 from baro.errors import ConfigError
+from baro.models.folders import HEAD_WEIGHTS
 from baro.models.forward import Output, Outputs, ScoredModel
 
 log = logging.getLogger("baro")
@@ -56,7 +58,8 @@ def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int) -> None:
         lora_alpha=config.alpha,
         target_modules=config.target_modules,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-        task_type="SEQ_CLS" if scalar else "CAUSAL_LM",
+        task_type=_task(scored),
+        base_model_name_or_path=model.name_or_path,
     )
     try:
         with torch.random.fork_rng():
@@ -76,11 +79,27 @@ def adapted(scored: ScoredModel) -> bool:
     return any(isinstance(module, BaseTunerLayer) for module in scored.model.modules())
 
 
+def _task(scored: ScoredModel) -> str:
+    """peft's word for what the adapted model is; a head of our own stands beside it."""
+    if scored.extra_head is not None:
+        return "FEATURE_EXTRACTION"
+    return "SEQ_CLS" if scored.model.get_output_embeddings() is None else "CAUSAL_LM"
+
+
 def save_adapter(scored: ScoredModel, folder: Path) -> None:
-    """The adapter alone, as peft's ``PeftModel.from_pretrained(base, folder)`` loads it."""
-    model = scored.model
+    """The adapter alone, as peft's ``PeftModel.from_pretrained(base, folder)`` loads it, with what else was trained.
+
+    A sequence-classification model's head is in it (peft: ``modules_to_save``); a head of our own lies beside it. The
+    bias of scores is not in it: only ``model/`` says where scores are 0.
+    """
+    model, settings = scored.model, copy(scored.model.peft_config[ADAPTER])
     state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
-    model.peft_config[ADAPTER].save_pretrained(folder)
+    if settings.task_type == "SEQ_CLS":
+        settings.modules_to_save = ["score"]
+        state |= {f"score.{name}": tensor for name, tensor in scored.scalar_head.state_dict().items()}
+    elif scored.extra_head is not None:
+        save_file(scored.extra_head.state_dict(), folder / HEAD_WEIGHTS)
+    settings.save_pretrained(folder)
     named = {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(named, folder / "adapter_model.safetensors")
 
