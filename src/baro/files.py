@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from baro.errors import BackendError, ConfigError
@@ -83,6 +84,23 @@ def remove_leftovers(root: Path) -> None:
     for older in list(root.rglob(".*.replaced")):
         path = older.with_name(older.name[1:].removesuffix(".replaced"))
         _remove(older) if path.exists() else os.rename(older, path)
+
+
+@contextmanager
+def shared_lock(path: Path, *, when_alone: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock that many processes may hold together; one that finds nobody else calls ``when_alone`` first.
+
+    The kernel frees it when the process dies.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            when_alone()
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _rename_over(partial: Path, path: Path) -> None:

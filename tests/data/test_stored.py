@@ -166,3 +166,21 @@ def test_samples_that_are_prepared_already_are_refused(cached):
 def encode_skipped(loaded, template, max_length, ledger):
     for sample in encode_preferences(loaded, template, max_length, ledger):
         yield sample.with_completions([one.with_(skip=True) for one in sample.completions])
+
+
+def test_what_a_killed_process_left_goes_when_nobody_writes(cached):
+    """Another one that writes keeps what it has begun."""
+    root = stored.cache_folder()
+    left = root / "samples" / ".abc.4321.partial"
+    left.mkdir(parents=True)
+    (left / "ids").write_bytes(b"half")
+    (root / ".ref-logprobs-abc.state.4321.partial").write_bytes(b"half")
+    with stored.into_cache():  # which clears first
+        assert not left.exists()
+        left.mkdir()  # now it is somebody's who writes
+        cached(PAIRS)
+        assert left.exists()
+    cached(PAIRS, max_length=39)
+    assert not left.exists()
+    assert not list(root.glob(".*.partial"))
+    assert len(folders()) == 2

@@ -135,6 +135,20 @@ def test_adaptive_kl_by_hand(kl, expected):
     assert adaptive_kl_coef(0.2, kl, target=6.0, horizon=10000.0, samples=512) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("kl", "samples", "expected"),
+    [
+        (0.0, 64, 0.005),  # 0.05 · max(0.1, 1 − 0.2 · 6.4) and not −0.014
+        (0.0, 49, 0.005),
+        (0.0, 40, 0.01),
+        (99.0, 64, 0.114),  # 0.05 · (1 + 0.2 · 6.4)
+    ],
+)
+def test_an_adaptive_coefficient_stays_positive(kl, samples, expected):
+    """However many horizons of samples come at once: a negative one would pay the policy for straying."""
+    assert adaptive_kl_coef(0.05, kl, target=6.0, horizon=10.0, samples=samples) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("wrong", [{"target": 0.0}, {"horizon": 0.0}])
 def test_adaptive_kl_refuses_a_target_or_horizon_of_zero(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

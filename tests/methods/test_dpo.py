@@ -248,9 +248,15 @@ def test_a_rank_that_finds_its_file_computes_where_another_does_not(monkeypatch)
 
 def test_a_policy_that_is_not_its_reference_is_stopped():
     prepared = dpo.Prepare(ScoredModel(tiny.llama(7)), "x", 100)(PAIRS, LocalWorld())
-    dpo.check_start(ScoredModel(tiny.llama(7)), prepared)
+    dpo.check_start(ScoredModel(tiny.llama(7)), prepared, 10_000)
     with pytest.raises(GuardStop, match=r"differ by .* nats before the first step"):
-        dpo.check_start(ScoredModel(tiny.llama(8)), prepared)
+        dpo.check_start(ScoredModel(tiny.llama(8)), prepared, 10_000)
+    rounded = ScoredModel(tiny.llama(7, torch.float32))
+    rounded.autocast_dtype = torch.bfloat16  # what bf16 rounds is more than 1e-3 nats, and no fault
+    dpo.check_start(rounded, prepared, 10_000)
+    rounded.model.load_state_dict(tiny.architecture("llama", torch.float32).state_dict(), strict=False)
+    with pytest.raises(GuardStop, match=r"differ by .* in the mean of their probabilities before the first step"):
+        dpo.check_start(rounded, prepared, 10_000)
 
 
 @pytest.fixture(scope="module")

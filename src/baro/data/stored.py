@@ -12,8 +12,8 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from baro.data.encode import QUIET_BELOW
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.template import Template
-from baro.files import atomic_directory, hash_path
+from baro.files import atomic_directory, hash_path, remove_leftovers, shared_lock
 from baro.records import content_hash
 
 Encode = Callable[[Loaded, Template, int, Ledger], Iterable[Sample]]
@@ -55,6 +55,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BARO_CACHE", Path.home() / ".cache" / "baro"))
 
 
+@contextmanager
+def into_cache() -> Iterator[None]:
+    """Write into the cache inside. What killed processes left there goes as soon as nobody else writes."""
+    root = cache_folder()
+    root.mkdir(parents=True, exist_ok=True)
+    with shared_lock(root / "cache.lock", when_alone=lambda: remove_leftovers(root)):
+        yield
+
+
 def encode_cached(
     loaded: Loaded, encode: Encode, template: Template, max_length: int, ledger: Ledger
 ) -> Sequence[Sample]:
@@ -69,8 +78,7 @@ def encode_cached(
     first = list(islice(samples, IN_MEMORY))
     if len(first) < IN_MEMORY or folder is None:
         return [*first, *samples]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_directory(folder) as partial:
+    with into_cache(), atomic_directory(folder) as partial:
         kinds = _write(partial, chain(first, samples))
         index = {"kinds": kinds, "ledger": ledger.state()}
         (partial / "index.json").write_text(json.dumps(index, ensure_ascii=False))

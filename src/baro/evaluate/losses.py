@@ -31,10 +31,11 @@ def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """``P/loss`` of every policy and of ``against`` on the texts of ``config.loss_on``, bootstrap over texts."""
     figures: dict[str, Interval | float] = {}
     known: dict[str, Interval] = {}
+    length = min(stage.longest_row(player.value, config.data) for player in config.players)  # the same tokens for all
     for player in config.players:
         if player.value not in known:
             template = load_template(player.value, config.data.template)
-            reader = stage.Reader(run, template, config.data, (Answers, Demonstration), encode_each)
+            reader = stage.Reader(run, template, config.data, (Answers, Demonstration), encode_each, length)
             _, samples = reader.read(str(config.loss_on))
             policy = load_policy(resolve(player.value, "model"))
             tokens = [one.scored_tokens for sample in samples for one in sample.completions]

@@ -40,14 +40,16 @@ class Pairs:
     run: RunDir
     config: Config
     loaded: Loaded
-    by_fingerprint: dict[str, list[Sample]] = field(default_factory=dict)
+    read: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
 
-    def encoded(self, template: Template) -> list[Sample]:
-        """Two completions each, the chosen one first; unusable rows go to the ledger."""
-        if template.fingerprint not in self.by_fingerprint:
-            reader = stage.Reader(self.run, template, self.config.data, Preference, encode_preferences)
-            self.by_fingerprint[template.fingerprint] = reader.read(str(self.config.pairs))[1]
-        return self.by_fingerprint[template.fingerprint]
+    def encoded(self, template: Template, longest: int | None) -> list[Sample]:
+        """Two completions each, the chosen one first; unusable rows, and those over ``longest``, go to the ledger."""
+        length = min(self.config.data.max_length, longest or self.config.data.max_length)
+        kept = (template.fingerprint, length)
+        if kept not in self.read:
+            reader = stage.Reader(self.run, template, self.config.data, Preference, encode_preferences, length)
+            self.read[kept] = reader.read(str(self.config.pairs))[1]
+        return self.read[kept]
 
     def items(self) -> Iterator[tuple[str, Preference]]:
         """Every row's key and pair, but those whose sides are equal or equally good."""
@@ -88,7 +90,7 @@ def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
 
 def learned_gaps(pairs: Pairs, reward: LearnedReward) -> Gaps:
     """A reward model reads whole tokenised pairs, several turns included."""
-    samples = pairs.encoded(reward.template)
+    samples = pairs.encoded(reward.template, reward.longest)
     found = forward_samples(
         reward.model, samples, ["scores"], micro_batch_tokens=MICRO_BATCH_TOKENS, world=LocalWorld()
     )["scores"]  # fmt: skip
@@ -115,7 +117,8 @@ def implicit_gaps(pairs: Pairs, value: str, reference: str) -> Gaps:
         raise ConfigError(
             f"{value} and {reference} read other tokens; a log-ratio needs the same tokenizer and template"
         )
-    samples = pairs.encoded(template)
+    longest = min(stage.longest_row(where, pairs.config.data) for where in (value, reference))
+    samples = pairs.encoded(template, longest)
     ours, base = (sequence_logprobs(_policy(where), samples).reshape(-1, 2) for where in (value, reference))
     ratios = ours - base
     return _known([sample.key for sample in samples], ratios[:, 0] - ratios[:, 1])

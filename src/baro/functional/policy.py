@@ -75,16 +75,17 @@ def kl_shaped_rewards(
 def adaptive_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, samples: int) -> float:
     """The next KL coefficient: larger when the policy strayed further than the target, smaller when less.
 
-        β' = β (1 + clip(KL / target − 1, −0.2, 0.2) · samples / horizon)
+        β' = β · max(0.1, 1 + clip(KL / target − 1, −0.2, 0.2) · samples / horizon)
 
-    Ziegler et al. 2019, arXiv:1909.08593, §2.2, with K_β written as samples / horizon as in its code. Units: KL and
+    Ziegler et al. 2019, arXiv:1909.08593, §2.2, with K_β written as samples / horizon as in its code. The bound of 0.1
+    is ours: with more than 5 horizons of samples at once the factor would be negative, and pay for KL. Units: KL and
     target in nats per completion, samples and horizon in completions. Raises ValueError for a target or horizon that
     is not positive.
     """
     if target <= 0 or horizon <= 0:
         raise ValueError(f"target is {target} and horizon is {horizon}; both must be positive")
     error = min(max(kl / target - 1.0, -0.2), 0.2)
-    return kl_coef * (1.0 + error * samples / horizon)
+    return kl_coef * max(0.1, 1.0 + error * samples / horizon)
 
 
 def clip_scores(scores: Float[Tensor, "C"], *, limit: float) -> Float[Tensor, "C"]:

@@ -27,7 +27,7 @@ from baro.data.source import FileSource, split_held_out
 from baro.data.stored import Encode, encode_cached
 from baro.data.template import Template
 from baro.declared import inputs_in
-from baro.errors import GuardStop, RewardError
+from baro.errors import ConfigError, GuardStop, RewardError
 from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
 from baro.inputs import load_template, open_run, resolve, training_world
@@ -83,8 +83,24 @@ def prompt_room(policy: str, data: DataConfig, sampling: SamplingConfig) -> int:
 
     Longer prompts are told in the ledger, with file and line.
     """
-    longest = min(data.max_length, positions(resolve(policy, "model")) or data.max_length)
-    return max(1, longest - sampling.max_new_tokens)
+    longest = longest_row(policy, data)
+    room = longest - sampling.max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"sampling.max_new_tokens is {sampling.max_new_tokens}, and with its prompt a row has at most {longest} "
+            f"tokens (data.max_length, or the positions of {policy}); lower max_new_tokens"
+        )
+    log.info("prompts may have fewer than %s tokens: %s less max_new_tokens", room, longest)
+    return room
+
+
+def longest_row(model: str, data: DataConfig) -> int:
+    """Tokens that a row may have: data.max_length, or the model's positions where those are fewer, which is said."""
+    found = positions(resolve(model, "model"))
+    if found is None or found >= data.max_length:
+        return data.max_length
+    log.info("max_length is %s: %s has so many positions, and data.max_length is %s", found, model, data.max_length)
+    return found
 
 
 class Trained:
@@ -130,7 +146,8 @@ class Offline:
     ) -> None:
         """The training and the held-out samples; ``change`` may put another template in place of the model's."""
         self.template = change(load_template(self._model, self.config.data.template))
-        reader = Reader(self.run, self.template, self.config.data, want, encode)
+        length = longest_row(self._model, self.config.data)
+        reader = Reader(self.run, self.template, self.config.data, want, encode, length)
         self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
 
     def fit(self, objective: Objective, prepare: Prepare | None = None) -> None:

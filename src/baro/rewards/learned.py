@@ -9,6 +9,7 @@ import torch
 from baro.batch import Branch, Sample
 from baro.data.ledger import Unusable
 from baro.data.template import Template
+from baro.models.folders import positions_of
 from baro.models.forward import ScoredModel, forward_samples
 from baro.protocols import LocalWorld, World
 from baro.records import Message, Rollout, Score
@@ -19,7 +20,7 @@ class LearnedReward:
 
     Where the sampler's tokens are those of the reward model's own template (same fingerprint), they are scored as they
     are; otherwise the text is rendered by the reward model's template. An unfinished completion gets no end token that
-    it did not produce.
+    it did not produce. What is longer than the model's positions has no score.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class LearnedReward:
         world: World | None = None,
     ) -> None:
         self.model, self.template, self.name = model, template, name
+        self.longest = positions_of(model.model.config)
         self.same_tokens = sampler_fingerprint == template.fingerprint
         self.micro_batch_tokens = micro_batch_tokens
         self.world: World = world or LocalWorld()
@@ -61,6 +63,9 @@ class LearnedReward:
             except Unusable as fault:
                 return Score(None, f"{self.name}: {fault.sentence}")
             ids = list(ids) if rollout.finished else _without_end(list(ids), self.template.end_ids)
+        length = len(prompt) + len(ids)
+        if self.longest is not None and length > self.longest:
+            return Score(None, f"{self.name}: has {length} tokens, and the model has {self.longest} positions")
         nothing = torch.zeros(len(ids), dtype=torch.bool)
         one = Branch(torch.tensor(ids, dtype=torch.long), nothing, len(ids) - 1)
         return Sample(torch.tensor(prompt, dtype=torch.long), (one,))

@@ -1,0 +1,94 @@
+"""Rows longer than a model's positions are told of with file and line, wherever a model reads rows."""
+
+import json
+import logging
+
+import pytest
+import torch
+from tokenizers import processors
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
+
+from baro.config import DataConfig, SamplingConfig
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
+from baro.errors import ConfigError
+from baro.evaluate import evaluate
+from baro.inputs import load_reward
+from baro.methods import dpo, generate, reward, sft, stage
+from baro.models.load import load_scalar_model
+from baro.records import Message, Rollout
+
+POSITIONS = 48
+WORDS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
+ROWS = [{"prompt": f"like {one}?", "chosen": f"yes {one}", "rejected": f"no {one}"} for one in WORDS]
+LONG = {"prompt": "and this?", "chosen": "abcdefghij" * 9, "rejected": "no"}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """GPT-2 and BERT with 48 learned positions: one token more is an IndexError, on a GPU an assert of the device."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, LONG]))
+    tokenizer = train_tokenizer([" ".join(row.values()) for row in ROWS], 300)
+    template, small = Template(tokenizer, "plain"), {"vocab_size": 300}
+    torch.manual_seed(0)
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=POSITIONS, **small))
+    gpt2.save_pretrained(tmp_path / "gpt2")
+    template.save(tmp_path / "gpt2")
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(max_position_embeddings=POSITIONS, **shape, **small)).save_pretrained(tmp_path / "bert")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A <|eos|>",
+        pair="<|bos|> $A <|eos|> $B <|eos|>",
+        special_tokens=[("<|bos|>", 1), ("<|eos|>", 2)],
+    )
+    Template(tokenizer, "plain").save(tmp_path / "bert")
+    return tmp_path
+
+
+FEW = {"trainer": {"steps": 1, "batch_size": 4}, "data": {"max_dropped_fraction": 0.5}}
+STAGES = {
+    "sft": (sft, {"policy": "gpt2", "demonstrations": "pairs.jsonl"}, "truncated"),
+    "dpo": (dpo, {"policy": "gpt2", "preferences": "pairs.jsonl"}, "dropped"),
+    "reward": (reward, {"model": "gpt2", "preferences": "pairs.jsonl"}, "dropped"),
+    "reward of an encoder": (reward, {"model": "bert", "preferences": "pairs.jsonl"}, "dropped"),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_training_tells_of_them(name, world, caplog):
+    method, settings, what = STAGES[name]
+    with caplog.at_level(logging.INFO, "baro"):
+        run = method.run(method.Config(**settings, **FEW), world / "run")
+    assert f"max_length is {POSITIONS}: " in caplog.text
+    (ledger,) = json.loads((run.path / "ledger.json").read_text()).values()
+    told = json.dumps(ledger)
+    assert "pairs.jsonl:9" in told
+    assert f"max_length {POSITIONS}" in told or f"max_length is {POSITIONS}" in told
+    assert what in told
+
+
+def test_evaluation_tells_of_them(world):
+    config = evaluate.Config(policies=["gpt2"], loss_on="pairs.jsonl", data={"max_dropped_fraction": 0.5})
+    run = evaluate.run(config, world / "run")
+    assert "pairs.jsonl:9" in (run.path / "ledger.json").read_text()
+
+
+@pytest.mark.parametrize("model", ["gpt2", "bert"])
+def test_a_reward_model_has_no_score_for_them(world, model):
+    run = reward.run(reward.Config(model=model, preferences="pairs.jsonl", **FEW), world / "run")
+    source = load_reward(str(run.path))
+    asked = (Message("user", "and this?"),)
+    short, long = source.score([Rollout(asked, "yes"), Rollout(asked, "abcdefghij" * 9)])
+    assert short.error is None
+    assert long.value is None
+    assert f"tokens, and the model has {POSITIONS} positions" in long.error
+    assert load_scalar_model(run.path / "model").model.config.vocab_size == 300
+
+
+def test_no_room_for_a_prompt_is_said_as_what_it_is(world):
+    sampling = {"max_new_tokens": POSITIONS}
+    with pytest.raises(ConfigError, match=r"max_new_tokens is 48, .* at most 48 tokens .*positions of gpt2.*; lower"):
+        stage.prompt_room("gpt2", DataConfig(), SamplingConfig(**sampling))
+    with pytest.raises(ConfigError, match="lower max_new_tokens"):
+        generate.run(generate.Config(policy="gpt2", prompts="pairs.jsonl", sampling=sampling), world / "run")
