@@ -1,4 +1,4 @@
-"""Hostile text -> HTML that cannot act: Markdown, code, mathematics; and the difference of two texts.
+"""Hostile text -> HTML that cannot act: Markdown, code, marked formulas; and the difference of two texts.
 
 Three layers, each enough alone: markdown-it escapes raw HTML and takes only http, https and mailto for links; what it
 makes goes through an allowlist (nh3, a parser of HTML5); the page has a strict content policy. Nothing is loaded:
@@ -31,7 +31,7 @@ from pygments.token import STANDARD_TYPES
 from pygments.token import Token as Any_Kind
 from pygments.util import ClassNotFound
 
-from baro.feedback.mathematics import MATH_ATTRIBUTES, MATH_TAGS, add_mathematics, named
+from baro.feedback.formulas import add_formulas
 
 MAX_MARKDOWN = 100_000  # characters; longer texts are shown as they are
 MAX_WORK = 300_000  # steps of the Markdown parser, so that no text costs the square of its length
@@ -39,26 +39,30 @@ MAX_NESTING = 40  # lists and quotes and emphasis inside each other
 MAX_CODE, MAX_CODES = 4_000, 12_000  # characters of a highlighted block, and of all of a text
 MAX_DIFF, MAX_DIFF_WORK = 200_000, 5_000_000  # characters of a compared text; pairs of equal words looked at
 
+
+def _named(names: str) -> set[str]:
+    return set(names.split())
+
+
 # on 4,000 characters chosen to be slow each of these takes less than a second; the lexer of C# takes minutes
-LANGUAGES = named(
+LANGUAGES = _named(
     "bash c c++ cpp css diff go golang html ini java javascript js json jsx kotlin lua php py "
     "python python3 r rb ruby rs rust scala sh shell sql swift toml ts tsx typescript xml yaml yml zsh"
 )
 CLASS_PREFIX = "c-"
 CODE_CLASSES = {CLASS_PREFIX + name for name in STANDARD_TYPES.values() if name}
-TAGS = MATH_TAGS | named(
+TAGS = _named(
     "a bdi blockquote br code div em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul"
 )
 ALIGNED = {"align-left", "align-center", "align-right"}
 CLASSES = {
-    "code": {"math-error"}, "div": {"code", "table", "math"}, "pre": {"plain", "too-long", "too-deep", "too-complex"},
+    "code": {"formula", "display", "refused"}, "div": {"code", "table", "math"},
+    "pre": {"plain", "too-long", "too-deep", "too-complex"},
     "span": CODE_CLASSES | {"language", "image"}, "td": ALIGNED, "th": ALIGNED,
 }  # fmt: skip
-ATTRIBUTES: dict[str, set[str]] = {tag: set(MATH_ATTRIBUTES) for tag in MATH_TAGS}
-ATTRIBUTES["math"] |= {"alttext"}
-ATTRIBUTES |= {"a": {"href"}, "ol": {"start"}}
+ATTRIBUTES: dict[str, set[str]] = {"a": {"href"}, "ol": {"start"}}
 _CLEANER = nh3.Cleaner(
-    tags=set(TAGS), attributes=ATTRIBUTES, allowed_classes=CLASSES, url_schemes={"http", "https", "mailto"},
+    tags=TAGS, attributes=ATTRIBUTES, allowed_classes=CLASSES, url_schemes={"http", "https", "mailto"},
     url_relative="deny", link_rel="noopener noreferrer nofollow",
 )  # fmt: skip
 _SAFE_LINK = re.compile(r"(?:https?://|mailto:)[^\s\\]+\Z", re.IGNORECASE)
@@ -151,7 +155,7 @@ def _parser() -> MarkdownIt:
     parser.block.ruler.before("table", "meter", _block_meter, {"alt": ["paragraph", "blockquote", "list"]})
     parser.inline.ruler.before("text", "meter", _inline_meter)
     parser.inline.skipToken = _metered(parser.inline.skipToken)  # type: ignore[method-assign, assignment]
-    add_mathematics(parser, _spend)
+    add_formulas(parser, _spend)
     rules = {"fence": _render_fence, "code_block": _render_fence, "image": _render_image, "th_open": _render_cell}
     rules |= {"td_open": _render_cell, "table_open": _render_table_open, "table_close": _render_table_close}
     for name, rule in rules.items():

@@ -1,10 +1,11 @@
 /** The conversation and the responses, as every kind of task shows them. */
 import { button, h, icon } from "./dom.js";
+import { typeset } from "./formulas.js";
 import { t } from "./i18n.js";
 
 export const letter = (position) => "ABCDEFGHI"[position];
 export const named = (position) => t("response.name", { letter: letter(position) });
-export const prose = (html) => h("div", { class: "prose", dir: "auto", html });
+export const prose = (html) => typeset(h("div", { class: "prose", dir: "auto", html }));
 
 /** All turns; those before the last question folded away. */
 export function conversation(turns) {
