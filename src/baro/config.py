@@ -80,7 +80,7 @@ class TrainerConfig(Config):
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once: memory and speed, not results")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="the learning rate after warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises linearly from 0")
-    max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0 leaves them alone")
+    max_grad_norm: float = Field(1.0, ge=0, description="norm that each model's gradients are cut to; 0 cuts none")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     seed: int = Field(0, ge=0, description="seed of the order, of new weights and of sampling")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints", json_schema_extra=NO_EFFECT)

@@ -70,7 +70,9 @@ class Objective(Protocol):
         """What is trained, saved, sharded and switched to eval, each module once."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Optimiser groups; a group's own ``learning_rate`` overrides the trainer's."""
+        """Optimiser groups, each clipped by itself; its own ``learning_rate`` overrides the trainer's, a ``name`` is
+        logged.
+        """
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
         """Yield the loss terms of one micro-batch; the trainer runs backward on each before it asks for the next.

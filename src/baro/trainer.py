@@ -167,7 +167,7 @@ class Trainer:
         metrics = sums.over(self.world)
         if {batch.term for batch in aligned} == totals.keys():
             self._check_coverage()
-        metrics["grad_norm"] = self._update(metrics["loss"])
+        metrics |= self._update(metrics["loss"])
         return metrics | {"learning_rate": self._learning_rate()}
 
     def _check_models(self, micro_batches: list[GroupBatch]) -> None:
@@ -204,11 +204,14 @@ class Trainer:
             aligned += mine + [empty_batch(term)] * (int(self.world.max(len(mine))) - len(mine))
         return aligned, totals
 
-    def _update(self, loss: float) -> float:
-        """Clip and step; returns the gradient norm before clipping."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm or math.inf)
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    def _update(self, loss: float) -> dict[str, float]:
+        """Clip and step; the norms before clipping, of all gradients and of each group that has a name.
+
+        Each group is clipped by itself: through a common norm a critic's gradient would shorten the policy's step.
+        """
+        groups = self.optimizer.param_groups
+        norms = [self._clip(group["params"]) for group in groups]
+        norm = math.hypot(*norms)
         if not math.isfinite(norm) or not math.isfinite(loss):
             raise GuardStop(
                 f"step {self.step + 1}: the loss is {loss} and the gradient norm {norm}; no update was made. "
@@ -218,7 +221,12 @@ class Trainer:
             group["lr"] = group["base_lr"] * schedule_factor(self.config, self.step, len(self.source))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        named = {f"grad_norm/{g['name']}": of for g, of in zip(groups, norms, strict=True) if "name" in g}
+        return {"grad_norm": norm, **named}
+
+    def _clip(self, parameters: list[nn.Parameter]) -> float:
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm or math.inf)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def _learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])

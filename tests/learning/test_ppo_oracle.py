@@ -50,7 +50,7 @@ def test_ppo_comes_to_the_exact_optimum(beta):
     reward = Table()
     config = ppo.Config(
         policy="-", prompts="-", reward_model="-", kl={"coef": beta}, gae_lambda=1.0,
-        value={"coef": 1.0, "clip_range": 10.0},
+        value={"clip_range": 10.0},
         rollout={"prompts": 4, "completions": 64, "epochs": 2, "minibatches": 1},
         sampling={"max_new_tokens": 2}, trainer={"learning_rate": 4e-3, "schedule": "cosine"},
     )  # fmt: skip

@@ -5,8 +5,9 @@
 Per token R_t = −β (log π_old − log π_ref), the score is added on the last token; advantages by GAE with a terminal
 bootstrap of 0, whitened once over the whole rollout; the clipped surrogate and the clipped value loss, each a mean over
 the step's tokens. Schulman et al. 2017, arXiv:1707.06347 eq. 7; Ziegler et al. 2019, arXiv:1909.08593 (adaptive β);
-Ouyang et al. 2022, arXiv:2203.02155 eq. 2. The value comes from a model of its own. Policy, reference and sampler all
-see logits divided by the sampling temperature.
+Ouyang et al. 2022, arXiv:2203.02155 eq. 2. The value comes from a model of its own, clipped by itself: a weight of its
+loss would change nothing, since Adam divides it out. Policy, reference and sampler all see logits divided by the
+sampling temperature.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ class ValueConfig(blocks.Config):
     """The value model and its loss."""
 
     learning_rate: float | None = Field(None, gt=0, description="its own learning rate; the trainer's unless given")
-    coef: float = Field(0.1, gt=0, description="weight of the value loss")
     clip_range: float = Field(0.2, gt=0, description="how far a value may move from its old one within the loss")
 
 
@@ -261,8 +261,9 @@ class Objective:
 
     def parameter_groups(self) -> list[dict]:
         return [
-            {"params": [p for p in self.policy.parameters() if p.requires_grad]},
+            {"name": "policy", "params": [p for p in self.policy.parameters() if p.requires_grad]},
             {
+                "name": "value_model",
                 "params": [p for p in self.value_model.parameters() if p.requires_grad],
                 "learning_rate": self.config.value.learning_rate,
             },
@@ -280,7 +281,7 @@ class Objective:
         values = self.value_model(batch, ["values"]).values
         loss = clipped_value_loss(values, fields["values"], fields["returns"], clip_range=self.config.value.clip_range)
         metrics = {"loss/value": (loss.detach().sum(), tokens)}
-        yield LossOutput(self.config.value.coef * loss.sum() / totals["tokens"], metrics)
+        yield LossOutput(loss.sum() / totals["tokens"], metrics)
 
     @torch.no_grad()
     def _policy_metrics(self, batch: GroupBatch, logprobs: Tensor, entropy: Tensor, loss: Tensor) -> dict:
