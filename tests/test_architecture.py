@@ -1,6 +1,7 @@
 """Layers, checked by parsing imports: none imports a higher one, packages of one layer not each other."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,12 @@ def test_what_trains_is_told_of_the_world(path):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Trainer", "FileSource", "OnPolicySource"):
             given = {keyword.arg for keyword in node.keywords}
             assert given & {"world", None}, f"line {node.lineno}: {ast.unparse(node.func)} without world"
+
+
+def test_every_public_name_of_the_mathematics_and_the_seams_has_a_user():
+    """What has none yet comes with its first user: a function that only its test calls is a promise, not a feature."""
+    texts = "\n".join(path.read_text() for path in FILES)
+    for path in [*(SOURCE / "functional").glob("*.py"), SOURCE / "protocols.py", SOURCE / "records.py"]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert len(re.findall(rf"\b{node.name}\b", texts)) > 1, f"{path.name}: {node.name} is used nowhere"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from baro.records import Completion, Message, Reply, Rollout, SamplingParams, Score, Verdict
+from baro.records import Completion, Rollout, SamplingParams, Score, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -109,13 +109,6 @@ class Sampler(Protocol):
         """Draw ``n`` completions of every prompt; ``keys`` names each prompt's random streams."""
 
 
-class ChatModel(Protocol):
-    """Text in, text out: critique, revision, judging, generating, from any chat server."""
-
-    def reply(self, conversations: Sequence[Sequence[Message]], params: SamplingParams) -> list[Reply]:
-        """Answer each conversation, in the same order."""
-
-
 class RewardSource(Protocol):
     """Anything that scores rollouts: a reward model, a cost model, a verifier, a judge, a function."""
 
@@ -140,9 +133,6 @@ class World(Protocol):
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Add each value over the ranks; a key that one rank lacks counts as 0 there."""
-
-    def min(self, value: float) -> float:
-        """The least value of all ranks."""
 
     def max(self, value: float) -> float:
         """The largest value of all ranks."""
@@ -175,9 +165,6 @@ class LocalWorld:
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         return dict(values)
-
-    def min(self, value: float) -> float:
-        return value
 
     def max(self, value: float) -> float:
         return value

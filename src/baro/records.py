@@ -146,14 +146,6 @@ class Verdict:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A chat model's answer, or the reason why there is none."""
-
-    text: str | None
-    error: str | None = None
-
-
 def content_hash(value: object) -> str:
     """A short stable name for a JSON-able value: the first 16 hex digits of the SHA-256 of its canonical JSON."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=vars_of)

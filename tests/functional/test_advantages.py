@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import functional as oracle
 
-from baro.functional.advantages import gae, mean_and_variance, moments, scale_to_unit_variance, whiten, whiten_with
+from baro.functional.advantages import gae, mean_and_variance, moments, scale_with, whiten_with
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 numbers = st.floats(-10, 10)
@@ -88,42 +88,48 @@ def test_order_of_completions_does_not_matter(ragged, random):
     assert all(torch.equal(second[place], first[i]) for place, i in enumerate(order))
 
 
+def whitened(values, ddof=1):
+    return whiten_with(values, *mean_and_variance(**moments(values), ddof=ddof))
+
+
+def scaled(values, ddof=1):
+    return scale_with(values, *mean_and_variance(**moments(values), ddof=ddof))
+
+
 def test_whiten_by_hand():
     advantages = tensor(0.7476125, 0.70275, 0.645, 0.5)
-    np.testing.assert_allclose(whiten(advantages), (0.916673, 0.500317, -0.035644, -1.381347), atol=1e-6)
-    np.testing.assert_allclose(whiten(advantages, ddof=0), (1.058483, 0.577717, -0.041158, -1.595042), atol=1e-6)
-    np.testing.assert_allclose(whiten(tensor(0.7075, 0.65, 0.6)), (1.022425, -0.046474, -0.975951), atol=1e-6)
+    np.testing.assert_allclose(whitened(advantages), (0.916673, 0.500317, -0.035644, -1.381347), atol=1e-6)
+    np.testing.assert_allclose(whitened(advantages, ddof=0), (1.058483, 0.577717, -0.041158, -1.595042), atol=1e-6)
+    np.testing.assert_allclose(whitened(tensor(0.7075, 0.65, 0.6)), (1.022425, -0.046474, -0.975951), atol=1e-6)
 
 
 def test_scaling_keeps_the_mean_by_hand():
     # mean 2; variance 1 (ddof 1) or 2/3 (ddof 0, deviation √1.5 = 1.224745)
-    np.testing.assert_allclose(scale_to_unit_variance(tensor(1.0, 2.0, 3.0)), (1.0, 2.0, 3.0), atol=1e-6)
-    np.testing.assert_allclose(
-        scale_to_unit_variance(tensor(1.0, 2.0, 3.0), ddof=0), (0.775255, 2.0, 3.224745), atol=1e-6
-    )
+    np.testing.assert_allclose(scaled(tensor(1.0, 2.0, 3.0)), (1.0, 2.0, 3.0), atol=1e-6)
+    np.testing.assert_allclose(scaled(tensor(1.0, 2.0, 3.0), ddof=0), (0.775255, 2.0, 3.224745), atol=1e-6)
 
 
 @FEW
 @given(st.lists(numbers, min_size=2, max_size=20).filter(lambda v: np.std(v) > 0.1), st.sampled_from([0, 1]))
 def test_whitened_values_have_mean_0_and_variance_1(values, ddof):
     values = tensor(*values)
-    white, scaled = whiten(values, ddof=ddof), scale_to_unit_variance(values, ddof=ddof)
+    white, spread = whitened(values, ddof=ddof), scaled(values, ddof=ddof)
     assert white.mean().item() == pytest.approx(0.0, abs=1e-9)
-    assert scaled.mean().item() == pytest.approx(values.mean().item(), abs=1e-9)
-    for changed in (white, scaled):
+    assert spread.mean().item() == pytest.approx(values.mean().item(), abs=1e-9)
+    for changed in (white, spread):
         assert changed.var(correction=ddof).item() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("values", [(3.0,), (0.1, 0.1, 0.1), (1e4, 1e4)])
 def test_equal_values_whiten_to_zero(values):
     values = torch.tensor(values)
-    torch.testing.assert_close(whiten(values), torch.zeros(len(values)), atol=1e-3, rtol=0)
-    torch.testing.assert_close(scale_to_unit_variance(values), values, atol=1e-3, rtol=0)
+    torch.testing.assert_close(whitened(values), torch.zeros(len(values)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(scaled(values), values, atol=1e-3, rtol=0)
 
 
 def test_a_small_spread_far_from_zero_keeps_its_variance():
     values = torch.tensor([1000.1, 1000.2, 1000.3])  # squares of 10⁶ in fp32 are 0.06 apart
-    np.testing.assert_allclose(whiten(values), (-1.0, 0.0, 1.0), atol=2e-3)
+    np.testing.assert_allclose(whitened(values), (-1.0, 0.0, 1.0), atol=2e-3)
 
 
 @FEW
@@ -135,9 +141,9 @@ def test_whitening_over_ranks_is_whitening_the_whole(values, cut):
     mean, variance = mean_and_variance(**summed)
     assert variance == pytest.approx(values.var().item(), abs=1e-9)
     together = torch.cat([whiten_with(rank, mean, variance) for rank in ranks])
-    torch.testing.assert_close(together, whiten(values), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together, whitened(values), atol=1e-5, rtol=1e-5)
 
 
 def test_whitening_nothing_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
-        whiten(torch.zeros(0))
+        whitened(torch.zeros(0))

@@ -12,8 +12,6 @@ from baro.functional.statistics import (
     expected_calibration_error,
     fisher_interval,
     length_controlled_win_rate,
-    paired_bootstrap,
-    unbiased_best_of_n,
     wilson_interval,
 )
 
@@ -87,16 +85,6 @@ def test_groups_are_drawn_whole():
     assert (grouped.low, grouped.high, grouped.n) == (0.0, 1.0, 2)
     alone = bootstrap_interval(values, seed=0, resamples=200)
     assert alone.high - alone.low < 0.3
-
-
-def test_paired_bootstrap_takes_out_what_prompts_share():
-    random = np.random.default_rng(0)
-    difficulty = random.normal(scale=10, size=200)
-    better, worse = difficulty + 0.5 + 0.1 * random.normal(size=200), difficulty
-    interval = paired_bootstrap(better, worse, seed=0)
-    assert 0.4 < interval.low < interval.value < interval.high < 0.6
-    assert paired_bootstrap(worse, worse, seed=0) == (0.0, 0.0, 0.0, 200)
-    assert paired_bootstrap(better, worse, seed=0, groups=np.arange(200) // 2).n == 100
 
 
 def test_bootstrap_of_nothing_is_an_error():
@@ -238,27 +226,3 @@ def test_best_of_n_bound_by_hand(n, bound):
 def test_best_of_n_bound_needs_one():
     with pytest.raises(ValueError, match="at least 1"):
         best_of_n_kl_bound(0)
-
-
-@pytest.mark.parametrize(("best_of", "expected"), [(1, 1.5), (2, 2.333333), (3, 2.75), (4, 3.0)])
-def test_unbiased_best_of_n_by_hand(best_of, expected):
-    scores = np.array([2.0, 0.0, 3.0, 1.0])
-    assert unbiased_best_of_n(scores, scores, best_of) == pytest.approx(expected, abs=1e-6)
-    # A proxy that ranks backwards picks the worst.
-    assert unbiased_best_of_n(-scores, scores, best_of) == pytest.approx(3 - expected, abs=1e-6)
-
-
-@FEW
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5)), min_size=1, max_size=7), st.data())
-def test_unbiased_best_of_n_is_the_mean_over_all_subsets(rows, data):
-    proxy, gold = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
-    best_of = data.draw(st.integers(1, len(rows)))
-    assert unbiased_best_of_n(proxy, gold, best_of) == pytest.approx(oracle.best_of_n(proxy, gold, best_of), abs=1e-9)
-
-
-def test_unbiased_best_of_n_with_thousands_of_samples():
-    scores = np.arange(4096.0)
-    # The largest of k of N consecutive numbers is on average k (N + 1) / (k + 1) − 1.
-    assert unbiased_best_of_n(scores, scores, 1000) == pytest.approx(1000 * 4097 / 1001 - 1)
-    with pytest.raises(ValueError, match="between 1 and their number"):
-        unbiased_best_of_n(scores, scores, 4097)

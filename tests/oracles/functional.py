@@ -1,7 +1,5 @@
 """Naive oracles for baro.functional: NumPy and loops, one value at a time, written apart from the product."""
 
-from itertools import combinations
-
 import numpy as np
 
 
@@ -25,11 +23,6 @@ def token_logprobs(hidden, weight, targets, **head):
 
 def token_entropy(hidden, weight, **head):
     return np.array([-sum(p * np.log(p) for p in softmax(z)) for z in head_logits(hidden, weight, **head)])
-
-
-def kl(logits_p, logits_q):
-    p, q = softmax(logits_p), softmax(logits_q)
-    return sum(a * np.log(a / b) for a, b in zip(p, q, strict=True))
 
 
 def gae_one(rewards, values, gamma, gae_lambda):
@@ -77,12 +70,3 @@ def logistic_intercept(verdicts, x, ridge):
         i, j = np.unravel_index(np.argmin(loss), loss.shape)
         a, b, width = a + grid[i], b + grid[j], width * (0.5 if 0 < i < 8 and 0 < j < 8 else 1.0)
     return a
-
-
-def best_of_n(proxy, gold, k):
-    """Mean over all subsets of k of the gold score of the proxy's best, ties shared."""
-    results = []
-    for subset in combinations(range(len(proxy)), k):
-        top = max(proxy[i] for i in subset)
-        results.append(np.mean([gold[i] for i in range(len(proxy)) if proxy[i] == top]))
-    return float(np.mean(results))

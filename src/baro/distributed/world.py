@@ -30,9 +30,6 @@ class TorchWorld:
         names = dict.fromkeys(name for one in found for name in one)
         return {name: sum(one.get(name, 0.0) for one in found) for name in names}
 
-    def min(self, value: float) -> float:
-        return -self.max(-value)
-
     def max(self, value: float) -> float:
         largest = torch.tensor(value, dtype=torch.float64, device=self.device)  # NCCL reduces nothing of a CPU
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)

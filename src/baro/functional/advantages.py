@@ -75,27 +75,20 @@ def mean_and_variance(count: float, total: float, squares: float, *, ddof: int =
 
 
 def whiten_with(values: Float[Tensor, "N"], mean: float, variance: float) -> Float[Tensor, "N"]:
-    """Whiten by a mean and variance taken elsewhere, such as over all ranks: (x − μ) / √(s² + 10⁻⁸)."""
-    return (values - mean) / math.sqrt(variance + _EPSILON)
-
-
-def whiten(values: Float[Tensor, "N"], *, ddof: int = 1) -> Float[Tensor, "N"]:
     """Shift and scale to mean 0 and variance 1, as PPO does with advantages.
 
         x' = (x − μ) / √(s² + 10⁻⁸),   s² = Σ(x − μ)² / (n − ddof)
 
-    Ziegler et al. 2019, arXiv:1909.08593 (its code has ddof 0; 1 is TRL's and ours). Once per rollout, over all its
-    tokens. Raises ValueError without any value.
+    Ziegler et al. 2019, arXiv:1909.08593. Mean and variance are those of a whole rollout, over all ranks.
     """
-    return whiten_with(values, *mean_and_variance(**moments(values), ddof=ddof))
+    return (values - mean) / math.sqrt(variance + _EPSILON)
 
 
-def scale_to_unit_variance(values: Float[Tensor, "N"], *, ddof: int = 1) -> Float[Tensor, "N"]:
+def scale_with(values: Float[Tensor, "N"], mean: float, variance: float) -> Float[Tensor, "N"]:
     """Scale the spread to variance 1 and keep the mean, as PPO may do with rewards (elsewhere ``shift_mean=False``).
 
         x' = (x − μ) / √(s² + 10⁻⁸) + μ
 
-    Rewards keep their mean because its sign says whether to write more or fewer tokens. Otherwise as ``whiten``.
+    Rewards keep their mean because its sign says whether to write more or fewer tokens.
     """
-    mean, variance = mean_and_variance(**moments(values), ddof=ddof)
     return whiten_with(values, mean, variance) + mean

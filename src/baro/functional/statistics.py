@@ -103,25 +103,6 @@ def bootstrap_interval(
     return Interval(float(statistic(values)), float(low), float(high), n)
 
 
-def paired_bootstrap(
-    first: Num[np.ndarray, "n"],
-    second: Num[np.ndarray, "n"],
-    *,
-    seed: int,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    groups: Shaped[np.ndarray, "n"] | None = None,
-) -> Interval:
-    """Bootstrap of the mean difference between two systems measured on the same prompts.
-
-        d = mean(first − second)
-
-    Resampling prompts and not each system's scores keeps what the prompts have in common out of the interval (Koehn
-    2004, for the paired bootstrap). The difference is there at this confidence when the interval leaves 0 out.
-    """
-    return bootstrap_interval(first - second, seed=seed, resamples=resamples, confidence=confidence, groups=groups)
-
-
 def expected_calibration_error(
     probabilities: Float[np.ndarray, "n"], outcomes: Num[np.ndarray, "n"] | Bool[np.ndarray, "n"], *, bins: int = 10
 ) -> float:
@@ -222,23 +203,3 @@ def best_of_n_kl_bound(n: int) -> float:
     if n < 1:
         raise ValueError(f"best of {n}: n must be at least 1")
     return math.log(n) - (n - 1) / n
-
-
-def unbiased_best_of_n(proxy: Num[np.ndarray, "n"], gold: Num[np.ndarray, "n"], best_of: int) -> float:
-    """Expected gold score of the proxy's best of ``best_of`` samples, from all N samples of one prompt.
-
-        Σ_i gold_(i) · C(i, k−1) / C(N, k),   i = 0..N−1 in ascending order of the proxy, k = best_of
-
-    Nakano et al. 2021, arXiv:2112.09332, appendix I: the mean over all subsets of k, without drawing any. Samples whose
-    proxies tie share their mean gold score, as a random choice among them would. Raises ValueError unless 1 ≤ k ≤ N.
-    """
-    samples = len(proxy)
-    if not 1 <= best_of <= samples:
-        raise ValueError(f"best of {best_of} from {samples} samples; it must lie between 1 and their number")
-    _, tie_of, sizes = np.unique(proxy, return_inverse=True, return_counts=True)
-    ascending = np.repeat(np.bincount(tie_of, weights=gold) / sizes, sizes)
-    # C(i−1, k−1) / C(i, k−1) = (i−k+1) / i, from C(N−1, k−1) / C(N, k) = k/N down: the binomials never appear.
-    i = np.arange(samples - 1, 0, -1)
-    shrink = np.maximum(i - best_of + 1, 0) / i
-    weights = best_of / samples * np.cumprod(np.concatenate([[1.0], shrink]))
-    return float(weights @ ascending[::-1])

@@ -27,8 +27,8 @@ from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_prompts
 from baro.data.template import Template
 from baro.declared import Model, Records, Scorer, is_object
-from baro.errors import ConfigError, GuardStop
-from baro.functional.advantages import gae, mean_and_variance, moments, whiten_with
+from baro.errors import GuardStop
+from baro.functional.advantages import gae, mean_and_variance, moments, scale_with, whiten_with
 from baro.functional.policy import (
     adaptive_kl_coef,
     clip_scores,
@@ -45,7 +45,7 @@ from baro.models.lora import WithoutAdapters, add_adapter
 from baro.models.place import placed
 from baro.protocols import LossOutput, State, World
 from baro.records import Prompt
-from baro.rewards.gate import explain, weaknesses_of_run
+from baro.rewards.gate import refuse_weak
 from baro.rollout.engine import Engine
 from baro.rollout.source import OnPolicySource
 from baro.runs import RunDir
@@ -163,7 +163,7 @@ class Prepare:
         rewards = kl_shaped_rewards(scores, old, ref, lengths, kl_coef=self.kl_coef)
         if config.reward_shaping.whiten:
             mean, variance = mean_and_variance(**world.sum(moments(rewards)))
-            rewards = whiten_with(rewards, mean=mean, variance=variance) + mean  # over all ranks, the mean kept
+            rewards = scale_with(rewards, mean, variance)
         raw, returns = gae(rewards, values, lengths, gamma=config.gamma, gae_lambda=config.gae_lambda)
         mean, variance = mean_and_variance(**world.sum(moments(raw)))
         return {
@@ -315,7 +315,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     terms = config.terms
-    _refuse_weak(config, terms)
+    if not config.accept_weak_reward_model:
+        refuse_weak([term.by for term in terms])
     check_same_tokens(config, "ref_policy", "value_model")
     template = load_template(config.policy, config.data.template)
     prompts, samples = _prompts(config, template, run)
@@ -347,17 +348,6 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     stage.save_trained(run, template, policy, save_policy)
     run.finish("finished")
     return run
-
-
-def _refuse_weak(config: Config, terms: Sequence[blocks.RewardTerm]) -> None:
-    """A reward run whose figures on held-out pairs call it weak is refused, unless the config accepts it."""
-    for term in terms:
-        reasons = [explain(one) for one in weaknesses_of_run(Path(term.by))]
-        if reasons and not config.accept_weak_reward_model:
-            raise ConfigError(
-                f"{term.by}: this reward model is weak, since {' and '.join(reasons)}; train a better one, or set "
-                "accept_weak_reward_model: true"
-            )
 
 
 def rollout_count(config: Config, prompts: int) -> int:

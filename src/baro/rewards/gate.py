@@ -6,10 +6,11 @@ PPO raises the score of a random reward model as readily as that of a good one; 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from baro.errors import ConfigError
 from baro.functional.statistics import Interval
 
 CHANCE = 0.5
@@ -68,3 +69,14 @@ def weaknesses_of_run(run: Path) -> list[Weakness]:
             for row in rows
         }
     )
+
+
+def refuse_weak(runs: Sequence[str]) -> None:
+    """Raises ConfigError for the first reward run whose figures on held-out pairs call it weak."""
+    for run in runs:
+        reasons = [explain(one) for one in weaknesses_of_run(Path(run))]
+        if reasons:
+            raise ConfigError(
+                f"{run}: this reward model is weak, since {' and '.join(reasons)}; train a better one, or set "
+                "accept_weak_reward_model: true"
+            )
