@@ -349,7 +349,7 @@ def smaller(page, script, limit, instead):
         assert limit in reply.text()
         route.fulfill(response=reply, body=reply.text().replace(limit, instead))
 
-    page.route(f"**/static/{script}*", answer)
+    page.route(f"**/static/*/{script}", answer)
 
 
 def test_what_is_imported_is_measured_as_it_is_sent(website, page):

@@ -367,6 +367,15 @@ def statuses(app, count, **request):
     return [ask(app, **request).status for _ in range(count)]
 
 
+def test_static_files_cost_no_token():
+    """A load of a page is forty of them: six quick ones used to leave it dead."""
+    app, _ = limited()
+    mine = [COOKIE]
+    assert [ask(app, path="/static/1/dom.js", headers=mine).status for _ in range(100)] == [200] * 100
+    assert statuses(app, 5, headers=mine) == [200] * 4 + [429]
+    assert [ask(app, path="/staticfiles", headers=mine).status for _ in range(2)] == [429] * 2
+
+
 def test_a_session_has_a_bucket_that_refills():
     app, clock = limited()
     mine, other = [COOKIE], [("authorization", "Bearer other")]

@@ -80,18 +80,32 @@ def test_the_language_is_the_raters_else_the_browsers(site: Site):
 
 def test_static_files_are_kept_by_version(site: Site):
     version = pages.load_assets().version
-    fresh = site.http.get(f"/static/dom.js?v={version}")
+    fresh = site.http.get(f"/static/{version}/dom.js")
     assert fresh.headers["content-type"] == "text/javascript; charset=utf-8"
     assert fresh.headers["cache-control"] == pages.FOREVER
     assert fresh.headers["x-content-type-options"] == "nosniff"
-    older = site.http.get("/static/dom.js?v=older")
+    older = site.http.get("/static/older/dom.js")
     assert older.headers["cache-control"] == pages.ASK_FIRST
     etag = {"If-None-Match": older.headers["etag"]}
-    assert site.http.get("/static/dom.js", headers=etag).status_code == 304
-    assert error_of(site.http.get("/static/nothing.js")) == (404, "not_found")
+    assert site.http.get("/static/older/dom.js", headers=etag).status_code == 304
+    assert error_of(site.http.get(f"/static/{version}/nothing.js")) == (404, "not_found")
     for path in pages.load_assets().files:
-        found = site.http.get(f"/static/{path}")
+        found = site.http.get(f"/static/{version}/{path}")
         assert found.headers["content-type"] == pages.MEDIA[Path(path).suffix]
+
+
+def test_what_scripts_import_is_in_the_page(site: Site):
+    """All modules of a page are loaded at once, under the version's path, by names that are there."""
+    assets = pages.load_assets()
+    for entry in ("home.js", "join.js", "work.js", "manage.js"):
+        named = set(assets.modules(entry))
+        for name in named - {"vendor/katex/katex.min.js"}:
+            inside = re.findall(r"""(?:from|import)\s*\(?\s*["']([^"']+)["']""", assets.files[name].content.decode())
+            assert all(path.startswith("./") for path in inside), name
+            assert {path.removeprefix("./") for path in inside} <= named, name
+    assert {"dom.js", "formulas.js", "vendor/katex/katex.min.js"} <= set(assets.modules("work.js"))
+    html = site.ask("rater", "GET", "/judge/colours").text
+    assert html.count('rel="modulepreload"') == len(assets.modules("work.js"))
 
 
 def test_the_version_changes_with_a_file(tmp_path: Path):

@@ -101,7 +101,7 @@ ROUTES: dict[str, str] = {
     "GET /manage": PAGE,
     "GET /manage/{project}": PAGE,
     "GET /manage/{project}/{tab}": PAGE,
-    "GET /static/{path:path}": ANYBODY,
+    "GET /static/{version}/{path:path}": ANYBODY,
 }
 """Who a route is for. A route that is missing here fails the first test below."""
 
@@ -162,7 +162,14 @@ def test_every_route_says_whom_it_is_for(one_site: Site):
 def ask(site: Site, who: str | None, route: str, **names: str) -> Any:
     """A request to a route, with a body that it takes."""
     method, path = route.split(" ")
-    given = {"project": "colours", "tab": "tasks", "lang": "en", "habit": "left", "path:path": "x.js"} | names
+    given = {
+        "project": "colours",
+        "tab": "tasks",
+        "lang": "en",
+        "habit": "left",
+        "path:path": "x.js",
+        "version": "1",
+    } | names
     before, _, last = path.rpartition("/")
     known = BODIES.get(f"{before.rpartition('/')[2]}/{last}", BODIES.get(last, {}))
     body = None if method in ("GET", "DELETE") else known
@@ -465,7 +472,8 @@ def test_sql_in_every_parameter_is_text(site: Site):
     [
         "/static/../schema.py", "/static/%2e%2e/schema.py", "/static/..%2fschema.py", "/static//etc/passwd",
         "/static/%2fetc%2fpasswd", "/static/....//schema.py", "/static/..\\schema.py", "/static/%00",
-        "/static/dom.js%00", "/static/%2e/dom.js", "/static/../static2/x", "/static/", "/static",
+        "/static/1/../../schema.py", "/static/1/%2e%2e/schema.py", "/static/1/..%2fschema.py", "/static/1//etc/passwd",
+        "/static/1/dom.js%00", "/static/dom.js", "/static/1/%2e/dom.js", "/static/../static2/x", "/static/", "/static",
         "/static/%c0%ae%c0%ae/schema.py",
         "/static/../templates/base.html", "/static/file:///etc/passwd", "/static/../../../../../../etc/passwd",
     ],

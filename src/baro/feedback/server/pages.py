@@ -1,20 +1,22 @@
 """The HTML pages and what they load. Pages are shells; scripts fetch the rest from the API.
 
 Static files are read once, when the application is made: an address is looked up among their names and never becomes a
-path. What is asked for with the current version may be kept forever.
+path. The version is a part of the path, so that what a script imports has it as well; what is asked for with the
+current one may be kept forever.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -36,6 +38,7 @@ MEDIA = {
 FOREVER = "public, max-age=31536000, immutable"
 ASK_FIRST = "no-cache"  # kept, and asked for again with its ETag
 TABS = ("overview", "prompts", "tasks", "guidelines", "raters", "agreement", "adjudicate", "export", "settings")
+_IMPORT = re.compile(r"""^(?:import|export)\b[^;"']*["']\./([\w./]+)["']""", re.MULTILINE)
 router = APIRouter(route_class=CheckedRoute)
 
 
@@ -48,12 +51,22 @@ class Asset:
     etag: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Assets:
-    """All static files by their address below /static/, and a version that changes with any of them."""
+    """All static files by their address below /static/VERSION/, and a version that changes with any of them."""
 
     files: Mapping[str, Asset]
     version: str
+
+    @lru_cache  # noqa: B019 (there is one for each folder, as long as the process lives)
+    def modules(self, entry: str) -> tuple[str, ...]:
+        """The entry and all that it imports, directly or not: a browser would learn of them one level at a time."""
+        found = [entry]
+        for name in found:
+            beside = PurePosixPath(name).parent
+            imported = _IMPORT.findall(self.files[name].content.decode()) if name in self.files else []
+            found += [one for one in dict.fromkeys((beside / path).as_posix() for path in imported) if one not in found]
+        return tuple(name for name in found if name in self.files)
 
 
 @lru_cache
@@ -75,9 +88,16 @@ def _templates(folder: Path = PACKAGE / "templates") -> Environment:
     return Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
 
 
-def _page(request: Request, rater: Rater | None, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+def _page(
+    request: Request, rater: Rater | None, name: str, status: int = 200, *, part: str | None = None, **values: Any
+) -> HTMLResponse:
+    """A page; part: a module that its script loads later on."""
     lang = rater.lang if rater else preferred(request.headers.get("accept-language", ""))
-    common = {"lang": lang, "texts": catalogue(lang), "version": load_assets().version, "project": "", "projects": []}
+    assets = load_assets()
+    common = {"lang": lang, "texts": catalogue(lang), "project": "", "projects": []}
+    entries = [f"{one}.js" for one in (name, part) if one]
+    modules = dict.fromkeys(module for entry in entries for module in assets.modules(entry))
+    common |= {"version": assets.version, "modules": modules}
     html = _templates().get_template(f"{name}.html").render(common | values)
     return HTMLResponse(html, status, headers={"Cache-Control": "no-store", "Vary": "Cookie, Accept-Language"})
 
@@ -143,14 +163,13 @@ def manage(
     with store.read() as connection:
         name = project_of(connection, rater, project).name if project else ""
         projects = projects_of(connection, rater)
-    return _page(request, rater, "manage", project=name, projects=projects, tab=tab, role=rater.role)
+    part = f"manage_{tab if project else 'projects'}"
+    return _page(request, rater, "manage", part=part, project=name, projects=projects, tab=tab, role=rater.role)
 
 
-@router.get("/static/{path:path}")
-def static(
-    request: Request, path: str, version: Annotated[str, Query(alias="v", max_length=100)] = ""
-) -> Response:  # fmt: skip
-    """A script or a style sheet."""
+@router.get("/static/{version}/{path:path}")
+def static(request: Request, version: str, path: str) -> Response:
+    """A script, a style sheet or a font."""
     assets = load_assets()
     found = assets.files.get(path)
     if found is None:

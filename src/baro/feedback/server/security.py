@@ -41,6 +41,11 @@ HEADERS = {
 ONE_YEAR_SECONDS = 31_536_000
 
 
+def is_static(scope: Scope) -> bool:
+    """Whether a request is for a file below /static/."""
+    return scope["path"].removeprefix(scope.get("root_path", "")).startswith("/static/")
+
+
 def error_response(
     code: str, status: int, message: str, *, retry_after_seconds: float | None = None, **more: Any
 ) -> JSONResponse:
@@ -69,8 +74,7 @@ class SecurityHeaders:
         headers = MutableHeaders(scope=message)
         for name, value in HEADERS.items():
             headers[name] = value
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not path.startswith("/static/") or message["status"] >= 400:
+        if not is_static(scope) or message["status"] >= 400:
             headers["cache-control"] = "no-store"
         if scope["scheme"] == "https":
             headers["strict-transport-security"] = f"max-age={ONE_YEAR_SECONDS}"
@@ -221,6 +225,7 @@ class RateLimit:
 
     The session alone would not do: anybody can make up session cookies. Addresses get more, since many people may
     share one. At most ``max_buckets`` of each are kept; the least recently used is forgotten, that is, full again.
+    Static files cost nothing: they come from memory, and a page without one of them is dead.
     """
 
     def __init__(
@@ -238,7 +243,7 @@ class RateLimit:
         self.addresses = _Buckets(per_second * address_factor, burst * address_factor, max_buckets, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wait = self._wait_seconds(scope) if scope["type"] == "http" else 0.0
+        wait = self._wait_seconds(scope) if scope["type"] == "http" and not is_static(scope) else 0.0
         if wait > 0:
             message = "too many requests; try again later"
             response = error_response("rate_limited", 429, message, retry_after_seconds=wait)
