@@ -277,7 +277,7 @@ def test_a_new_run_says_what_it_is():
             "config": {
                 "beta": 0.1,
                 "seed": 0,
-                "block": {"max_length": 1024, "max_dropped_fraction": 0.01, "template": "auto"},
+                "block": {"max_length": 1024, "max_dropped_fraction": 0.01, "encoding": "utf-8", "template": "auto"},
                 "note": "",
             },
             "seed": 0,
@@ -373,7 +373,7 @@ def test_another_config_or_data_is_refused(status):
     )
     assert refusal(inputs={}) == (f'{start} input preferences "0123456789abcdef" (now not set); {WAY_OUT}')
     assert (
-        refusal(config=DataConfig(), inputs={}).count("(now ") == 10
+        refusal(config=DataConfig(), inputs={}).count("(now ") == 12
     )  # beta, seed, note, 3 of block, 3 of now, the data
     named = {"preferences": HASH, "rewards": "object judges:gold"}
     run = begin("other", inputs=named)

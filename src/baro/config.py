@@ -139,6 +139,7 @@ class DataConfig(Config):
 
     max_length: int = Field(1024, ge=1, description="most tokens of a prompt with its completion")
     max_dropped_fraction: float = Field(0.01, ge=0, le=1, description="share of dropped rows above which the run stops")
+    encoding: str = Field("utf-8", description="of files of text, where it is another: cp949 of a Korean spreadsheet")
     template: Literal["auto", "plain", "none", "open"] = Field(
         "auto", description="auto: the model's own, or plain; none: raw continuation; open: without an end, too"
     )

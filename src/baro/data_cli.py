@@ -10,6 +10,7 @@ import typer
 
 app = typer.Typer(help="Look at files before training on them.", no_args_is_help=True, rich_markup_mode=None)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Encoding = Annotated[str, typer.Option(metavar="NAME", help="Of a file of text that is not UTF-8: cp949, ...")]
 
 
 @app.command()
@@ -18,6 +19,7 @@ def check(
     policy: Annotated[str | None, typer.Option(metavar="RUN", help="Show rows in the tokens of this model.")] = None,
     as_: Annotated[str | None, typer.Option("--as", metavar="KIND", help="As demonstrations, prompts, ...")] = None,
     max_length: Annotated[int, typer.Option(help="Most tokens of a row.")] = 1024,
+    encoding: Encoding = "utf-8",
     max_dropped_fraction: Annotated[float, typer.Option(help="Share of unusable rows that is an error.")] = 0.01,
     json_: Json = False,
 ) -> None:
@@ -29,7 +31,7 @@ def check(
 
     template = load_template(policy) if policy is not None else None
     want = kind_called(as_) if as_ is not None else None
-    found = check_file(resolve(file, "records"), template, max_length, want)
+    found = check_file(resolve(file, "records"), template, max_length, want, encoding)
     if json_:
         typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
     else:
@@ -42,6 +44,7 @@ def convert(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file or a run.")],
     to: Annotated[str, typer.Option(metavar="LAYOUT", help="Columns, as in prompt/chosen/rejected.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .jsonl or .jsonl.gz.")],
+    encoding: Encoding = "utf-8",
     max_dropped_fraction: Annotated[float, typer.Option(help="Share of rows left out that is an error.")] = 0.01,
 ) -> None:
     """The same records in another layout, as JSON Lines."""
@@ -50,7 +53,7 @@ def convert(
     from baro.data.convert import convert_file
     from baro.inputs import resolve
 
-    description, ledger = convert_file(resolve(file, "records"), to, out)
+    description, ledger = convert_file(resolve(file, "records"), to, out, encoding)
     Console(stderr=True).print(description, ledger.summary(), sep="\n", markup=False, soft_wrap=True)
     ledger.check(max_dropped_fraction)
     typer.echo(str(out))

@@ -40,8 +40,15 @@ def saving(path: Path) -> Iterator[None]:
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file so that ``path`` holds, at any moment, what it held before or all of ``content``."""
-    with _beside(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; that file takes the place of ``path`` when the block ends, or goes if it raises."""
+    with _beside(path) as partial:
+        yield partial
         fault_point("before-fsync")
         sync_to_disk(partial)
         os.replace(partial, path)

@@ -14,8 +14,10 @@ from typing import Any
 
 from baro.code_hash import hash_module
 from baro.config import Config, RewardTerm, config_hash
-from baro.data.hub import fetch_rows
+from baro.data.files import find_files
+from baro.data.hub import at_hub, fetch_rows
 from baro.data.rendering import Kind as TemplateKind
+from baro.data.splits import asked_for
 from baro.data.template import Template
 from baro.declared import FEEDBACK, Kind, default_name, inputs_in, is_object
 from baro.errors import ConfigError, RunError
@@ -48,27 +50,30 @@ def training_world() -> World:
 
 
 def resolve(value: str, kind: Kind) -> Path:
-    """Where an input lies: inside a finished run, at a path, or at the hub and so in its cache."""
-    path = Path(value)
+    """Where an input lies: inside a finished run, at a path, or at the hub and so in its cache.
+
+    Of records also a split: ``FOLDER#SPLIT``, which ``find_files`` takes apart, or ``owner/name:SPLIT`` at the hub.
+    """
+    path, split = asked_for(Path(value)) if kind == "records" else (Path(value), None)
     if value.startswith(FEEDBACK) and kind == "records":
         return _exported(value.removeprefix(FEEDBACK))
     run = run_of(value)
     if run is not None and (status := RunDir.load(run).manifest["status"]) != "finished":
         raise RunError(f"{run}: this run is {status}, not finished; run its command again first")
-    if run == path:
+    if run == path and split is None:
         return _inside_run(path, kind)
     if path.exists():
-        return path
+        return Path(value)
     if kind != "records" and is_hub_id(value):
         return snapshot(value)
-    if kind == "records" and is_hub_id(value) and not path.parent.is_dir():  # a mistyped path asks no hub
+    if kind == "records" and at_hub(value) and not path.parent.is_dir():  # a mistyped path asks no hub
         return fetch_rows(value)
     raise ConfigError(f"{value}: no such file or folder; give a run directory, a path, or a hub id")
 
 
 def run_of(value: str) -> Path | None:
     """The run directory that an input is or lies in."""
-    path = Path(value)
+    path, _ = asked_for(Path(value))
     return next((one for one in (path, path.parent) if (one / "run.json").exists()), None)
 
 
@@ -107,7 +112,7 @@ def hash_input(value: str, kind: Kind) -> str:
         return _hash_code(value.partition(":")[0], value)
     if kind == "object":
         raise ConfigError(f"{value}: no Python object; write module:NAME")
-    return hash_path(resolve(value, kind))
+    return find_files(resolve(value, kind)).sha256 if kind == "records" else hash_path(resolve(value, kind))
 
 
 def _hash_code(module: str, what: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from baro import config as blocks
+from baro.data.hub import at_hub
+from baro.data.splits import asked_for
 from baro.declared import FEEDBACK, Kind, Named, inputs_in, is_object
 from baro.errors import ConfigError
 from baro.hub import is_hub_id
@@ -157,6 +159,7 @@ class Reader:
             self.needs[name].append(stage)
             return self._output(where, stage, output, named)
         known = Path(value).exists() or (kind == "records" and value.startswith(FEEDBACK))
+        known = known or (kind == "records" and (asked_for(Path(value))[1] is not None or at_hub(value)))
         known = known or (kind in ("scorer", "object") and is_object(value))
         if known or (kind in ("model", "records", "scorer") and is_hub_id(value)):
             return value

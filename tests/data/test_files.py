@@ -60,7 +60,10 @@ def test_broken_json_in_an_array_names_its_line(tmp_path):
 def test_bad_utf8_names_the_byte(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
-    assert refusal(path) == "rows.jsonl:2: byte 11 of the line (0xff) is not UTF-8; save it as UTF-8"
+    assert refusal(path) == (
+        "rows.jsonl:2: byte 11 of the line (0xff) is not UTF-8; it looks like cp1252 (Western Excel): save it as UTF-8 "
+        "(Excel: CSV UTF-8), or give --encoding cp1252 (`data.encoding: cp1252` in a config)"
+    )
 
 
 def test_half_a_character_is_not_text(jsonl):
@@ -89,13 +92,13 @@ def test_files_that_are_none(tmp_path):
     assert refusal(tmp_path / "empty.jsonl") == (
         "empty.jsonl:1: is empty; give a file with one JSON object in each line"
     )
-    assert refusal(tmp_path / "image.jsonl") == ("image.jsonl:1: is a binary or UTF-16 file; give JSON Lines in UTF-8")
+    assert refusal(tmp_path / "image.jsonl") == "image.jsonl:1: is a binary file; give JSON Lines"
     assert refusal(tmp_path / "cut.jsonl.gz").startswith("cut.jsonl.gz: cannot be read (")
     assert refusal(tmp_path / "table.csv") == (
         "table.csv:1: is empty; give a file with a line of column names and rows below it"
     )
     assert refusal(tmp_path / "table.xlsx") == (
-        "table.xlsx: its type is unknown; give one of .jsonl, .json, .csv, .parquet, or one with .gz"
+        "table.xlsx: its type is unknown; give one of .jsonl, .json, .csv, .tsv, .parquet, .arrow, or one with .gz"
     )
     assert refusal(tmp_path / "emty.jsonl") == f"{tmp_path}/emty.jsonl: no such file; empty.jsonl is there"
     assert refusal(tmp_path / "gone" / "x.jsonl") == f"{tmp_path}/gone/x.jsonl: no such file"

@@ -9,13 +9,24 @@ import pyarrow as arrow
 import pytest
 from huggingface_hub import constants
 from pyarrow import parquet
+from typer.testing import CliRunner
 
+from baro import cli
+from baro.config import DataConfig
 from baro.data import hub
+from baro.data.check import check_file, split_file
+from baro.data.convert import convert_file
+from baro.data.encode import account, encode_demonstrations
 from baro.data.files import find_files, read_rows
 from baro.data.formats import read_records
+from baro.data.ledger import Ledger
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.errors import ConfigError, DataError
 from baro.inputs import resolve
+from baro.methods.stage import Reader
 from baro.records import Demonstration, Message, Preference, Ranking
+from baro.runs import RunDir
 
 PAIR = Preference((Message("user", "hi"),), (Message("assistant", "yes"),), (Message("assistant", "no"),), 0.75)
 
@@ -87,11 +98,6 @@ def test_a_csv_that_cannot_be_read_says_where(tmp_path, text, sentence):
     assert refusal(csv(tmp_path, text)) == sentence
 
 
-def test_a_csv_in_another_encoding(tmp_path):
-    (tmp_path / "rows.csv").write_bytes("prompt,completion\na,b\n한,b\n".encode("cp949"))
-    assert refusal(tmp_path / "rows.csv") == ("rows.csv:3: byte 1 of the line (0xc7) is not UTF-8; save it as UTF-8")
-
-
 # ------------------------------------------------------------------------------------------------------------ Parquet
 
 
@@ -110,9 +116,6 @@ def test_parquet_with_messages_and_times(tmp_path, name):
 
 def test_parquet_that_cannot_be_read_says_where(tmp_path):
     good = {"prompt": "a", "completion": "b"}
-    assert refusal(table(tmp_path, [good, good | {"completion": None}])) == (
-        "rows.parquet:2: column 'completion' is null; text or a list of messages is needed"
-    )
     assert refusal(table(tmp_path, [good | {"image": b"x"}])) == (
         "rows.parquet:1: column 'image' holds bytes, which is no text; leave this column out"
     )
@@ -146,7 +149,8 @@ def test_a_folder_without_training_files_gives_all_of_them(tmp_path):
     assert [row.key for row in find_files(tmp_path)] == ["a.json:1", "a.json:2", "b.csv:2", "c.parquet:1"]
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty") == (
-        f"{tmp_path}/empty: no file in this folder ends in .jsonl, .json, .csv, .parquet; give a file with rows"
+        f"{tmp_path}/empty: no file in this folder ends in .jsonl, .json, .csv, .tsv, .parquet, .arrow; give a file "
+        "with rows"
     )
 
 
@@ -212,3 +216,142 @@ def test_an_input_may_be_a_hub_id_and_a_mistyped_path_is_none(hub_cache, tmp_pat
     (tmp_path / "some").mkdir()
     with pytest.raises(ConfigError, match=r"^some/pairs: no such file or folder; give a run directory, a path, or a"):
         resolve("some/pairs", "records")
+
+
+# ------------------------------------------------------------------------------------------ what spreadsheets write
+
+PAIRS = [["prompt", "chosen", "rejected"], ["Hi, you", "Hello!", "No."], ["안녕", "반가워요", "싫어요"]]
+
+
+def joined(rows: list[list[str]], by: str) -> str:
+    return "".join(by.join(f'"{cell}"' if by in cell else cell for cell in row) + "\r\n" for row in rows)
+
+
+def pairs_in(path: Path) -> list[tuple[str, str, str]]:
+    return [(p.prompt[0].content, p.chosen[0].content, p.rejected[0].content) for p in read_records(path).records]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+@pytest.mark.parametrize(
+    ("by", "note"), [(",", ""), (";", "cells are separated by ';'; "), ("\t", "cells are separated by tabs; ")]
+)
+def test_what_separates_cells_is_seen_in_the_line_of_names_and_said(tmp_path, name, by, note):
+    path = csv(tmp_path, "\ufeff" + joined(PAIRS, by), name)
+    assert pairs_in(path) == [tuple(row) for row in PAIRS[1:]]
+    assert read_records(path).description == f"{name}: preferences; {note}prompt, 'chosen' and 'rejected' as named"
+    with pytest.raises(DataError, match=rf"^{name}:4: has 2 cells, and the first line names 3 columns; quote cells"):
+        read_rows(csv(tmp_path, joined([*PAIRS, ["a", "b"]], by), name))
+
+
+def test_a_line_that_tells_the_separator_is_no_row(tmp_path):
+    path = csv(tmp_path, "sep=;\r\n" + joined(PAIRS, ";"))
+    assert pairs_in(path) == [tuple(row) for row in PAIRS[1:]]
+    assert read_rows(path)[0].key == "rows.csv:3"
+    assert [row.columns for row in read_rows(csv(tmp_path, "text\na; b\n"))] == [{"text": "a; b"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prompt,completion,,\na,b,,\nc,d,,\n",
+        "prompt,,completion\na,,b\nc,,d\n",
+        "prompt,completion\na,b,,\n,\nc,d\n , \n\n",
+        " prompt ,completion,\na,b,\nc,d,\n,,\n",
+    ],
+)
+def test_empty_columns_and_rows_are_passed_over(tmp_path, text):
+    assert [row.columns for row in read_rows(csv(tmp_path, text))] == [
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "c", "completion": "d"},
+    ]
+
+
+def test_a_cell_under_no_name_is_not_lost(tmp_path):
+    with pytest.raises(DataError) as error:
+        read_rows(csv(tmp_path, "prompt,completion,\na,b,\nc,d,e\n"))
+    assert str(error.value) == ("rows.csv:3: the cell 'e' stands under no name; name its column in the first line")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_an_empty_cell_that_is_needed_drops_its_row(tmp_path, kind):
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c", "note": "x"}]
+    rows += [{"prompt": "a", "chosen": "b", "rejected": None, "note": "x"}]
+    rows += [{"prompt": "d", "chosen": "e", "rejected": "f", "note": None}]
+    if kind == "parquet":
+        path = table(tmp_path, rows)
+    else:
+        cells = [list(rows[0]), *([cell or "" for cell in row.values()] for row in rows)]
+        path = csv(tmp_path, joined(cells, {"csv": ",", "tsv": "\t"}[kind]), f"rows.{kind}")
+    ledger = Ledger("rows")
+    loaded = read_records(path)
+    account(loaded, ledger)
+    assert ledger.kept == 2
+    assert [(one.reason, one.sentence) for one in ledger.dropped] == [
+        ("missing cell", "the cell under 'rejected' is empty; fill it in or remove the row")
+    ]
+    assert [one.extra for one in loaded.records] == [{"note": "x"}, {"note": None}]
+    _, converted = convert_file(path, "prompt/chosen/rejected", tmp_path / "out.jsonl")
+    assert (converted.kept, [one.reason for one in converted.dropped]) == (2, ["missing cell"])
+    assert check_file(path, None, 100).ledger.kept == 2
+    assert split_file(path, 1, "row", tmp_path / "out", 0)[2]["train"] == 2
+
+
+def test_nan_is_null_and_an_infinity_is_none_in_a_parquet_file(tmp_path):
+    good = {"prompt": "a", "completion": "b"}
+    (record,) = read_records(table(tmp_path, [good | {"x": float("nan"), "y": [float("nan")]}])).records
+    assert record.extra == {"x": None, "y": [None]}
+    assert refusal(table(tmp_path, [good | {"x": float("inf")}])) == (
+        "rows.parquet:1: column 'x' holds an infinity, which is no number in JSON; write null there"
+    )
+
+
+ENCODED = {
+    "cp949": ("한국어 문장입니다", "Korean Excel"),
+    "cp932": ("こんにちは、お元気ですか", "Japanese Excel"),
+    "gb18030": ("你好，世界，我们是朋友", "Chinese Excel"),
+    "cp1252": ("déjà vu", "Western Excel"),
+}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_another_encoding_is_guessed_and_read_when_it_is_named(tmp_path, encoding, name):
+    text, program = ENCODED[encoding]
+    line = f'{{"prompt": "{text}", "completion": "c"}}\n'
+    lines = f"prompt,completion\na,b\n{text},c\n" if name.endswith("csv") else line
+    (tmp_path / name).write_bytes(lines.encode(encoding))
+    sentence = refusal(tmp_path / name)
+    assert f"is not UTF-8; it looks like {encoding} ({program}): save it as UTF-8 (Excel: CSV UTF-8), or" in sentence
+    assert sentence.endswith(f"or give --encoding {encoding} (`data.encoding: {encoding}` in a config)")
+    assert read_records(tmp_path / name, encoding=encoding).records[-1].prompt[0].content == text
+
+
+def test_utf_16_is_read_when_it_is_named(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(joined(PAIRS, "\t").encode("utf-16"))
+    assert refusal(tmp_path / "rows.csv").startswith("rows.csv:1: looks like UTF-16: save it as UTF-8")
+    loaded = read_records(tmp_path / "rows.csv", encoding="utf-16")
+    assert [one.chosen[0].content for one in loaded.records] == ["Hello!", "반가워요"]
+
+
+def test_an_encoding_that_does_not_fit_or_is_none(tmp_path):
+    (tmp_path / "rows.csv").write_bytes("prompt,completion\na,b\n한,b\n".encode())
+    with pytest.raises(DataError, match=r"^rows.csv:\d: in this line or below it stands what is no ascii \("):
+        list(read_records(tmp_path / "rows.csv", encoding="ascii"))
+    with pytest.raises(ConfigError, match=r"^cp94: no such encoding; give one as utf-8, cp949, cp1252 or utf-16"):
+        read_records(tmp_path / "rows.csv", encoding="cp94")
+
+
+def test_the_command_line_and_a_config_take_an_encoding(tmp_path, monkeypatch, capsys):
+    (tmp_path / "rows.csv").write_bytes("prompt,completion\n한국,b\n".encode("cp949"))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["data", "convert", "rows.csv", "--to", "prompt/completion", "--out", "out.jsonl"]
+    assert CliRunner().invoke(cli.app, [*arguments, "--encoding", "cp949"]).exit_code == 0
+    assert (tmp_path / "out.jsonl").read_text() == '{"prompt": "한국", "completion": "b"}\n'
+    assert CliRunner().invoke(cli.app, ["data", "check", "rows.csv", "--encoding", "cp949"]).exit_code == 0
+    run = RunDir.open(tmp_path / "run", verb="sft", config=DataConfig(), inputs={}, parents=[])
+    template = Template(train_tokenizer(["한국"], 300))
+    reader = Reader(run, template, DataConfig(encoding="cp949"), Demonstration, encode_demonstrations)
+    loaded, _ = reader.read("rows.csv")
+    assert loaded.records[0].prompt[0].content == "한국"
+    with pytest.raises(DataError, match="is not UTF-8"):
+        Reader(run, template, DataConfig(), Demonstration, encode_demonstrations).read("rows.csv")

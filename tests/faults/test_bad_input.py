@@ -86,11 +86,12 @@ FILES = {
     "blank.jsonl": ("\n\n", "blank.jsonl:1: is empty; give a file with one JSON object in each line"),
     "picture.jsonl": (
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-        "picture.jsonl:1: is a binary or UTF-16 file; give JSON Lines in UTF-8",
+        "picture.jsonl:1: is a binary file; give JSON Lines",
     ),
     "latin.jsonl": (
         '{"prompt": "Say café.", "completion": "café"}\n'.encode("latin-1"),
-        "latin.jsonl:1: byte 20 of the line (0xe9) is not UTF-8; save it as UTF-8",
+        "latin.jsonl:1: byte 20 of the line (0xe9) is not UTF-8; it looks like cp1252 (Western Excel): save it as "
+        "UTF-8 (Excel: CSV UTF-8), or give --encoding cp1252 (`data.encoding: cp1252` in a config)",
     ),
     "cut.jsonl.gz": (
         b"\x1f\x8b\x08\0\0\0\0\0",
@@ -103,7 +104,7 @@ FILES = {
     ),
     "table.xlsx": (
         "prompt,completion\n",
-        "table.xlsx: its type is unknown; give one of .jsonl, .json, .csv, .parquet, or one with .gz",
+        "table.xlsx: its type is unknown; give one of .jsonl, .json, .csv, .tsv, .parquet, .arrow, or one with .gz",
     ),
 }
 

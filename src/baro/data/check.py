@@ -13,9 +13,9 @@ from rich.text import Text
 
 from baro.batch import Sample
 from baro.data.encode import ENCODERS, account
-from baro.data.files import find_files, write_rows
+from baro.data.files import UTF_8, find_files, write_rows
 from baro.data.formats import NOUNS, read_records
-from baro.data.ledger import Ledger
+from baro.data.ledger import Ledger, Unusable
 from baro.data.source import held_out_rows
 from baro.data.stored import encode_cached
 from baro.data.template import Template
@@ -75,10 +75,14 @@ class CheckReport:
 
 
 def check_file(
-    path: str | Path, template: Template | None, max_length: int, want: type[Record] | None = None
+    path: str | Path,
+    template: Template | None,
+    max_length: int,
+    want: type[Record] | None = None,
+    encoding: str = UTF_8,
 ) -> CheckReport:
     """What the file is taken for, three rows as tokens, and the ledger; without a template only what needs none."""
-    loaded = read_records(path, want)
+    loaded = read_records(path, want, encoding)
     ledger = Ledger(loaded.name)
     found = warnings_about(loaded, template)
     if template is None:
@@ -104,7 +108,7 @@ def split_file(
 
     ``hold_out``: a fraction below 1, or a number of rows. by="prompt" keeps rows of one prompt on one side.
     """
-    groups = [_group(record, by) for _, record in read_records(path).rows()]
+    groups = [key if isinstance(record, Unusable) else _group(record, by) for key, record in read_records(path).rows()]
     held = held_out_rows(groups, hold_out, seed)
     train_path, held_path = Path(out_dir) / "train.jsonl", Path(out_dir) / "held_out.jsonl"
     write_rows(train_path, (row.line for i, row in enumerate(find_files(path)) if i not in held))

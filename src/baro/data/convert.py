@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from baro.data.cells import write_transcript
-from baro.data.files import write_rows
+from baro.data.files import UTF_8, write_rows
 from baro.data.formats import NOUNS, Loaded, escaped, read_records
 from baro.data.layouts import LAYOUTS, NAMES
 from baro.data.ledger import Ledger, Unusable
@@ -17,7 +17,7 @@ from baro.records import Conversation, Demonstration, Preference, Prompt, Rankin
 Write = Callable[[Any], dict[str, Any]]
 
 
-def convert_file(path: str | Path, to: str, out: str | Path) -> tuple[str, Ledger]:
+def convert_file(path: str | Path, to: str, out: str | Path, encoding: str = UTF_8) -> tuple[str, Ledger]:
     """Write the records of a file in the layout ``to`` (columns joined by slashes) as JSON Lines.
 
     Returns what the file was taken for, and the ledger: a row that the layout cannot hold whole is left out and told.
@@ -25,7 +25,7 @@ def convert_file(path: str | Path, to: str, out: str | Path) -> tuple[str, Ledge
     if not str(out).removesuffix(".gz").endswith((".jsonl", ".json")):
         raise ConfigError(f"{out}: is no name for JSON Lines; let it end in .jsonl or .jsonl.gz")
     kind, write, columns = _target(to)
-    loaded = read_records(path, kind)
+    loaded = read_records(path, kind, encoding)
     if loaded.converted:
         holds = loaded.fit.layout.makes
         others = ", ".join(name for name, (known, _) in TARGETS.items() if known is holds)
@@ -39,9 +39,11 @@ def _converted(loaded: Loaded, write: Write, columns: dict[str, str], ledger: Le
     for key, record in loaded:
         assert record is not None, "only another kind of record has rows without one"
         try:
+            if isinstance(record, Unusable):
+                raise record
             row = _row(record, write, columns)
-        except (Unusable, DataError) as fault:
-            ledger.drop(key, "does not fit", str(fault))
+        except DataError as fault:
+            ledger.drop(key, getattr(fault, "reason", "") or "does not fit", str(fault))
         else:
             ledger.keep()
             yield row

@@ -241,6 +241,8 @@ def _usable(loaded: Loaded, ledger: Ledger) -> Iterator[tuple[str, Any]]:
             ledger.pass_over(key, "holds none", "is a thumb down; only thumbs up are answers to imitate")
             continue
         try:
+            if isinstance(record, Unusable):
+                raise record
             _check(record, loaded.is_text)
         except Unusable as fault:
             ledger.drop(key, fault.reason, fault.sentence)

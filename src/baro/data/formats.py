@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from baro.data.cells import is_open_transcript
-from baro.data.files import Files, find_files, nearest, write_rows
+from baro.data.files import UTF_8, Files, find_files, nearest, write_rows
 from baro.data.layouts import LAYOUTS, NAMES, Fit, listed
+from baro.data.ledger import Unusable
 from baro.data.rows import Row, placed
 from baro.errors import DataError
 from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
@@ -38,7 +39,8 @@ class Loaded:
     """The records of a file or folder, read when they are asked for.
 
     ``kind``: what every record is. Iterating gives each row's key and record, one after the other; None stands for a
-    row that holds no such record and is nobody's mistake (a thumb down, where answers to imitate are wanted).
+    row that holds no such record and is nobody's mistake (a thumb down, where answers to imitate are wanted), Unusable
+    for one that holds none and should.
     """
 
     files: Files
@@ -66,24 +68,32 @@ class Loaded:
         """The same file as other records, which were made of its rows; these are held in memory."""
         return replace(self, held=tuple(rows), kind=kind)
 
-    def __iter__(self) -> Iterator[tuple[str, Record | None]]:
+    def __iter__(self) -> Iterator[tuple[str, Record | Unusable | None]]:
         if self.held is not None:
             yield from self.held
             return
         rows: Iterator[tuple[str, Any]] = self.rows()
         if self.fit.layout.merges:
-            rows = (_merged(list(group)) for _, group in groupby(rows, key=lambda row: row[1].prompt))
+            rows = (_merged(list(group)) for _, group in groupby(rows, key=lambda row: getattr(row[1], "prompt", row)))
         for key, record in rows:
-            yield key, placed(key, serve, record, self.kind)
+            yield key, record if isinstance(record, Unusable) else placed(key, serve, record, self.kind)
 
-    def rows(self) -> Iterator[tuple[str, Record]]:
-        """Each row by itself, as the record that its layout makes."""
+    def rows(self) -> Iterator[tuple[str, Record | Unusable]]:
+        """Each row by itself, as the record that its layout makes, or why there is none in it."""
         for row in self.files:
-            yield row.key, placed(row.key, self.fit.record, row.columns)
+            yield row.key, self._missing(row) or placed(row.key, self.fit.record, row.columns)
+
+    def _missing(self, row: Row) -> Unusable | None:
+        """In a table an empty cell may be an empty text or one that is missing."""
+        needed = [self.fit.names[column] for column in self.fit.layout.columns] if row.table else []
+        missing = next((name for name in needed if row.columns.get(name, "") is None), None)
+        if missing is None:
+            return None
+        return Unusable("missing cell", f"the cell under {missing!r} is empty; fill it in or remove the row")
 
     @cached_property
     def _all(self) -> tuple[tuple[str, Record], ...]:
-        return tuple((key, record) for key, record in self if record is not None)
+        return tuple((key, record) for key, record in self if not isinstance(record, Unusable | None))
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -99,18 +109,18 @@ class Loaded:
         """The records of these keys, in this order: what stands behind the samples that were kept."""
         wanted = list(keys)
         missing = set(wanted)
-        found = {key: record for key, record in self if record is not None and key in missing}
+        found = {key: record for key, record in self if key in missing and not isinstance(record, Unusable | None)}
         return [found[key] for key in wanted]
 
 
-def read_records(path: str | Path, want: Wanted | None = None) -> Loaded:
+def read_records(path: str | Path, want: Wanted | None = None, encoding: str = UTF_8) -> Loaded:
     """Take a file as the wanted kind of record, or as whatever it holds.
 
     A record that contains the wanted one serves (a preference holds a demonstration and a prompt); with several wanted
     kinds the first that the file has, or contains, is made. Raises DataError, here for the first row and while reading
     for the others: ``file:line``, what, and what to do.
     """
-    files = find_files(path)
+    files = find_files(path, encoding)
     first = next(iter(files))
     fit, kind = _recognise(first, want if isinstance(want, tuple) else (want,) if want else None)
     return Loaded(files, fit, kind, _describe(files, first, fit, kind))

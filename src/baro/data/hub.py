@@ -6,18 +6,26 @@ from pathlib import Path
 
 from baro.data.files import SUFFIXES
 from baro.errors import ConfigError
+from baro.hub import is_hub_id
 
 ROWS = [f"*{suffix}{zipped}" for suffix in SUFFIXES for zipped in ("", ".gz")]
+
+
+def at_hub(value: str) -> bool:
+    """Whether a value that is no path here names a data set: ``owner/name``, maybe with ``@revision``, ``:SPLIT``."""
+    return is_hub_id(value.partition(":")[0])
 
 
 def fetch_rows(value: str) -> Path:
     """The folder with the data files of a hub data set: what lies in the cache, else downloaded.
 
-    With HF_HUB_OFFLINE=1 only the cache is read. Raises ConfigError, one sentence, for whatever goes wrong.
+    Of ``owner/name:SPLIT`` that folder and the split, ``FOLDER#SPLIT``. With HF_HUB_OFFLINE=1 only the cache is read.
+    Raises ConfigError, one sentence, for whatever goes wrong.
     """
     from huggingface_hub import constants, snapshot_download
 
-    name, _, revision = value.partition("@")
+    dataset, _, split = value.partition(":")
+    name, _, revision = dataset.partition("@")
     try:
         folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=ROWS)
     except Exception as error:  # what the library raises has many bases, OSError and ValueError among them
@@ -29,4 +37,4 @@ def fetch_rows(value: str) -> Path:
         raise ConfigError(
             f"{value}: no such file, and the hub's data set cannot be had ({reason}); {way_out}, or give a path"
         ) from error
-    return Path(folder)
+    return Path(f"{folder}#{split}" if split else folder)

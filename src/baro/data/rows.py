@@ -10,20 +10,26 @@ from typing import Any, TypeVar
 from baro.errors import DataError
 
 T = TypeVar("T")
+Notes = dict[str, None]
+"""What a file turned out to be while it was read, for its description: each once, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file: ``key`` is ``file:line``, ``text`` how it stands there (None: not as JSON)."""
+    """One row of a file: ``key`` is ``file:line``, ``text`` how it stands there (None: not as JSON).
+
+    ``table``: it is one of a table, which holds null where a cell is empty.
+    """
 
     key: str
     text: str | None
     columns: dict[str, Any]
+    table: bool = False
 
     @property
     def line(self) -> str:
         """The row as a line of JSON: its own where it is one."""
-        return self.text if self.text is not None else json.dumps(self.columns, ensure_ascii=False)
+        return self.text if self.text is not None else json.dumps(self.columns, ensure_ascii=False, allow_nan=False)
 
 
 def kind_of(value: Any) -> str:

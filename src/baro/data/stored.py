@@ -27,7 +27,7 @@ from baro.data.encode import QUIET_BELOW
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
 from baro.data.template import Template
-from baro.files import atomic_directory, hash_path, remove_leftovers, shared_lock
+from baro.files import atomic_directory, remove_leftovers, shared_lock
 from baro.records import content_hash
 
 Encode = Callable[[Loaded, Template, int, Ledger], Iterable[Sample]]
@@ -217,7 +217,7 @@ def _name(loaded: Loaded, encode: Encode, template: Template, max_length: int) -
     qualified = getattr(encode, "__qualname__", "")
     if module is None or getattr(module, qualified, None) is not encode:
         return None
-    rows = [[path.name, hash_path(path)] for path in loaded.files.paths]
+    rows = [loaded.files.sha256, loaded.files.called, loaded.files.encoding]
     made_by = [module.__name__, qualified, _code(Path(inspect.getfile(module))), version("tokenizers")]
     kind = [loaded.kind.__name__, loaded.fit.layout.name, dict(loaded.fit.names)]
     return content_hash([rows, kind, template.fingerprint, max_length, made_by])

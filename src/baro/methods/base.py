@@ -49,7 +49,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     shape, seed = config.architecture, config.trainer.seed
-    records = read_records(resolve(config.text, "records"), Demonstration).records
+    records = read_records(resolve(config.text, "records"), Demonstration, config.data.encoding).records
     texts = [plain_text(r.prompt + r.completion) if r.prompt else r.completion[0].content for r in records]
     template = Template(train_tokenizer(texts, shape.vocabulary), "plain")
     length = min(config.data.max_length, shape.max_positions)

@@ -56,7 +56,7 @@ class Reader:
     def read(self, value: str) -> tuple[Loaded, Sequence[Sample]]:
         """The records of an input and their samples; the samples' keys name the records that were kept."""
         path = resolve(value, "records")
-        loaded = read_records(path, self.want)
+        loaded = read_records(path, self.want, self.config.encoding)
         log.info("%s", loaded.description)
         ledger = Ledger(loaded.name)
         length = self.max_length or self.config.max_length
