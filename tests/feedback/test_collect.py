@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from sqlalchemy import select
 from baro.data.formats import read_records
 from baro.demo import world
 from baro.errors import ConfigError, RunError
-from baro.feedback import collect, schema
+from baro.feedback import changes, collect, schema
+from baro.feedback.changes import Change, Chosen
 from baro.feedback.client import Client
 from baro.feedback.collect import Config, run
 from baro.feedback.database import Store
+from baro.feedback.project import get_project
 from baro.feedback.refusals import Refused
 from baro.files import hash_path
 from baro.inputs import load_reward
@@ -256,6 +259,40 @@ def test_a_person_at_the_page_is_waited_for(tmp_path, monkeypatch, caplog):
         done = run(config, tmp_path / "out")
     assert opened == [message.split()[-1] for message in caplog.messages if "/join#" in message]
     assert figures_of(done)["judgments"] == 3 == len(list(read_records(done.records, Preference)))
+
+
+@pytest.mark.parametrize("how", ["ended", "closed"])
+def test_what_a_manager_stops_is_not_waited_for(tmp_path, monkeypatch, how):
+    """One judgment, then a pause, which is waited out; then the end of the project, or of all tasks that are left."""
+    seen = {}
+
+    def browser(link):
+        def work():
+            with Client.join(link) as person:
+                task = person.next("collected")
+                person.submit(task, world.people.answer(0, task), active_ms=2000)
+                store = Store.open(tmp_path / "out" / "store")
+                with store.read() as connection:
+                    made = get_project(connection, "collected")
+                store.write(lambda c: changes.set_state(c, made, "paused", "test"))
+                changes.change_tasks(store, made, Chosen(), Change(action="close"), "test")
+                time.sleep(1)
+                seen["waited"] = not (tmp_path / "out" / "records.jsonl").exists()
+                if how == "ended":
+                    changes.change_tasks(store, made, Chosen(), Change(action="reopen"), "test")
+                store.write(lambda c: changes.set_state(c, made, "ended" if how == "ended" else "open", "test"))
+                store.close()
+
+        threading.Thread(target=work).start()
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr(collect, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(collect, "UNDO_SECONDS", 0.2)
+    config = Config(answers=answers_file(tmp_path / "answers.jsonl"), overlap=1, raters=1, port=0, open_page=True)
+    done = run(config, tmp_path / "out")
+    assert seen == {"waited": True}
+    assert figures_of(done)["judgments"] == 1 == len(list(read_records(done.records, Preference)))
 
 
 def test_what_everybody_skipped_is_not_waited_for(tmp_path, monkeypatch, caplog):

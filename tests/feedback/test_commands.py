@@ -11,6 +11,7 @@ from baro import cli
 from baro.data.formats import read_records
 from baro.errors import BaroError
 from baro.feedback import people
+from baro.feedback.address import keep_address
 from baro.feedback.client import Client
 from baro.feedback.database import Store
 from baro.feedback.server.app import create_app
@@ -49,8 +50,9 @@ length = Length()
 
 def set_up() -> str:
     says("create", "greetings", "--set", "overlap=1", "--set", "repeat_fraction=0", "--set", "gold_fraction=0")
-    assert says("import", "greetings", "answers.jsonl", "--model", "mine") == "6 added, 0 known"
-    assert says("import", "greetings", "answers.jsonl", "--model", "mine") == "0 added, 6 known"
+    assert says("import", "greetings", "answers.jsonl", "--model", "mine") == "2 prompts, 6 answers added"
+    again = "0 prompts, 0 answers added; 2 prompts, 6 answers known"
+    assert says("import", "greetings", "answers.jsonl", "--model", "mine") == again
     return says("tasks", "greetings", "--per-prompt", "3")
 
 
@@ -77,7 +79,7 @@ def test_from_answers_to_a_data_set(tmp_path):
     says("guideline", "greetings", "guideline.md", "--lang", "en")
     assert says("criteria", "greetings", "correctness", "overall") == "correctness, overall"
     links = says("invite", "greetings", "--count", "2", "--lang", "en").splitlines()
-    assert all(link.startswith("http://127.0.0.1:8765/join#") for link in links)
+    assert [line.partition("  /join#")[0] for line in links] == ["rater-1", "rater-2"]  # no address is known yet
     assert judge_all(Store.open("feedback")) == 6
     assert json.loads(says("progress", "greetings", "--json"))["judgments"] == 6
     assert "scales" in says("agreement", "greetings")
@@ -88,6 +90,115 @@ def test_from_answers_to_a_data_set(tmp_path):
     chosen = read_records(says("records", "greetings"), Preference).records
     assert {one.chosen[0].content for one in chosen} >= {"Greet, Mina!", "Thank, Mina!"}
     assert says("backup", "copy.db") == "copy.db"
+    assert says("restore", "copy.db", "--store", "other") == "other/feedback.db"
+    assert json.loads(says("progress", "greetings", "--json", "--store", "other"))["judgments"] == 6
+    assert (tmp_path / "other" / "feedback.db").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(BaroError, match=r"feedback.db: a store is here already; name another folder with --store"):
+        says("restore", "copy.db")
+    (tmp_path / "torn.db").write_bytes((tmp_path / "copy.db").read_bytes()[:20_000])
+    with pytest.raises(BaroError, match=r"damaged|malformed"):
+        says("restore", "torn.db", "--store", "third")
+    with pytest.raises(BaroError, match=r"answers.jsonl: is no backup of a store"):
+        says("restore", "answers.jsonl", "--store", "third")
+    assert list((tmp_path / "third").iterdir()) == []
+
+
+def test_answers_of_nobody_named_are_taken_and_said(tmp_path):
+    says("create", "greetings", "--set", "overlap=1")
+    done = CliRunner().invoke(cli.app, ["feedback", "import", "greetings", "answers.jsonl"])
+    assert (done.exit_code, done.stdout.strip()) == (0, "2 prompts, 6 answers added")
+    assert "their model is 'unknown'; --model NAME says it" in done.stderr
+    assert says("tasks", "greetings") == "2 tasks added, 0 known"
+    task = json.loads(says("list", "greetings", "--json"))["items"][0]["id"]
+    assert {one["model"] for one in json.loads(says("task", task, "--json"))["responses"]} == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "sentence"),
+    [
+        ([], (), "no pair task was made: the project has no prompts; import answers"),
+        (
+            [{"prompt": "Greet Mina."}],
+            (),
+            "no pair task was made: prompt .* has 0 different answers; pair tasks need 2",
+        ),
+        (ANSWERS, ("--kind", "rank", "--size", "5"), "no rank task was made: prompt .* has 3 different answers"),
+    ],
+)
+def test_tasks_that_make_nothing_say_why(tmp_path, rows, words, sentence):
+    says("create", "greetings")
+    if rows:
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        says("import", "greetings", "rows.jsonl")
+    with pytest.raises(BaroError, match=sentence) as error:
+        says("tasks", "greetings", *words)
+    assert error.value.exit_code == 2
+
+
+def test_invitations_say_who_and_where(tmp_path):
+    says("create", "greetings")
+    done = CliRunner().invoke(cli.app, ["feedback", "invite", "greetings"])
+    assert "no address is known, since no server was started with this store yet" in done.stderr
+    store = Store.open("feedback")
+    store.write(lambda connection: keep_address(connection, "http://127.0.0.1:1"))
+    store.write(lambda connection: keep_address(connection, "https://feedback.example.org"))
+    store.close()
+    assert says("invite", "greetings", "--pseudonym", "민수").startswith("민수  https://feedback.example.org/join#")
+    other = says("invite", "greetings", "--address", "http://localhost:9/")
+    assert other.split("  ")[1].startswith("http://localhost:9/join#")
+    assert says("invite", "greetings", "--count", "2", "--csv", "links.csv") == "links.csv"
+    lines = (tmp_path / "links.csv").read_bytes().decode("utf-8-sig").splitlines()
+    assert [line.partition("/join#")[0] for line in lines] == [
+        "pseudonym,link", "rater-4,https://feedback.example.org", "rater-5,https://feedback.example.org",
+    ]  # fmt: skip
+    assert (tmp_path / "links.csv").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(BaroError, match=r"links.csv: exists already; name another file"):
+        says("invite", "greetings", "--csv", "links.csv")
+
+
+def test_what_was_done_is_taken_back():
+    set_up()
+    assert says("change", "greetings", "close", "--kind", "pair", "--preview") == (
+        "of 6 tasks 6 would change; 0 judgments, 0 in somebody's hands"
+    )
+    done = CliRunner().invoke(cli.app, ["feedback", "change", "greetings", "close", "--all"])
+    assert done.stdout.strip() == "6 tasks changed, 0 were so already or cannot change"
+    undo = done.stderr.strip().rpartition("baro feedback ")[2].split()
+    assert says(*undo) == "6 tasks changed, 0 were so already or cannot change"
+    assert json.loads(says("list", "greetings", "--state", "open", "--json"))["total"] == 6
+    assert says("change", "greetings", "priority", "7", "--state", "open", "--json").startswith('{"changed": 6')
+    for words, sentence in (
+        (("close",), "say which tasks: --kind, --source"),
+        (("close", "--all", "--kind", "pair"), "say which tasks"),
+        (("overlap", "--all"), "overlap takes a value"),
+        (("close", "--kind", "pairs"), "--kind pairs: there is no such thing"),
+        (("shut", "--all"), "ACTION shut: there is no such thing"),
+    ):
+        with pytest.raises(BaroError, match=sentence):
+            says("change", "greetings", *words)
+    with pytest.raises(BaroError, match="x: is no event"):
+        says("undo", "greetings", "x")
+
+
+def test_a_project_stops_and_goes_on_and_a_text_goes():
+    set_up()
+    assert says("pause", "greetings") == "greetings is paused"
+    assert says("end", "greetings") == "greetings is ended"
+    assert json.loads(says("list", "--json"))[0]["state"] == "ended"
+    assert says("resume", "greetings") == "greetings is open"
+    said = "2 prompts withdrawn, with 6 tasks and 0 judgments; 0 were so already"
+    assert says("withdraw", "greetings", "--source", "answers.jsonl", "--why", "wrong language") == said
+    prompt = json.loads(says("list", "greetings", "prompts", "--json"))["items"][0]["id"]
+    restored = "1 prompts restored, with 3 tasks and 0 judgments; 0 were so already"
+    assert says("withdraw", "greetings", prompt, "--restore") == restored
+    removed = f"prompt {prompt} of greetings: removed; 3 more tasks count no more"
+    assert says("redact", prompt, "--why", "asked by letter", "--yes") == removed
+    found = json.loads(says("list", "greetings", "prompts", "--json"))["items"][0]
+    assert (found["messages"][0]["content"], found["removed"]) == ("[removed]", True)
+    with pytest.raises(BaroError, match="no prompt of greetings came from there"):
+        says("withdraw", "greetings", "--source", "nowhere")
+    with pytest.raises(BaroError, match="name the prompts by their ids"):
+        says("withdraw", "greetings")
 
 
 def test_asking_again_under_a_new_guideline(tmp_path):
@@ -248,8 +359,9 @@ def test_a_log_gives_prompts(tmp_path):
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     says("create", "talks")
-    assert says("import", "talks", "log.jsonl", "--chat") == "1 added, 0 known"
-    assert says("import", "talks", "log.jsonl", "--chat", "--personal", "mask") == "1 added, 1 known"
+    assert says("import", "talks", "log.jsonl", "--chat") == "1 prompts, 0 answers added"
+    masked = "1 prompts, 0 answers added; 1 prompts, 0 answers known"
+    assert says("import", "talks", "log.jsonl", "--chat", "--personal", "mask") == masked
     (_, masked) = json.loads(says("list", "talks", "prompts", "--json"))["items"]
     assert (masked["messages"][0]["content"], masked["extra"]) == ("Write to [email].", {})
     with pytest.raises(BaroError, match="--chat takes the prompts of a log, and --model answers"):

@@ -450,12 +450,13 @@ def test_gzip(desk, tmp_path):
     assert not (zipped / "data.jsonl").exists()
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", [*"=+-@\t\r\n", *"＝＋－＠"])
 def test_no_cell_of_the_csv_is_a_formula(desk, tmp_path, start):
     evil = f"{start}HYPERLINK(1)"
     desk.say("ann", desk.task("pair", evil, ("good", "bad")), win(0))
     folder = Path(write(desk, "pairs", tmp_path / "out", csv=True)["folder"])
-    with (folder / "data.csv").open(newline="") as file:
+    assert (folder / "data.csv").read_bytes()[:3] == b"\xef\xbb\xbf"  # Excel knows UTF-8 by it
+    with (folder / "data.csv").open(newline="", encoding="utf-8-sig") as file:
         (row,) = csv.DictReader(file)
     assert row["prompt"] == "'" + evil
     assert json.loads((folder / "data.jsonl").read_text())["prompt"] == evil  # rows stay as they are

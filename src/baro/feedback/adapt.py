@@ -67,7 +67,7 @@ def reconsider(connection: Connection, project: Project, task_id: str) -> bool:
     free or somebody is at work, once ``max_overlap`` is reached, and when an adjudicator has decided.
     """
     settings = project.settings
-    if settings.max_overlap <= settings.overlap:
+    if settings.max_overlap is None or settings.max_overlap <= settings.overlap:
         return False
     table, assignment = schema.task, schema.assignment
     task = connection.execute(select(table).where(table.c.id == task_id)).one()

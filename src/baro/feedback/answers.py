@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 MAX_MS = 86_400_000  # of one judgment: a day
 MAX_TEXT = 200_000  # characters of a comment, critique or edit; more is refused, never cut
@@ -19,6 +19,19 @@ CATEGORIES = (
     "disrupting_public_order", "environmental_damage", "psychological_harm", "white_collar_crime", "animal_abuse",
 )  # fmt: skip
 """The nineteen harms of PKU-SafeRLHF; a project may keep to some of them."""
+
+
+MOST_REASONS = 20  # beside one thumb; a project offers no more
+
+
+def _known_harm(name: str) -> str:
+    if name not in CATEGORIES:
+        raise ValueError(f"{name[:60]!r} is no category of harm")
+    return name
+
+
+Category = Annotated[str, AfterValidator(_known_harm)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class Answer(BaseModel):
@@ -80,7 +93,7 @@ class Thumb(Answer):
     """A thumb up or down, and why."""
 
     good: bool
-    reasons: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=20)
+    reasons: list[Reason] = Field([], max_length=MOST_REASONS)
 
 
 class ThumbAnswer(Answer):
@@ -98,13 +111,10 @@ class SafetyMark(Answer):
 
     safe: bool
     severity: int = Field(0, ge=0, le=3)
-    categories: list[str] = []
+    categories: list[Category] = Field([], max_length=len(CATEGORIES))
 
     @model_validator(mode="after")
     def _fits(self) -> SafetyMark:
-        unknown = [name for name in self.categories if name not in CATEGORIES]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is no category of harm")
         if self.safe != (self.severity == 0) or self.safe != (not self.categories):
             raise ValueError("a safe response has no severity and no category, an unsafe one has both")
         return self

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,9 +36,9 @@ from baro.declared import Object, Records, Scorer
 from baro.errors import ConfigError
 from baro.feedback import ask, people, schema
 from baro.feedback.assign import available
+from baro.feedback.collected import selection_of, without_ids
 from baro.feedback.criteria import set_criteria, shipped_criteria
 from baro.feedback.database import Store, check_text, set_secret_seed
-from baro.feedback.ids import content_sha256
 from baro.feedback.labels import LabelSettings
 from baro.feedback.project import (
     Project,
@@ -53,6 +53,7 @@ from baro.feedback.refusals import Refused
 from baro.feedback.rows import ExportSettings
 from baro.feedback.settings import ProjectSettings
 from baro.feedback.stage_input import FORM_OF, rows_of
+from baro.feedback.states import state_of
 from baro.records import Answers
 
 if TYPE_CHECKING:
@@ -236,12 +237,15 @@ def _chosen(connection: Connection, project: Project, config: Config, choose: Ch
 
 
 def _counts(store: Store) -> tuple[int, int]:
-    """Judgments that are there, and that are wanted in all."""
+    """Judgments that are there, and that are wanted in all; free places of tasks that are closed are not wanted."""
     with store.read() as connection:
         task = schema.task
-        wanted, missing = connection.execute(select(func.sum(task.c.overlap), func.sum(task.c.places))).one()
+        handed_out = task.c.open & ~task.c.withdrawn
+        missing = select(func.sum(task.c.places)).where(handed_out)
+        given = connection.execute(select(func.sum(task.c.overlap - task.c.places))).scalar_one()
+        left = connection.execute(missing).scalar_one()
         leased = select(func.count()).select_from(schema.assignment).where(schema.assignment.c.state == "leased")
-        return int(wanted or 0) - int(missing or 0) - connection.execute(leased).scalar_one(), int(wanted or 0)
+        return int(given or 0) - connection.execute(leased).scalar_one(), int(given or 0) + int(left or 0)
 
 
 @contextmanager
@@ -290,7 +294,13 @@ def _wait_for_people(store: Store, project: Project, config: Config, folder: Pat
         while complete_for < UNDO_SECONDS:
             time.sleep(POLL_SECONDS)
             done, wanted = _counts(store)
-            complete_for = complete_for + POLL_SECONDS if done >= wanted or _nobody_can(store, project) else 0.0
+            with store.read() as connection:
+                state = state_of(connection, project.id)
+            if state == "ended":
+                log.info("the project was ended; what was judged is written")
+                return
+            over = state == "open" and (done >= wanted or _nobody_can(store, project))
+            complete_for = complete_for + POLL_SECONDS if over else 0.0
             bar.update(shown, completed=done, total=wanted)
 
 
@@ -316,7 +326,7 @@ def _simulate(store: Store, project: Project, crowd: Any, folder: Path) -> None:
         clients = [Client(address, token) for token in tokens]
         who, idle = _next_person(store, crowd.count), 0
         while idle < crowd.count:
-            task = clients[who].next(PROJECT)
+            task = _next(clients[who])
             idle = 0 if task else idle + 1
             if task:
                 clients[who].submit(task, crowd.answer(who, task), ui_version="simulated")
@@ -324,6 +334,19 @@ def _simulate(store: Store, project: Project, crowd: Any, folder: Path) -> None:
             who = (who + 1) % crowd.count
         for client in clients:
             client.close()
+
+
+def _next(client: Any) -> Any:
+    """The next task; None after the project's end. A pause is waited out."""
+    while True:
+        try:
+            return client.next(PROJECT)
+        except Refused as refused:
+            if refused.code == "ended":
+                return None
+            if refused.code != "paused":
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def _token(connection: Connection, project: Project, who: int) -> str:
@@ -355,10 +378,10 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
         found = rows_of(connection, project, FORM_OF[config.kind], settings)
         pairs = rows_of(connection, project, "pairs", settings) if config.kind in ("rank", "pair") else []
         told = agreement(connection, project)
-        how = _selection(connection)
+        how = selection_of(connection)
     shown = {} if config.choose is None else how
-    write_rows(run.records, _without_ids(found, shown))
-    write_rows(run.path / PAIRS, _without_ids(pairs, shown))
+    write_rows(run.records, without_ids(found, shown))
+    write_rows(run.path / PAIRS, without_ids(pairs, shown))
     done, _ = _counts(store)
     at_random = sum(one["selection"] == "random" for one in how.values())
     named = {"judgments": done, "rows": len(found), "pairs": len(pairs)}
@@ -366,23 +389,3 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
     figures = [{"name": name, "value": float(n), "low": None, "high": None, "n": None} for name, n in named.items()]
     write_atomic(run.path / "figures.json", json.dumps(figures, ensure_ascii=False, indent=1))
     write_atomic(run.path / "agreement.json", json.dumps(told, ensure_ascii=False, indent=1))
-
-
-def _selection(connection: Connection) -> dict[str, dict[str, Any]]:
-    """By task how it came to be asked, and the probability with which it was drawn."""
-    task = schema.task
-    rows = connection.execute(select(task.c.id, task.c.policy, task.c.propensity))
-    return {row.id: {"selection": row.policy, "propensity": row.propensity} for row in rows}
-
-
-def _without_ids(rows: list[dict[str, Any]], how: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was judged, in an order of its own: ids tell of this store alone, and would differ when it is made again.
-
-    how: what is told of each task beside it.
-    """
-    plain = [
-        {name: value for name, value in row.items() if not name.endswith(("_id", "_ids"))}
-        | how.get(row.get("group_id", ""), {})
-        for row in rows
-    ]
-    return sorted(plain, key=content_sha256)

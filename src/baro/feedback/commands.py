@@ -1,5 +1,5 @@
-"""``baro feedback ...``: what goes into the store and what comes out of it, from the command line; people are in
-commands_people.py, and what is taken back in commands_changes.py.
+"""``baro feedback ...``: what goes into the store, from the command line; people are in commands_people.py, what
+comes out in commands_out.py, and what is taken back in commands_changes.py.
 
 The store is the folder ``feedback`` beside you, or what --store or the environment variable BARO_FEEDBACK names: a
 folder, or a PostgreSQL URL. Everything but typer is imported inside functions.
@@ -84,12 +84,14 @@ def settings(
     from baro.feedback.project import change_settings, get_project
     from baro.feedback.settings import ProjectSettings
 
-    given = load_config(ProjectSettings, None, set_ or ())
-    changes = given.model_dump(mode="json", include=given.model_fields_set)
     opened = open_store(store)
     with opened.read() as connection:
         project = get_project(connection, name)
     found = project.settings
+    now = found.model_dump(mode="json")
+    kept = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in now.items()]
+    given = load_config(ProjectSettings, None, kept + (set_ or [])).model_dump(mode="json")
+    changes = {key: value for key, value in given.items() if value != now[key]}
     if changes:
         found = opened.write(lambda connection: change_settings(connection, project, changes, ACTOR))
     tell(found.model_dump(mode="json"), json_)
@@ -99,7 +101,7 @@ def settings(
 def import_(
     name: ProjectName,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Prompts, answers or judged rows; a file or a run.")],
-    model: Annotated[str | None, typer.Option(help="Who wrote the answers; raters never learn it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Who wrote the answers; unknown unless given.")] = None,
     format_: Annotated[
         str | None, typer.Option("--format", metavar="argilla|label-studio|plain", help="Judgments made elsewhere.")
     ] = None,
@@ -115,12 +117,12 @@ def import_(
     ] = False,
     store: StoreOption = "feedback",
 ) -> None:
-    """Prompts; with --model their answers; with --chat those of a log; with --format judgments made elsewhere."""
+    """Prompts and answers; with --chat the prompts of a log; with --format judgments made elsewhere."""
     from rich.console import Console
 
     from baro.data.chat_logs import personal_called
     from baro.feedback.imports import enter, read_judged
-    from baro.feedback.intake import TOLD, ChatLog, Source, take_file
+    from baro.feedback.intake import TOLD, UNKNOWN, ChatLog, Source, take_file
     from baro.feedback.project import get_project
 
     opened, path = open_store(store), _records_of(file)
@@ -130,9 +132,11 @@ def import_(
         if chat and model:
             raise ConfigError("--chat takes the prompts of a log, and --model answers; give one of them")
         log = ChatLog(personal_called(personal), all_agreed) if chat else None
-        source = Source(path.name, None if chat else model or _model_of(file), chat=log)
+        source = Source(path.name, None if chat else model or _model_of(file), prompts_only=chat, chat=log)
         told, ledger = take_file(opened, project, path, source, ACTOR)
-        said = f"{told['added']} added, {told['known']} known"
+        said = _taken(told)
+        if told["model"] == UNKNOWN != model:
+            typer.echo(f"nobody says who wrote the answers: their model is {UNKNOWN!r}; --model NAME says it", err=True)
     else:
         form, judged, ledger = read_judged(path, one_of("--format", format_, ("argilla", "label-studio", "plain")))
         done = enter(opened, project, form, judged, ledger)
@@ -143,6 +147,13 @@ def import_(
     if len(ledger.dropped) > TOLD:
         typer.echo(f"and {len(ledger.dropped) - TOLD} more rows were dropped", err=True)
     typer.echo(said)
+
+
+def _taken(told: dict[str, Any]) -> str:
+    """20 prompts, 80 answers added; what was there already is said where there is any."""
+    known = f"; {told['known_prompts']} prompts, {told['known_answers']} answers known"
+    added = f"{told['prompts']} prompts, {told['answers']} answers added"
+    return added + known * bool(told["known_prompts"] or told["known_answers"])
 
 
 def one_of(flag: str, value: str, known: tuple[str, ...]) -> Any:
@@ -182,6 +193,10 @@ def tasks(
     done = open_store(store).write(
         lambda connection: make_tasks(connection, get_project(connection, name), kind, **how)
     )
+    if not done.added and not done.known:
+        none = "the project has no prompts" if not done.refused else "; ".join(done.refused[:3])
+        more = f"; and {len(done.refused) - 3} more" if len(done.refused) > 3 else ""
+        raise ConfigError(f"no {kind} task was made: {none}{more}; import answers, or ask for another kind or --size")
     for sentence in done.refused[:3]:
         typer.echo(sentence, err=True)
     left_out = f", {len(done.refused)} prompts left out" if done.refused else ""
@@ -327,60 +342,3 @@ def criteria(
     chosen += [] if file is None else own_criteria(file)
     open_store(store).write(lambda connection: set_criteria(connection, get_project(connection, name), chosen, ACTOR))
     typer.echo(", ".join(one["key"] for one in chosen))
-
-
-@app.command()
-def export(
-    name: ProjectName,
-    layout: Annotated[str, typer.Option(metavar="LAYOUT", help="pairs, ranks, kto, pku, criteria, edits, facts, ...")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder is made inside.")] = Path("exports"),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting: labels.method, held_out, ...")
-    ] = None,
-    preview: Annotated[bool, typer.Option("--preview", help="Only show the first rows and what is left out.")] = False,
-    store: StoreOption = "feedback",
-) -> None:
-    """A data set with its card: rows, what was left out and why, agreement."""
-    from baro.config import load_config
-    from baro.feedback import exports
-    from baro.feedback.project import get_project
-    from baro.feedback.rows import ExportSettings
-
-    settings = load_config(ExportSettings, None, set_ or ())
-    opened = open_store(store)
-    with opened.read() as connection:
-        project = get_project(connection, name)
-        if preview:
-            tell(exports.preview(connection, project, layout, settings), as_json=False)
-            return
-    done = exports.write(opened, project, layout, settings, out, ACTOR)
-    for reason, count in done["dropped"].items():
-        typer.echo(f"{count} left out: {reason}", err=True)
-    typer.echo(str(done["folder"]))
-
-
-@app.command()
-def records(
-    name: ProjectName,
-    form: Annotated[
-        str, typer.Option(metavar="FORM", help="pairs, ranks, thumbs, ...; what was judged most.")
-    ] = "auto",
-    watermark: Annotated[int | None, typer.Option(help="Judgments up to this event; the newest unless given.")] = None,
-    store: StoreOption = "feedback",
-) -> None:
-    """What feedback:PROJECT/FORM@WATERMARK stands for: the labels as a file."""
-    from baro.data.stored import cache_folder
-    from baro.feedback.stage_input import records_file
-
-    folder = cache_folder() / "feedback" if "://" in store else None
-    open_store(store).close()
-    typer.echo(str(records_file(store, name, form, watermark=watermark, folder=folder)))
-
-
-@app.command()
-def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; must not exist.")],
-    store: StoreOption = "feedback",
-) -> None:
-    """A copy of the whole store while people go on working."""
-    typer.echo(str(open_store(store).backup(file)))

@@ -8,7 +8,7 @@ import typer
 
 from baro.errors import ConfigError
 from baro.feedback.commands import ACTOR, Json, ProjectName, StoreOption, one_of, open_store, tell
-from baro.feedback.commands_people import app
+from baro.feedback.commands_out import app
 
 Source = Annotated[str | None, typer.Option(metavar="NAME", help="Whose prompts came from this file.")]
 ACTIONS = ("close", "reopen", "withdraw", "restore", "priority", "overlap")

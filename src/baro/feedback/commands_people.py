@@ -23,27 +23,50 @@ def invite(
     again: Annotated[
         str | None, typer.Option("--again", metavar="RATER", help="Another link for who has lost theirs.")
     ] = None,
-    address: Annotated[str, typer.Option(help="Where the server is reached.")] = "http://127.0.0.1:8765",
+    address: Annotated[
+        str | None, typer.Option(help="Where the server is reached; as `serve` was started last unless given.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write pseudonyms and links there as CSV.")] = None,
     store: StoreOption = "feedback",
 ) -> None:
-    """Links that work once each; give each to one person."""
-    from baro.feedback.people import add_rater, find_rater
+    """Who was invited, with a link that works once each; give each to one person."""
+    from baro.feedback.address import known_address
+    from baro.feedback.cells import write_private_csv
+    from baro.feedback.people import add_rater, find_rater, pseudonyms_of
     from baro.feedback.people import invite as make_invite
     from baro.feedback.project import get_project
 
     if count > 1 and (pseudonym or again):
         raise ConfigError("--pseudonym and --again are about one person; leave --count out")
 
-    def work(connection: Any) -> list[str]:
-        project = get_project(connection, name)
-        if again is not None:
-            return [make_invite(connection, find_rater(connection, again, active=True))]
-        new = {"role": role, "lang": lang, "pseudonym": pseudonym}
-        people = [add_rater(connection, project.id, **new) for _ in range(count)]
-        return [make_invite(connection, rater_id) for rater_id in people]
+    if csv is not None and csv.exists():
+        raise ConfigError(f"{csv}: exists already; name another file")
 
-    for token in open_store(store).write(work):
-        typer.echo(f"{address.rstrip('/')}/join#{token}")
+    def work(connection: Any) -> tuple[list[tuple[str, str]], str | None]:
+        project = get_project(connection, name)
+        new = {"role": role, "lang": lang, "pseudonym": pseudonym}
+        if again is not None:
+            people = [find_rater(connection, again, active=True)]
+        else:
+            people = [add_rater(connection, project.id, **new) for _ in range(count)]
+        names = pseudonyms_of(connection, people)
+        return [(names[one], make_invite(connection, one)) for one in people], known_address(connection)
+
+    made, known = open_store(store).write(work)
+    place = (address or known or "").rstrip("/")
+    rows = [(who, f"{place}/join#{token}") for who, token in made]
+    if csv is not None:
+        write_private_csv(csv, ["pseudonym", "link"], rows)
+        typer.echo(str(csv))
+    else:
+        for who, link in rows:
+            typer.echo(f"{who}  {link}")
+    if not place:
+        typer.echo(
+            "no address is known, since no server was started with this store yet: put the one that `baro feedback "
+            "serve` prints in front of each /join, or give --address",
+            err=True,
+        )
 
 
 @app.command()

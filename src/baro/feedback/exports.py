@@ -6,7 +6,6 @@ tells the time of the export, only that of the last judgment. Parquet keeps to t
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import io
@@ -24,6 +23,7 @@ from sqlalchemy import Connection, insert, select
 from baro.errors import ConfigError
 from baro.feedback import rows, schema
 from baro.feedback.card import card, iso, row_schema
+from baro.feedback.cells import csv_of
 from baro.feedback.coefficients import scales_agreement
 from baro.feedback.database import Store, log_event
 from baro.feedback.derive import votes_of
@@ -180,7 +180,7 @@ def _files(about: dict[str, Any], built: Built, source: Source) -> dict[str, byt
         lines = lines_of(part)
         files[f"{side}.jsonl" + (".gz" if settings.gzip else "")] = _zipped(lines) if settings.gzip else lines
         files[f"{side}.parquet"] = _parquet(part)
-        files |= {f"{side}.csv": _csv(part)} if settings.csv else {}
+        files |= {f"{side}.csv": csv_of(list(part[0]), [list(row.values()) for row in part])} if settings.csv else {}
     about["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     files["README.md"] = card(about, settings.lang).encode()
     files["export.json"] = (json.dumps(about, ensure_ascii=False, indent=1) + "\n").encode()
@@ -204,23 +204,6 @@ def _parquet(part: Sequence[rows.Row]) -> bytes:
     sink = io.BytesIO()
     parquet.write_table(arrow.Table.from_pylist(list(part)), sink, compression="zstd")
     return sink.getvalue()
-
-
-def _csv(part: Sequence[rows.Row]) -> bytes:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\r\n")
-    writer.writerow(list(part[0]))
-    writer.writerows([_cell(value) for value in row.values()] for row in part)
-    return sink.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    """What a spreadsheet would take for a formula gets an apostrophe in front."""
-    if isinstance(value, list | dict):
-        value = json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
 
 
 def _write_folder(folder: Path, name: str, files: Mapping[str, bytes]) -> str:

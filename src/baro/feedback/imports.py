@@ -25,7 +25,7 @@ from baro.feedback.assign import take_place
 from baro.feedback.criteria import criteria_of, set_criteria
 from baro.feedback.database import Store, for_update, log_event, secret_seed
 from baro.feedback.ids import content_sha256, keyed_hash, new_id, now_ms, sha256
-from baro.feedback.intake import in_parts
+from baro.feedback.intake import UNKNOWN, in_parts
 from baro.feedback.judged import Judged
 from baro.feedback.label_studio import is_label_studio, is_short_form, read_label_studio
 from baro.feedback.people import add_rater
@@ -34,7 +34,6 @@ from baro.feedback.project import Project, add_generation, add_prompt, add_respo
 from baro.feedback.refusals import Refused
 
 Form = Literal["auto", "argilla", "label-studio", "plain"]
-UNKNOWN = "unknown"  # the model, where a file does not name it
 AT_ONCE = 50  # judgments in one transaction: a rater who comes meanwhile waits for it
 
 

@@ -30,6 +30,7 @@ One = TypeVar("One")
 Result = TypeVar("Result")
 AT_ONCE = 200  # rows in one transaction
 GIVE_WAY_SECONDS = 0.12  # between two: who waits for SQLite in another process looks every tenth of a second
+UNKNOWN = "unknown"  # the model, where nobody names it
 TOLD = 50  # dropped rows that are named in the answer; all are counted
 
 
@@ -43,10 +44,12 @@ class ChatLog:
 
 @dataclass(frozen=True)
 class Source:
-    """Where answers come from; without a model only the prompts are taken. ``chat``: of people's conversations."""
+    """Where rows come from. ``model``: who wrote the answers, UNKNOWN where nobody says. ``prompts_only``: answers are
+    left, and counted. ``chat``: the rows are people's conversations, of which the prompts are taken."""
 
     name: str
     model: str | None = None
+    prompts_only: bool = False
     settings: Mapping[str, Any] | None = None
     chat: ChatLog | None = None
 
@@ -58,6 +61,7 @@ class Row:
     key: str
     prompt: Conversation
     answers: tuple[tuple[str, bool], ...]  # with whether each ended by itself
+    left: int  # answers that were not asked for
     extra: Mapping[str, Any]
 
 
@@ -82,8 +86,12 @@ def take_file(
     counts: Counter[str] = Counter()
     for told_of_part in in_parts(store, rows, lambda connection, part: _enter(connection, project, part, source)):
         counts += told_of_part
-    added, known = ("answers", "known answers") if source.model else ("prompts", "known prompts")
-    told = {"added": counts[added], "known": counts[known], "prompts": counts["prompts"]}
+    with_answers = any(row.answers for row in rows)
+    added, known = ("answers", "known answers") if with_answers else ("prompts", "known prompts")
+    told = {"added": counts[added], "known": counts[known], "prompts": counts["prompts"], "answers": counts["answers"]}
+    told |= {"known_prompts": counts["known prompts"], "known_answers": counts["known answers"]}
+    told |= {"answers_left": sum(row.left for row in rows)}
+    told |= {"model": (source.model or UNKNOWN) if with_answers else None}
     store.write(lambda connection: log_event(connection, actor, "import", "project", project.id, told))
     return told | {"description": description}, ledger
 
@@ -122,8 +130,9 @@ def _row(key: str, record: Record, source: Source) -> Row:
         raise _unusable("no prompt", "is raw text; a rater needs a prompt to judge an answer by")
     if not record.prompt[-1].content.strip():
         raise _unusable("empty prompt", "has an empty prompt; a rater needs a question to judge an answer by")
-    answers = tuple(_text_of(one, done) for one, done in _answers(record)) if source.model else ()
-    row = Row(key, record.prompt, answers, record.extra)
+    given = _answers(record)
+    answers = () if source.prompts_only else tuple(_text_of(one, done) for one, done in given)
+    row = Row(key, record.prompt, answers, len(given) - len(answers), record.extra)
     try:
         check_text([plain_messages(row.prompt), [text for text, _ in answers], dict(row.extra)])
         json.dumps(dict(row.extra), allow_nan=False)
@@ -165,7 +174,8 @@ def _text_of(answer: Conversation | str, finished: bool) -> tuple[str, bool]:
 def _enter(connection: Connection, project: Project, rows: Sequence[Row], source: Source) -> Counter[str]:
     counts: Counter[str] = Counter()
     settings = dict(source.settings or {})
-    generation = add_generation(connection, project.id, source.model, settings) if source.model else None
+    some = any(row.answers for row in rows)
+    generation = add_generation(connection, project.id, source.model or UNKNOWN, settings) if some else None
     for row in rows:
         prompt_id, new = add_prompt(connection, project.id, row.prompt, source.name, row.extra)
         counts["prompts" if new else "known prompts"] += 1

@@ -7,6 +7,7 @@ back at any time.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,13 @@ def find_rater(connection: Connection, name: str, *, active: bool = False) -> st
     if active and not row.active:
         raise Refused("conflict", f"{row.pseudonym} is not active any more; invite somebody new")
     return str(row.id)
+
+
+def pseudonyms_of(connection: Connection, rater_ids: Sequence[str]) -> dict[str, str]:
+    """By id."""
+    table = schema.rater
+    rows = connection.execute(select(table.c.id, table.c.pseudonym).where(table.c.id.in_(rater_ids)))
+    return {row.id: row.pseudonym for row in rows}
 
 
 def _check_rater(connection: Connection, rater_id: str) -> None:

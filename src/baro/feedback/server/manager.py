@@ -85,7 +85,7 @@ class Tasks(Body):
     overlap: int | None = Field(None, ge=1, le=50)
     per_prompt: int = Field(1, ge=1, le=100)
     size: int | None = Field(None, ge=1, le=9)
-    priority: int = Field(0, ge=-1000, le=1000)
+    priority: int = Field(0, ge=-1_000_000, le=1_000_000)
     seed: int = Field(0, ge=0, le=2**31)
     prompts: list[Short] | None = Field(None, min_length=1, max_length=100_000)
     policy: Literal["random"] = "random"
@@ -166,7 +166,7 @@ def list_events(store: Stored, manager: Manager, project: Name, offset: Offset =
 def add_prompts(store: Stored, manager: Manager, project: Name, given: Prompts) -> Response:
     """Prompts, of any layout that holds some."""
     chat = None if given.chat is None else ChatLog(**given.chat.model_dump())
-    return _take(store, manager, project, given, Source(given.name, chat=chat))
+    return _take(store, manager, project, given, Source(given.name, prompts_only=True, chat=chat))
 
 
 @router.get("/projects/{project}/prompts")

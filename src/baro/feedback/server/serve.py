@@ -14,6 +14,7 @@ from sqlalchemy import Connection, exists, select
 
 from baro.errors import BackendError, ConfigError
 from baro.feedback import people, schema
+from baro.feedback.address import keep_address
 from baro.feedback.database import Store
 from baro.feedback.server.app import LOCAL, create_app
 from baro.feedback.server.policies import known_policies
@@ -50,6 +51,7 @@ def serve(
         app = create_app(store, files=folder, hosts=(*LOCAL, *hosts), https=behind_https_proxy, policies=offered)
         listening = listen(host, port)
         address = public_address(host, listening.getsockname()[1], hosts, behind_https_proxy)
+        store.write(lambda connection: keep_address(connection, address))
         print(f"serving {store.where} at {address}", file=sys.stderr)
         link = first_link(store)
         if link is not None:

@@ -8,7 +8,7 @@ import { area, check, field, form, grid, heading, hint, input, number, panel, se
 const HARMS = ["endangering_national_security", "insulting_behavior", "discriminatory_behavior", "endangering_public_health", "copyright_issues", "violence", "drugs", "privacy_violation", "economic_crime", "mental_manipulation", "human_trafficking", "physical_harm", "sexual_content", "cybercrime", "disrupting_public_order", "environmental_damage", "psychological_harm", "white_collar_crime", "animal_abuse"];
 const WHOLE = { min: 1, max: 50, step: 1 };
 const GROUPS = [
-  ["overlap", [["overlap", WHOLE], ["max_overlap", WHOLE], ["certainty", { min: 0.501, max: 0.999 }], ["lease_minutes", { min: 0.1, max: 1440 }]]],
+  ["overlap", [["overlap", WHOLE], ["max_overlap", { ...WHOLE, required: false }], ["certainty", { min: 0.501, max: 0.999 }], ["lease_minutes", { min: 0.1, max: 1440 }]]],
   ["quality", [["repeat_fraction", { min: 0, max: 0.5 }], ["gold_fraction", { min: 0, max: 0.5 }], ["min_read_ms_per_character", { min: 0 }]]],
   ["cost", [["cost_per_hour", { min: 0 }], ["currency", "text"]]],
   ["page", [["blur", "blur"], ["diff", "check"], ["thumb_reasons", "lines"], ["categories", "harms"]]],
@@ -34,9 +34,9 @@ function control(name, kind, value) {
     const boxes = HARMS.map((harm) => [harm, check(t(`harm.${harm}`), value.includes(harm))]);
     return { root: h("fieldset", { class: "plain wide" }, h("legend", {}, label), hint(help), h("div", { class: "boxes" }, boxes.map(([, box]) => box))), read: () => boxes.filter(([, box]) => box.input.checked).map(([harm]) => harm) };
   }
-  const node = kind === "lines" ? area(value.join("\n"), { rows: 3, dir: "auto" }) : kind === "text" ? input(value, { maxlength: 10 }) : number(value, { required: true, ...kind });
+  const node = kind === "lines" ? area(value.join("\n"), { rows: 3, dir: "auto" }) : kind === "text" ? input(value, { maxlength: 10 }) : number(value ?? "", { required: true, ...kind });
   const lines = () => node.value.split("\n").map((line) => line.trim()).filter(Boolean);
-  return { root: field(label, node, help), read: () => (kind === "lines" ? lines() : typeof kind === "object" ? node.valueAsNumber : node.value.trim()) };
+  return { root: field(label, node, help), read: () => (kind === "lines" ? lines() : typeof kind === "object" ? (node.value === "" ? null : node.valueAsNumber) : node.value.trim()) };
 }
 
 function editor(view, settings) {

@@ -28,6 +28,7 @@ import { sendUnsent } from "./unsent.js";
 
 const KINDS = { pair, rank, thumb, safety, criteria, edit };
 const BEAT_MS = 60000;
+const STOPPED = ["paused", "ended"]; // of a project: refusals that are no mistakes
 const main = $("#main");
 const project = main.dataset.project;
 const at = (assignment, tail = "") => `/api/assignments/${assignment}${tail}`;
@@ -36,7 +37,7 @@ const of = (tail) => `/api/projects/${encodeURIComponent(project)}/${tail}`;
 const now = {
   me: null, task: null, kind: null, guideline: null, state: null, // the answer so far, in the shape in which it is sent
   comment: "", confidence: null, flags: [], changes: 0, key: "", revealed: new Set(), diff: false, revising: false,
-  view: null, keeper: null, shortcuts: [], busy: true, skew_ms: 0,
+  view: null, why: "empty", keeper: null, shortcuts: [], busy: true, skew_ms: 0,
 };
 
 function tally() {
@@ -55,10 +56,13 @@ async function nextTask() {
     const task = await patiently(() => api("POST", of("next"), {}), onhold);
     hush();
     if (task) return await show(task);
-    empty();
+    empty("empty");
     $("h1", main).focus();
   } catch (error) {
-    explain(error, [["action.retry", nextTask]]);
+    if (!STOPPED.includes(error.code)) return explain(error, [["action.retry", nextTask]]);
+    hush();
+    empty(error.code);
+    $("h1", main).focus();
   }
 }
 
@@ -70,10 +74,11 @@ function leave() {
   main.setAttribute("aria-busy", "true");
 }
 
-function empty() {
-  now.view = null;
+/** Why there is no task: none is left, or the project is paused or has ended. */
+function empty(why = now.why) {
+  Object.assign(now, { view: null, why });
   main.removeAttribute("aria-busy");
-  main.replaceChildren(h("section", { class: "empty" }, h("h1", { tabindex: "-1" }, t("empty.title")), h("p", {}, t("empty.text")), button(t("empty.again"), nextTask, { look: "primary" })));
+  main.replaceChildren(h("section", { class: "empty" }, h("h1", { tabindex: "-1" }, t(`${why}.title`)), h("p", {}, t(`${why}.text`)), button(t("empty.again"), nextTask, { look: "primary" })));
   now.shortcuts = common().filter(([, cap]) => ["Z", "H", "?", "K"].includes(cap));
   keys.bind(now.shortcuts, {});
   drawBar();
