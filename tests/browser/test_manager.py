@@ -390,3 +390,71 @@ def test_how_to_ask_where_models_are_unsure(website, page):
     opened(page, website, work, "tasks")
     page.get_by_text("Ask where models are unsure").click()
     expect(page.get_by_text(f"baro feedback ask {work.name} --count 200 --by RUN")).to_be_visible()
+
+
+def test_tasks_are_changed_at_once_and_taken_back(website, page):
+    work = website.work()
+    for kind in ("pair", "pair", "thumb"):
+        work.add(kind)
+    opened(page, website, work, "tasks")
+    page.get_by_label("Kind").last.select_option("pair")
+    expect(page.locator("table tbody tr")).to_have_count(2)
+    page.get_by_text("Change these tasks").click()
+    panel = page.locator("details.fold", has_text="Change these tasks")
+    expect(panel).to_contain_text("2 of 2 tasks would change. They have 0 judgments")
+    panel.get_by_role("button", name="Change").click()
+    page.get_by_role("dialog", name="Close 2 tasks?").get_by_role("button", name="Change").click()
+    expect(page.get_by_text("2 tasks changed.")).to_be_visible()
+    assert [row.open for row in tasks(website, work)] == [False, False, True]
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("2 tasks are as they were before.")).to_be_visible()
+    assert all(row.open for row in tasks(website, work))
+
+
+def test_one_task_is_withdrawn_and_a_text_removed(website, page):
+    work = website.work()
+    work.add("pair")
+    judged(website, work, raters=1, comment="call 010-1234-5678")
+    (task,) = tasks(website, work)
+    opened(page, website, work, f"tasks#task/{task.id}")
+    panel = page.locator("section.panel", has=page.get_by_role("heading", name="This task"))
+    panel.get_by_role("button", name="Withdraw").click()
+    expect(panel).to_contain_text("This task was withdrawn: its judgments count no more.")
+    panel.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text("The task counts again.")).to_be_visible()
+    panel.get_by_label("Priority").fill("7")
+    panel.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    (task,) = tasks(website, work)
+    assert (task.priority, task.withdrawn) == (7, False)
+    page.get_by_text("Remove a text").click()
+    said = page.get_by_label("Which text").locator("option", has_text="Comment and notes of").inner_text()
+    page.get_by_label("Which text").select_option(label=said)
+    page.get_by_role("button", name="Remove for ever").click()  # without a reason nothing happens
+    page.get_by_label("Why").fill("asked by letter")
+    page.get_by_role("button", name="Remove for ever").click()
+    page.locator("dialog").get_by_role("button", name="Remove for ever").click()
+    expect(page.get_by_text("The text is removed.")).to_be_visible()
+    expect(page.locator("section.panel", has=page.get_by_role("heading", name="Judgments"))).to_contain_text(
+        "[removed]"
+    )
+    with website.store.read() as connection:
+        assert set(connection.execute(select(schema.judgment.c.comment)).scalars()) >= {"[removed]"}
+
+
+@pytest.mark.parametrize(("lang", "title"), [("en", "This project is paused"), ("ko", "프로젝트가 잠시 멈춰 있어요")])
+def test_who_judges_reads_that_it_is_paused(website, page, visits, lang, title):
+    work = website.work()
+    work.add("pair")
+    opened(page, website, work, "settings")
+    page.get_by_role("button", name="Pause").click()
+    page.locator("dialog").get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("Nothing is handed out. What raters have in hand, they can send.")).to_be_visible()
+    visits.expect("409 (Conflict)")  # what the browser says of it
+    rater = visits.context(website, work.rater(lang=lang)).new_page()
+    rater.goto(f"{website.url}/judge/{work.name}")
+    expect(rater.get_by_role("heading", name=title)).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Tasks are handed out.")).to_be_visible()
+    rater.locator("#main .primary").click()
+    expect(rater.locator("#main .cards")).to_be_visible()

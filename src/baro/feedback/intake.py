@@ -49,9 +49,9 @@ class Source:
 
     name: str
     model: str | None = None
-    prompts_only: bool = False
     settings: Mapping[str, Any] | None = None
     chat: ChatLog | None = None
+    prompts_only: bool = False
 
 
 @dataclass(frozen=True)

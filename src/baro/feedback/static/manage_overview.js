@@ -3,6 +3,7 @@ import { bars, intervals, parts } from "./chart.js";
 import { h } from "./dom.js";
 import { lang, t } from "./i18n.js";
 import { api, call, page, within } from "./manage_api.js";
+import { statePanel } from "./manage_state.js";
 import { amount, chance, facts, fold, heading, hint, money, moment, nothing, outcome, panel, percent, range, run, share, table, worded } from "./manage_ui.js";
 
 const DAY_MS = 86400000;
@@ -10,7 +11,7 @@ const SHOWN_DAYS = 30;
 const RATE_DAYS = 7;
 const LOOK_MS = 12000;
 const REST = 20; // times as long as a look took before the next one: a large project takes seconds to count
-const STATES = ["done", "begun", "waiting", "closed", "gold", "repeats"];
+const STATES = ["done", "begun", "waiting", "closed", "withdrawn", "gold", "repeats"];
 
 export async function show(view) {
   const { project } = view;
@@ -25,6 +26,7 @@ export async function show(view) {
   const ready = steps.every(([, , done]) => done);
   view.draw(
     heading(t("manage.tab.overview"), t("manage.overview.hint")),
+    known.state !== "open" && statePanel(view, known.state, () => show(view)),
     (!ready || !progress.judgments) && next(project, steps),
     counts.tasks > 0 && live(view, progress, known.settings),
     progress.judgments > 0 && h("div", { class: "two" }, days(progress), sides(project, bias)),

@@ -3,7 +3,7 @@ import { button, h, press, toggle } from "./dom.js";
 import { t } from "./i18n.js";
 import { call, within } from "./manage_api.js";
 import { generation } from "./manage_generate.js";
-import { amount, area, check, facts, field, fold, form, grid, heading, hint, input, nothing, pager, panel, select, table, tag, when } from "./manage_ui.js";
+import { amount, area, check, confirmed, outcome, run, facts, field, fold, form, grid, heading, hint, input, nothing, pager, panel, select, table, tag, when } from "./manage_ui.js";
 
 const SIZE = 20;
 const AFTER_MS = 200;
@@ -97,10 +97,10 @@ function parse(text) {
 const short = (text, most = 120) => (text.length > most ? `${text.slice(0, most)}…` : text);
 
 /** Every row is accounted for: kept, or left out and why. */
-function account({ added, known, prompts, ledger }, kind) {
+function account({ added, known, prompts, answers_left: left, ledger }, kind) {
   const dropped = Object.values(ledger.dropped_by_reason).reduce((sum, n) => sum + n, 0);
   const told = facts([
-    [t("manage.ledger.prompts"), amount(prompts)], kind === "responses" && [t("manage.ledger.answers"), amount(added)], [t("manage.ledger.known"), amount(known)],
+    [t("manage.ledger.prompts"), amount(prompts)], kind === "responses" && [t("manage.ledger.answers"), amount(added)], [t("manage.ledger.known"), amount(known)], left > 0 && [t("manage.ledger.left"), amount(left), t("manage.ledger.left.note")],
     [t("manage.ledger.rows"), amount(ledger.rows)], [t("manage.ledger.kept"), amount(ledger.kept)], [t("manage.ledger.dropped"), amount(dropped)],
   ]);
   const rows = ledger.dropped.map(({ row, reason, sentence }) => [row, h("span", { lang: "en" }, reason), h("span", { lang: "en" }, sentence)]);
@@ -115,8 +115,22 @@ async function fill(list, project, offset, go) {
   const title = h("h2", { id: "prompt-list" }, t("manage.prompts.list"));
   if (!found.total) return list.replaceChildren(title, nothing(t("manage.prompts.none"), t("manage.prompts.none.hint")));
   const items = found.items.map((one) => h("li", {}, h("details", { class: "item" },
-    h("summary", {}, h("bdi", { class: "start" }, one.messages.at(-1)?.content || one.id), one.messages.length > 1 && tag(t("manage.turns", { n: one.messages.length })), tag(t("manage.answers", { n: amount(one.responses) }), one.responses ? "" : "warn")),
+    h("summary", {}, h("bdi", { class: "start" }, one.messages.at(-1)?.content || one.id), one.messages.length > 1 && tag(t("manage.turns", { n: one.messages.length })), tag(t("manage.answers", { n: amount(one.responses) }), one.responses ? "" : "warn"), one.removed ? tag(t("manage.removal.removed")) : one.withdrawn && tag(t("manage.state.withdrawn"))),
     h("div", { class: "item-body" }, one.messages.map(({ role, content }) => h("div", { class: "said-turn" }, h("h3", { class: "role" }, t(`role.${role}`)), h("p", { class: "pre", dir: "auto" }, content))),
-      facts([[t("manage.source"), one.source], [t("manage.created"), when(one.created_ms)], [t("manage.id"), h("code", {}, one.id)], ...Object.entries(one.extra).map(([key, value]) => [key, short(typeof value === "string" ? value : JSON.stringify(value))])])))));
+      facts([[t("manage.source"), one.source], [t("manage.created"), when(one.created_ms)], [t("manage.id"), h("code", {}, one.id)], ...Object.entries(one.extra).map(([key, value]) => [key, short(typeof value === "string" ? value : JSON.stringify(value))])]), !one.removed && withdrawing(one, project, () => go(offset))))));
   list.replaceChildren(title, h("ul", { class: "items" }, items), pager(found, SIZE, (to) => go(to).then(() => list.scrollIntoView({ block: "start" }))) ?? "");
+}
+
+/** A prompt with all its tasks counts no more, or counts again. */
+function withdrawing(one, project, redraw) {
+  const where = outcome();
+  const way = one.withdrawn ? "restore" : "withdraw";
+  const node = button(t(`manage.prompt.${way}`), async () => {
+    if (!one.withdrawn && !(await confirmed(t("manage.prompt.withdraw.title"), t("manage.prompt.withdraw.text"), t("manage.prompt.withdraw")))) return;
+    run(node, where, async () => {
+      await call("POST", within(project, `prompts/${way}`), { prompts: [one.id] });
+      await redraw();
+    });
+  }, { look: "small" });
+  return h("div", { class: "row-tools" }, node, where);
 }

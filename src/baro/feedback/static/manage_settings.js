@@ -3,6 +3,7 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { criteriaEditor } from "./manage_criteria.js";
 import { call, within } from "./manage_api.js";
+import { statePanel } from "./manage_state.js";
 import { area, check, field, form, grid, heading, hint, input, number, panel, select } from "./manage_ui.js";
 
 const HARMS = ["endangering_national_security", "insulting_behavior", "discriminatory_behavior", "endangering_public_health", "copyright_issues", "violence", "drugs", "privacy_violation", "economic_crime", "mental_manipulation", "human_trafficking", "physical_harm", "sexual_content", "cybercrime", "disrupting_public_order", "environmental_damage", "psychological_harm", "white_collar_crime", "animal_abuse"];
@@ -15,8 +16,8 @@ const GROUPS = [
 ];
 
 export async function show(view) {
-  const [{ settings }, { criteria }] = await Promise.all([call("GET", within(view.project)), call("GET", within(view.project, "criteria"))]);
-  view.draw(heading(t("manage.tab.settings"), t("manage.settings.hint")), editor(view, settings), criteriaEditor(view, criteria));
+  const [{ settings, state }, { criteria }] = await Promise.all([call("GET", within(view.project)), call("GET", within(view.project, "criteria"))]);
+  view.draw(heading(t("manage.tab.settings"), t("manage.settings.hint")), statePanel(view, state, () => show(view)), editor(view, settings), criteriaEditor(view, criteria));
 }
 
 /** {root, read}: the control for one setting. */

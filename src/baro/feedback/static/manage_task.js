@@ -4,17 +4,21 @@ import { button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { answering, resumed, said } from "./manage_answer.js";
 import { api, call, within } from "./manage_api.js";
+import { oneTask } from "./manage_change.js";
+import { removal } from "./manage_removal.js";
 import { area, confirmed, facts, field, heading, hint, moment, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
 import { conversation, letter, prose } from "./responses.js";
 
 const POLICIES = ["random", "margin", "disagreement", "imported", "again"];
 
-export async function showTask(view, id, words = "") {
+/** words: what was just done, told above the task, or in the panel of the known answer. */
+export async function showTask(view, id, words = "", above = false) {
   const [task, { criteria }, { settings }] = await Promise.all([call("GET", `${api}/tasks/${encodeURIComponent(id)}`), call("GET", within(view.project, "criteria")), call("GET", within(view.project))]);
   task.criteria = criteria.toSorted((one, other) => (one.key === "overall") - (other.key === "overall"));
   const told = words && h("p", { class: "done", role: "status" }, words);
+  const again = (next) => showTask(view, id, next, true);
   view.draw(
-    h("p", {}, h("a", { href: "#" }, t("manage.task.back"))),
+    h("p", {}, h("a", { href: "#" }, t("manage.task.back"))), above && told,
     heading(t("manage.task.title", { kind: t(`kind.${task.kind}`) }), t("manage.task.managers"), status({ ...task, judgments: task.judgments.length })),
     h("section", { class: "card panel" }, conversation(task.prompt.messages), facts([
       [t("manage.source"), task.prompt.source], [t("manage.created"), when(task.created_ms)], [t("manage.set.overlap"), String(task.overlap)], [t("manage.priority"), String(task.priority)],
@@ -23,7 +27,9 @@ export async function showTask(view, id, words = "") {
     h("section", { class: "cards of-2", "aria-label": t("manage.task.responses") }, task.responses.map(response)),
     panel(t("manage.task.judgments"), task.judgments.length > 0 ? judgments(task) : nothing(t("manage.task.unjudged"))),
     ...(task.skips.length ? [panel(t("manage.task.skips"), skips(task))] : []),
-    (task.gold_answer ? known : gold)(view, task, settings, told),
+    oneTask(view, task, again),
+    (task.gold_answer ? known : gold)(view, task, settings, !above && told),
+    removal(view, task, again),
   );
 }
 
@@ -32,7 +38,8 @@ const rounds = ({ earlier, later }) => (earlier || later) && h("div", { class: "
   earlier && h("a", { href: `#task/${earlier}` }, t("manage.task.earlier")), later && h("a", { href: `#task/${later}` }, t("manage.task.later")));
 
 export function status(task) {
-  if (task.is_gold) return task.open ? tag(t("manage.state.gold"), "gold") : tag(t("manage.state.withdrawn"));
+  if (task.withdrawn) return tag(t("manage.state.withdrawn"));
+  if (task.is_gold) return task.open ? tag(t("manage.state.gold"), "gold") : tag(t("manage.state.ungold"));
   if (task.later) return tag(t("manage.state.again"));
   if (!task.open) return tag(t("manage.state.closed"));
   if (task.places === 0) return tag(t("manage.tasks.full"), "good");
