@@ -95,6 +95,21 @@ def test_logits_are_not_rounded_to_bf16(who):
     assert len(found.unique()) > 2 * len(found.bfloat16().unique())
 
 
+def test_the_own_layout_gives_all_that_is_asked_for():
+    """Values beside log-probs too, as a shared trunk asks for them."""
+    model = ScoredModel(tiny.llama(), head=new_head("linear", 16, 1).double())
+    (batch,) = collate(random_samples(0, 4, 2), micro_batch_tokens=10**6, hidden_size=16)
+    wanted = ["logprobs", "entropy", "values", "scores"]
+    with torch.no_grad():
+        shared = model(batch, wanted)
+        model.layout = "own"
+        own, alone = model(batch, wanted), model(batch, ["values"])
+    for name in wanted:
+        torch.testing.assert_close(getattr(own, name), getattr(shared, name), atol=1e-9, rtol=0)
+    assert torch.equal(alone.values, own.values)
+    assert alone.logprobs is None
+
+
 def test_an_own_forward_leaves_the_head_as_it_was():
     model = ScoredModel(tiny.llama(dtype=torch.float32))
     model.own_logits(IDS)

@@ -14,13 +14,15 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 
 from baro.collate import collate
 from baro.compute import LoraConfig
-from baro.data.template import Template, train_tokenizer
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.inputs import check_same_tokens, load_reward, load_template
 from baro.methods import dpo, ppo
 from baro.models.folders import is_encoder, positions
 from baro.models.load import load_policy, load_scalar_model, load_value_model, new_scalar_model, save_scalar_model
 from baro.models.lora import save_adapter
+from baro.records import Message, Rollout
 
 WEIGHTS = "model.safetensors"
 
@@ -210,6 +212,20 @@ def test_a_reward_model_of_another_tool_gives_its_own_scores(tmp_path, caplog):
     with torch.no_grad():
         assert float(model(batch, ["scores"]).scores) == pytest.approx(float(theirs.logits), abs=1e-6)
     assert load_value_model(tmp_path, seed=0).scoring.plain
+
+
+def test_the_template_of_a_reward_model_is_said(with_tokenizer, tmp_path, caplog):
+    _, template = with_tokenizer
+    config = LlamaConfig(
+        **{**tiny.SIZES, "vocab_size": template.vocabulary}, **tiny.HEADS, num_labels=1, pad_token_id=0
+    )
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "reward")
+    template.save(tmp_path / "reward")
+    with caplog.at_level(logging.INFO, "baro"):
+        source = load_reward(str(tmp_path / "reward"))
+    assert template.describe() in caplog.text
+    (score,) = source.score([Rollout((Message("user", "a question"),), "an answer")])
+    assert score.error is None
 
 
 def test_what_is_no_reward_model_says_so(folder, tmp_path):
