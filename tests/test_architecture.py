@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
-    {"errors", "functional", "problems", "declared", "code_hash", "files"},
+    {"errors", "functional", "problems", "declared", "code_hash", "files", "tensor_files"},
     {"records", "config", "batch", "collate", "hub", "compute"},
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},

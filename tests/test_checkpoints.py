@@ -1,11 +1,13 @@
 """Checkpoints: any state comes back to the bit, and a kill at any moment leaves a whole one."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -18,10 +20,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import baro.checkpoints
-from baro.checkpoints import load_checkpoint, pack_state, read_state, save_checkpoint, unpack_state, write_state
+from baro.checkpoints import (
+    as_os_error,
+    load_checkpoint,
+    pack_state,
+    read_state,
+    save_checkpoint,
+    unpack_state,
+    write_state,
+)
 from baro.config import DataConfig
 from baro.errors import BackendError, RunError
 from baro.runs import RunDir
+from baro.tensor_files import NAMES, write_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -291,17 +302,15 @@ def test_a_damaged_state_file():
         read_state(Path("s"))
 
 
-@pytest.mark.parametrize("where", ["fsync", "safetensors"])
+@pytest.mark.parametrize("where", ["fsync", "tensors"])
 def test_full_disk(run, monkeypatch, where):
     save_checkpoint(run, 1, STATE)
 
     def no_space(*_: object) -> None:
-        if where == "fsync":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((os, "fsync") if where == "fsync" else (baro.checkpoints, "save_file")), no_space)
+        patched.setattr(*((os, "fsync") if where == "fsync" else (baro.checkpoints, "write_tensors")), no_space)
         with pytest.raises(BackendError) as raised:
             save_checkpoint(run, 2, {"model": {"w": torch.ones(1)}}, keep=1)
     assert str(raised.value) == (
@@ -312,14 +321,42 @@ def test_full_disk(run, monkeypatch, where):
     assert same(load_checkpoint(run)[1], STATE)
 
 
-def test_other_errors_of_safetensors_stay_what_they_are(run, monkeypatch):
-    def fail(*_: object) -> None:
+def test_a_full_disk_in_safetensors_own_words():
+    full = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with pytest.raises(OSError, match="No space left") as raised, as_os_error():
+        raise SafetensorError(full)
+    assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(SafetensorError, match="something else"), as_os_error():
         raise SafetensorError("something else")
 
-    monkeypatch.setattr(baro.checkpoints, "save_file", fail)
-    with pytest.raises(SafetensorError, match="something else"):
-        save_checkpoint(run, 1, STATE)
-    assert os.listdir(run.checkpoints) == []
+
+def test_tensors_are_written_one_at_a_time(run):
+    """Of a model on a GPU, or in shards, one tensor at a time is on the host."""
+    made: list[weakref.ref] = []
+
+    def whole(tensor: Tensor) -> Tensor:
+        assert sum(one() is not None for one in made) == 0
+        copy = tensor.clone()
+        made.append(weakref.ref(copy))
+        return copy
+
+    state = {"model": {f"w{i}": torch.full((i + 1, 2), float(i)) for i in range(9)}, "optimizer": {"m": torch.ones(3)}}
+    save_checkpoint(run, 1, state, whole=whole)
+    assert len(made) == 10
+    assert same(load_checkpoint(run)[1], state)
+
+
+def test_any_types_side_by_side_are_read_by_safetensors(tmp_path):
+    kinds = {str(kind): torch.tensor([0, 1, 1]).to(kind) for kind in reversed(NAMES)}
+    kinds |= {"empty": torch.zeros(0, 3), "number": torch.tensor(2.5), "turned": torch.arange(6).view(2, 3).T}
+    written = write_tensors(tmp_path / "t.safetensors", kinds, Tensor.cpu)
+    content = (tmp_path / "t.safetensors").read_bytes()
+    assert written == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    found = load_file(tmp_path / "t.safetensors")
+    assert found.keys() == kinds.keys()
+    assert all(same(found[name], tensor) for name, tensor in kinds.items())
+    with pytest.raises(TypeError, match=r"z is of type torch\.complex64"):
+        write_tensors(tmp_path / "u.safetensors", {"z": torch.zeros(1, dtype=torch.complex64)}, Tensor.cpu)
 
 
 # ------------------------------------------------------------------------------------------------------- a kill

@@ -12,6 +12,7 @@ Tensors come back on the CPU, detached; tensors that were one (tied weights) com
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import re
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -30,6 +31,7 @@ from baro.errors import RunError
 from baro.files import atomic_directory, fault_point, hash_path, write_atomic
 from baro.protocols import State
 from baro.runs import RunDir
+from baro.tensor_files import in_file_order, write_tensors
 
 KEPT = 2  # checkpoints of a run: the newest, and one in case that somebody damages it
 
@@ -39,24 +41,26 @@ def save_checkpoint(
 ) -> Path:
     """Save the state after ``step``, then remove all but the ``keep`` newest checkpoints; returns the new one's folder.
 
-    A checkpoint of the same step is replaced. ``whole`` makes one tensor of a sharded one; the other ranks call
-    ``join_checkpoint`` meanwhile. Raises TypeError for a state that cannot be saved, and BackendError,
-    with the older checkpoints intact, if the disk is full.
+    A checkpoint of the same step is replaced. ``whole`` puts a tensor on the CPU, and makes one of a sharded one: of
+    each in its turn, so that there is never a second copy of all. The other ranks call ``join_checkpoint`` meanwhile.
+    Raises TypeError for a state that cannot be saved, and BackendError, with the older checkpoints intact, if the disk
+    is full.
     """
     if keep < 1:
         raise ValueError("keep must be at least 1: the newest checkpoint stays")
-    document, tensors = pack_state(state, whole)
-    parts = _by_top_level_key(tensors)
+    packer = _Packer()
+    document, parts = packer.value(state, ""), _by_top_level_key(packer.tensors)
     path = run.checkpoints / f"step-{step:06d}"
     run.sync()  # a checkpoint knows how long the rows' files are, so the rows reach the disk first
     with atomic_directory(path) as folder:
+        files = {}
         for name, part in parts.items():
-            with as_os_error():
-                save_file(part, folder / f"{name}.safetensors")
+            files[f"{name}.safetensors"] = write_tensors(folder / f"{name}.safetensors", part, whole)
             fault_point("between-files")
-        (folder / "state.json").write_bytes(_to_json(document))
+        written = _to_json(document)
+        (folder / "state.json").write_bytes(written)
         fault_point("between-files")
-        files = {file.name: {"bytes": file.stat().st_size, "sha256": hash_path(file)} for file in folder.iterdir()}
+        files["state.json"] = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
         (folder / "checkpoint.json").write_bytes(_to_json({"step": step, "files": files}))
     remove_old_checkpoints(run, keep=keep)
     return path
@@ -64,7 +68,12 @@ def save_checkpoint(
 
 def join_checkpoint(state: State, whole: Callable[[Tensor], Tensor]) -> None:
     """What a rank that writes nothing does while rank 0 saves the same state: give its shards, in the same order."""
-    pack_state(state, whole)
+    packer = _Packer()
+    packer.value(state, "")
+    for part in _by_top_level_key(packer.tensors).values():
+        for tensor in in_file_order(part).values():
+            if isinstance(tensor, DTensor):
+                whole(tensor)
 
 
 def remove_old_checkpoints(run: RunDir, *, keep: int = KEPT) -> None:
@@ -111,14 +120,20 @@ def read_state(path: Path) -> State:
         raise RunError(f"{path}: is damaged ({error}); remove it and run the same command again") from error
 
 
-def pack_state(state: State, whole: Callable[[Tensor], Tensor] = Tensor.cpu) -> tuple[Any, dict[str, Tensor]]:
+def pack_state(state: State) -> tuple[Any, dict[str, Tensor]]:
     """A state as a JSON value and the tensors that it refers to, by JSON pointer (RFC 6901).
 
     The tensors are contiguous, on the CPU, and share no memory with each other (safetensors wants that); they may
     share it with the state's. Raises TypeError that names the place of anything else than a State holds.
     """
-    packer = _Packer(whole)
-    return packer.value(state, ""), packer.tensors
+    packer, storages = _Packer(), set()
+    document, packed = packer.value(state, ""), {}
+    for name, tensor in packer.tensors.items():
+        storage = (tensor.device, tensor.untyped_storage().data_ptr())
+        own = tensor.resolve_neg().cpu().contiguous()
+        packed[name] = own.clone() if storage in storages and own.data_ptr() == tensor.data_ptr() else own
+        storages.add(storage)
+    return document, packed
 
 
 def unpack_state(document: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -135,13 +150,11 @@ def unpack_state(document: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class _Packer:
-    """One walk through a state; ``tensors`` fills on the way."""
+    """One walk through a state; ``tensors`` fills on the way, with the state's own."""
 
-    def __init__(self, whole: Callable[[Tensor], Tensor]) -> None:
-        self.whole = whole
+    def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[tuple[object, ...], str] = {}
-        self._storages: set[tuple[torch.device, int]] = set()
 
     def value(self, value: Any, where: str) -> Any:
         if isinstance(value, Tensor):
@@ -167,19 +180,13 @@ class _Packer:
             raise TypeError(
                 f"state{where} is a sparse, quantised, complex or meta tensor; a state's are dense, real and in memory"
             )
-        if isinstance(tensor, DTensor):  # a sharded tensor shares its memory with no other
-            self.tensors[where] = self.whole(tensor).contiguous()
-            return where
-        storage = (tensor.device, tensor.untyped_storage().data_ptr())
-        view = (*storage, tensor.dtype, tensor.storage_offset(), tensor.shape, tensor.stride())
-        if tensor.numel() and view in self._names:
-            return self._names[view]
-        packed = tensor.resolve_neg().cpu().contiguous()
-        if storage in self._storages and packed.data_ptr() == tensor.data_ptr():
-            packed = packed.clone()  # it overlaps with another tensor, and safetensors takes that for a mistake
-        self._storages.add(storage)
-        self._names[view] = where
-        self.tensors[where] = packed
+        if not isinstance(tensor, DTensor):  # a sharded one shares its memory with no other
+            storage = (tensor.device, tensor.untyped_storage().data_ptr())
+            view = (*storage, tensor.dtype, tensor.storage_offset(), tensor.shape, tensor.stride())
+            if tensor.numel() and view in self._names:
+                return self._names[view]
+            self._names[view] = where
+        self.tensors[where] = tensor
         return where
 
 

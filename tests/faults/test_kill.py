@@ -368,7 +368,7 @@ def test_sigterm_while_the_source_is_asked_is_honoured_at_once(
 FULL_DISK = {
     "checkpoints/step-000004": """
 import errno, baro.checkpoints as module
-name, error, allowed = "save_file", OSError(errno.ENOSPC, "No space left on device"), 3
+name, error, allowed = "write_tensors", OSError(errno.ENOSPC, "No space left on device"), 3
 """,
     "model": """
 import safetensors, transformers.modeling_utils as module
@@ -382,7 +382,7 @@ def refuse(*arguments, **options):
     written.append(1)
     if len(written) > allowed:
         raise error
-    write(*arguments, **options)
+    return write(*arguments, **options)
 setattr(module, name, refuse)
 """
 
