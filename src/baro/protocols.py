@@ -145,7 +145,8 @@ class World(Protocol):
 
     def unsharded(self, module: nn.Module) -> AbstractContextManager[None]:
         """Inside, every rank holds all of the module's parameters, so that its parts may be called alone, each rank
-        as often as it likes. To read, not to train. All ranks enter and leave together."""
+        as often as it likes. To read, not to train; ``state_dict`` would put it back into shards. All ranks enter and
+        leave together."""
 
     def shard(self, module: nn.Module) -> None:
         """Distribute a module's parameters in place; its gradients are summed over the ranks."""

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +88,7 @@ class Trainer:
         self.ended = False  # the source has given its last step
         self._coverage_checked = False
         self._saved = 0  # the step of the newest checkpoint; at step 0 there is nothing to save
+        self._source_seconds = 0.0  # how long the source took for the step in hand
         self._sigterm = Sigterm()
 
     # ------------------------------------------------------------------------------------------------ the loop
@@ -104,14 +104,18 @@ class Trainer:
         same = deterministic(self.device, self._not_deterministic)
         with training_bar(self.run, len(self.source), self.step) as advance, catching, same:
             for micro_batches in self._steps():
+                step = self._align(micro_batches)
+                self._check_models(step[0])
+                if self.step == 0:
+                    self._evaluate()  # after the layouts are settled: a wrong one would give a wrong loss
                 started = time.perf_counter()
-                metrics = self._train_step(micro_batches)
+                metrics = self._train_step(*step)
                 following = self.source.advance(metrics)
                 self.step += 1
                 seconds = time.perf_counter() - started
                 self.ended = following is Next.STOP or self.step >= len(self.source)
                 metrics |= self._evaluate(due=self.ended)
-                self._log(metrics | _performance(micro_batches, seconds))
+                self._log(metrics | self._performance(micro_batches, seconds))
                 terminated = self.world.any(self._sigterm.came)  # one rank is told, and all end
                 if self.ended or terminated or _due(self.step, self.config.checkpoint_every):
                     self._checkpoint()
@@ -137,6 +141,7 @@ class Trainer:
         steps = iter(self.source)
         alone = self.recorded and self.world.size == 1
         while True:
+            asked = time.perf_counter()
             before = (self.source.state_dict(), self._offsets()) if alone else None
             try:
                 with self._sigterm.interruptible() if alone else nullcontext():
@@ -146,14 +151,11 @@ class Trainer:
                 raise SystemExit(EXIT_CODE) from None
             if micro_batches is None:
                 return
+            self._source_seconds = time.perf_counter() - asked
             yield micro_batches
 
-    def _train_step(self, micro_batches: list[GroupBatch]) -> dict[str, float]:
+    def _train_step(self, aligned: list[GroupBatch], totals: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         torch.manual_seed(stream_key("step", self.config.seed, self.step, self.world.rank))
-        aligned, totals = self._align(micro_batches)
-        self._check_models(aligned)
-        if self.step == 0:
-            self._evaluate()  # after the layouts are settled: a wrong one would give a wrong loss
         self.optimizer.zero_grad(set_to_none=True)
         if not aligned:
             return {"skipped_step": 1.0}
@@ -331,6 +333,16 @@ class Trainer:
             save_checkpoint(self.run, self.step, state, whole=self.world.whole)
         self._saved = self.step
 
+    def _performance(self, micro_batches: Sequence[GroupBatch], seconds: float) -> dict[str, float]:
+        on_gpu = self.device.type == "cuda"
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "perf/source_seconds": self._source_seconds,
+            "perf/step_seconds": seconds,
+            "perf/tokens_per_second": sum(batch.real_tokens for batch in micro_batches) / seconds,
+            "perf/peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_gpu else host,
+        }
+
     def _not_deterministic(self, operation: str) -> None:
         """Say it, and keep it in run.json: bit for bit is not promised of this run."""
         log.warning("%s has no deterministic kernel on %s: a resumed run may differ in bits", operation, self.device)
@@ -377,11 +389,3 @@ def _state_of(module: nn.Module) -> dict[str, Tensor]:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _performance(micro_batches: Sequence[GroupBatch], seconds: float) -> dict[str, Any]:
-    return {
-        "perf/step_seconds": seconds,
-        "perf/tokens_per_second": sum(batch.real_tokens for batch in micro_batches) / seconds,
-        "perf/peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }

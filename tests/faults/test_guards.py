@@ -71,10 +71,10 @@ def stopped(run, project):
 NAN_IN_STEP_6 = """
 from baro.trainer import Trainer
 train_step = Trainer._train_step
-def broken(self, micro_batches):
+def broken(self, *step):
     if self.step == 5:
         next(self.objective.policy.parameters()).data.fill_(float("nan"))
-    return train_step(self, micro_batches)
+    return train_step(self, *step)
 Trainer._train_step = broken
 """
 

@@ -297,3 +297,32 @@ def test_a_resumed_run_keeps_its_layout():
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     second.fit()
     assert set(again.used) == {"own"}
+
+
+# ------------------------------------------------------------------------------------------------------------- seconds
+
+
+def test_the_time_of_a_source_is_its_own_and_a_held_out_loss_is_nobodys(tmp_path, monkeypatch):
+    clock = iter(range(10**6))  # a second at each look
+    monkeypatch.setattr("baro.trainer.time.perf_counter", lambda: next(clock))
+    run = toys.sft(LocalWorld())
+
+    def slow(*_: object) -> dict:
+        for _ in range(100):
+            next(clock)
+        return {"loss": 1.0}
+
+    monkeypatch.setattr("baro.trainer.evaluate", slow)
+    batch = run.source._batch
+
+    def slow_batch() -> list[Sample]:
+        for _ in range(7):
+            next(clock)
+        return batch()
+
+    run.source._batch = slow_batch
+    held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16)
+    with closing(RunDir.open(tmp_path / "run", verb="sft", config=CONFIG, inputs={})) as opened:
+        Trainer(run.objective, run.source, CONFIG, run=opened, held_out=held_out).fit(until=2)
+        rows = [row for row in opened.metrics.read() if row["step"]]
+    assert [(row["perf/source_seconds"], row["perf/step_seconds"]) for row in rows] == [(8, 1), (8, 1)]

@@ -38,7 +38,13 @@ def two(tmp_path_factory) -> Path:
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=400)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stderr.close()
     assert [process.returncode for process in processes] == [0, 0], errors[0][-3000:] + errors[1][-3000:]
     return folder
 
