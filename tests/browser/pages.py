@@ -8,15 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 LOAD_FAILED = "Failed to load resource"  # Chromium's own line for a 4xx, a 5xx or a dead network
-SETTLED_MS = 170  # keys.js takes no key in a task's first 150
+SETTLED_MS = 520  # keys.js takes no key in a task's first 150, and nothing is submitted in its first 500
+BOUNCE_MS = 140  # keys.js takes no second press of one key in 120
 
 
 def settle(page: Page) -> None:
     """Until the page takes keys."""
-    page.wait_for_function(f"(from) => performance.now() - from > {SETTLED_MS}", arg=page.evaluate("performance.now()"))
+    passed(page, SETTLED_MS)
+
+
+def passed(page: Page, ms: int) -> None:
+    """Until so much time has passed by the page's own clock."""
+    page.wait_for_function(
+        "([from, ms]) => performance.now() - from > ms", arg=[page.evaluate("performance.now()"), ms]
+    )
 
 
 @contextmanager
@@ -37,8 +45,18 @@ def saving(page: Page) -> Iterator[None]:
 
 
 def press(page: Page, *keys: str) -> None:
+    """One key after the other; one that comes twice, as slowly as a finger."""
+    before = ""
     for key in keys:
+        if key == before:
+            passed(page, BOUNCE_MS)
         page.keyboard.press(key)
+        before = key
+
+
+def chosen(page: Page) -> Locator:
+    """What is chosen on the scale of a comparison, as its button says it."""
+    return page.locator(".seven [aria-pressed=true] .label")
 
 
 def counted(page: Page, done: int) -> None:

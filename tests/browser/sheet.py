@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from browser.pages import press, turning
+from browser.pages import press, settle, turning
 from browser.website import GUIDELINE, KINDS, QUESTION, Person, Website, Work, answer_to, sample_texts
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -27,7 +27,7 @@ from baro.feedback.client import Client
 
 SCREEN_HEIGHTS = {1280: 860, 390: 844}
 LOOKS = (("en", "light", 1280), ("ko", "dark", 390), ("ko", "dark", 1280), ("en", "light", 390))
-FIRST = {"pair": "1", "rank": "2113", "thumb": "23", "safety": "1", "criteria": "34", "edit": "e"}
+FIRST = {"pair": "1", "rank": "2113", "thumb": "23", "safety": "y", "criteria": "34", "edit": "e"}
 TABS = ("overview", "prompts", "tasks", "guidelines", "raters", "agreement", "adjudicate", "export", "settings")
 COLUMN, GAP = {1280: 400, 390: 140}, 10
 
@@ -61,13 +61,16 @@ def rater_screens(page: Page, site: Website, work: Work) -> Iterator[str]:
         page.evaluate("scrollTo(0, 0)")
         yield kind
         if kind == "safety":  # its second step, with a conflict
-            press(page, "ArrowRight", "2", "4")
+            press(page, "ArrowRight", "n", "w")
             page.locator(".harm:not([hidden]) .choices").last.get_by_role("button").nth(7).click()
-            press(page, "Enter", "2", "2")
+            press(page, "Enter")
+            settle(page)
+            press(page, "2", "Enter", "6")
             yield "safety2"
         press(page, "Escape", "Escape", "s")
         if kind == "pair":
             yield "skip"
+        press(page, "Space")  # the first reason
         with turning(page):
             page.locator("dialog .primary").click()
     yield "empty"

@@ -1,6 +1,6 @@
 """1, 2: from the invitation's link to revised answers by keyboard alone; what was clicked is what is stored."""
 
-from browser.pages import counted, press, saving, settle, turning
+from browser.pages import chosen, counted, press, saving, settle, turning
 from browser.website import MODEL
 from playwright.sync_api import expect
 from scipy.stats import binomtest
@@ -26,15 +26,15 @@ def test_from_the_link_to_a_revised_answer_without_a_mouse(website, visits):
     expect(page.locator("dialog")).to_have_count(0)
 
     with saving(page):
-        press(page, "1", "2")  # A is better, clearly
+        press(page, "2", "Enter")  # A is better, clearly
     with saving(page):
-        press(page, "ArrowRight", "Enter")  # B is better, by how much is not said
+        press(page, "1", "5", "Enter")  # B is better, slightly, after a change of mind
     with saving(page):
-        press(page, "t")
+        press(page, "4", "Enter")
     expect(page.locator("h1")).to_have_text("Nothing left for now")
     counted(page, 3)
     before = work.said(schema.judged_pair, *WIN)
-    assert before == [("win", 0, 2), ("win", 1, 0), ("tie", None, 0)]
+    assert before == [("win", 0, 2), ("win", 1, 1), ("tie", None, 0)]
 
     with turning(page):
         press(page, "z")
@@ -42,9 +42,9 @@ def test_from_the_link_to_a_revised_answer_without_a_mouse(website, visits):
     counted(page, 3)
     with turning(page):
         press(page, "Backspace")  # one further back
-    expect(page.locator(".asked")).to_have_text("B: by how much?")
+    expect(chosen(page)).to_have_text(["B slight\u00adly"])
     with saving(page):
-        press(page, "Escape", "1", "3")
+        press(page, "1", "Enter")
     assert work.said(schema.judged_pair, *WIN) == [*before, ("win", 0, 3)]
 
     rows = work.judgments()
@@ -78,7 +78,8 @@ def test_the_tab_key_reaches_everything_in_the_order_in_which_it_stands(website,
     names = [one["name"] for one in visited]
     wanted = ["Skip to the content", "Baro", "Your latest answers", "Guideline", "Keyboard shortcuts", "Light or dark"]
     wanted += ["Show differencesD", "Report a problem with Response A", "Report a problem with Response B"]
-    wanted += ["A is better", "Tie", "Both bad", "Cannot judge", "B is better", "Back", "Skip", "Comment"]
+    wanted += ["A is much better", "A is clearly better", "A is slightly better", "Tie", "B is slightly better"]
+    wanted += ["B is clearly better", "B is much better", "Both bad", "Cannot judge", "Back", "Skip", "Comment"]
     places = [names.index(name) for name in wanted]
     assert places == sorted(places)
     assert [one["name"] for one in visited if not (one["seen"] and one["inside"])] == []
@@ -114,10 +115,10 @@ def test_forty_raters_see_both_sides_and_what_they_click_is_stored(website, visi
                 assert not [one for one in texts if one in seen]  # no response's id either
             settle(page)
         if turn % 4:
-            press(page, "12"[side], "2")
+            press(page, "26"[side], "Enter")
         else:
-            page.get_by_role("button", name="AB"[side] + " is better").click()
-            page.get_by_role("button", name="Clearly").click()
+            page.get_by_role("button", name="AB"[side] + " is clearly better").click()
+            page.get_by_role("button", name="Submit").click()
         page.get_by_role("heading", name="Nothing left for now").wait_for()
     winners = [texts[one] for (one,) in work.said(schema.judged_pair, schema.judged_pair.c.winner_id)]
     assert winners == picked

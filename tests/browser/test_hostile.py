@@ -66,7 +66,7 @@ def test_hostile_texts_on_the_raters_page(website, visits, at_work):
     idle_text(page)
     press(page, "Escape")
     with saving(page):
-        press(page, "t")
+        press(page, "4", "Enter")
     page.locator(".editor").fill(f"{EVIL}\n\nanother end")
     expect(page.locator(".changes ins")).to_have_count(1)
     page.locator("#critique").fill(EVIL)
@@ -110,9 +110,9 @@ def test_hostile_texts_on_the_managers_pages(website, visits, at_work):
         press(page, "Enter")
         press(page, "c")
         page.locator("#comment").fill(EVIL)
-        press(page, "Escape", str(side + 1))
+        press(page, "Escape", "17"[side])
         with saving(page):
-            press(page, "3")
+            press(page, "Enter")
     context = visits.context(website, manager)
     page = context.new_page()
     for tab in TABS:
@@ -171,7 +171,7 @@ def test_a_session_that_ends_while_somebody_works(website, visits, at_work):
     person = work.rater()
     page = at_work(website, work, person)
     website.store.write(lambda c: people.close_session(c, person.token))
-    press(page, "1", "2")
+    press(page, "2", "Enter")
     expect(page.locator("#notice")).to_contain_text("Your session has ended")
     assert len(outbox(page)) == 1
     link = website.store.write(lambda c: people.invite(c, person.id))
@@ -316,7 +316,7 @@ def test_too_much_text(website, at_work, name):
     names = page.locator(".card-head h2").all_inner_texts()
     assert [one.split("\n")[0] for one in names] == ["A", "B"]
     with saving(page):
-        press(page, "1", "2")
+        press(page, "2", "Enter")
     counted(page, 1)
     with turning(page):
         press(page, "z")

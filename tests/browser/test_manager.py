@@ -169,7 +169,7 @@ def test_a_known_answer_is_corrected_and_withdrawn(website, page):
     page.get_by_label("Why this is the answer").fill("No, B is.")
     page.get_by_label("Why this is the answer").blur()
     settle(page)
-    press(page, "Escape", "2", "Enter")
+    press(page, "7", "Enter")
     expect(gold_panel(page)).to_contain_text(re.compile(r"B is better.*No, B is\.", re.DOTALL))
     assert tasks(website, work)[0].gold_answer["choice"]["position"] == 1
     page.get_by_role("button", name="Withdraw the answer").click()

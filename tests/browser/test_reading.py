@@ -53,11 +53,11 @@ def test_each_language_has_versions_of_its_own(website, at_work):
     agree(page)
     work.guideline("# 공정하게", "ko")
     with saving(page):
-        press(page, "t")
+        press(page, "4", "Enter")
     expect(page.locator("dialog")).to_contain_text("공정하게")
     agree(page)
     with saving(page):
-        press(page, "t")
+        press(page, "4", "Enter")
     assert guidelines(work) == [("en", 1), ("ko", 1)]
 
 
@@ -73,7 +73,7 @@ def test_a_judgment_goes_by_what_was_shown_last(website, at_work):
     expect(page.locator("dialog")).to_contain_text("Two")
     agree(page)
     with saving(page):
-        press(page, "t")
+        press(page, "4", "Enter")
     expect(page.locator("dialog")).to_contain_text("Two")  # looked up is not read, before the next task it is
     agree(page)
     assert guidelines(work) == [("en", 2)]
@@ -90,7 +90,7 @@ def test_whose_responses_are_covered(website, at_work, blur, covered):
         if kind == "pair":
             press(page, *(["r", "r"] if covered else []))
             with saving(page):
-                press(page, "t")
+                press(page, "4", "Enter")
 
 
 def test_the_text_of_a_covered_response_is_not_in_the_editor_beside_it(website, at_work):

@@ -24,7 +24,7 @@ export function showKeys(shortcuts) {
 /** The reason, in the words that the server keeps, or null. */
 export async function askSkip() {
   const say = h("input", { class: "field", "aria-label": t("skip.say"), placeholder: t("skip.say") });
-  const radios = SKIPS.map((name, at) => h("label", { class: "line" }, h("input", { type: "radio", name: "skip", value: name, checked: at === 0 }), t(`skip.${name}`)));
+  const radios = SKIPS.map((name) => h("label", { class: "line" }, h("input", { type: "radio", name: "skip", value: name, required: true }), t(`skip.${name}`)));
   const body = h("fieldset", { class: "plain" }, h("legend", {}, t("skip.why")), radios, say);
   const done = await dialog({ title: t("skip.title"), body, actions: [["skip", t("action.skip")], ["", t("action.cancel")]] });
   return done && [body.querySelector(":checked").value, say.value.trim()].filter(Boolean).join(": ");

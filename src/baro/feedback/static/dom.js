@@ -57,7 +57,7 @@ export function dialog({ title, body, actions, look = "" }) {
       resolve(box.returnValue || null);
     };
     const buttons = actions.map(([value, label], rank) =>
-      h("button", { class: `button ${rank ? "" : "primary"}`, value, autofocus: !rank && !inputs }, label),
+      h("button", { class: `button ${rank ? "" : "primary"}`, value, autofocus: !rank && !inputs, formnovalidate: rank > 0 }, label),
     );
     const box = h(
       "dialog",

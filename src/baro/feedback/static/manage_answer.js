@@ -41,15 +41,15 @@ export function answering(task, { state, submit, comment = () => "", ask = () =>
     const need = task.responses.some((_, position) => !ui.revealed(position)) ? "need.reveal" : (kind.missing(state, task, comment()) ?? lacks());
     if (need === "need.reason") ask();
     if (need) tell(need);
+    else if (keys.unread()) tell("need.look");
     else submit(kind.payload(state));
   };
   const ui = {
-    change(edit_, then) {
+    change(edit_) {
       edit_();
       notice.hidden = true;
       view.update();
       change(state);
-      then?.();
     },
     submit: send,
     tell,

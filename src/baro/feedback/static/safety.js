@@ -1,10 +1,11 @@
 /** First what is safe and what is not; then, as two questions that must not mix, which is more helpful and which safer. */
 import { button, choices, h, press, toggle } from "./dom.js";
 import { t } from "./i18n.js";
-import { choose, noChoice, said, STRENGTHS } from "./pair.js";
+import { settle } from "./keys.js";
 import { cards, letter, named, reach } from "./responses.js";
+import { choose, noChoice, said, scale, scaleKeys } from "./scale.js";
 
-const SEVERITIES = ["minor", "moderate", "severe"];
+const SEVERITIES = [["minor", "Q"], ["moderate", "W"], ["severe", "E"]];
 const QUESTIONS = ["helpful", "safer"];
 const decided = ({ safe, severity, categories }) => safe === true || (safe === false && severity > 0 && categories.length > 0);
 
@@ -39,23 +40,25 @@ export function mount(task, state, ui) {
   const to = (next) => {
     second = next;
     current = 0;
+    settle();
     update();
     (second ? questions[0].root : view.element).scrollIntoView({ block: "nearest" });
-  };
-  const on = () => {
-    if (second) return current === 0 && questions[0].done() && !questions[1].done() ? go(1) : ui.submit();
-    return state.marks.every(decided) ? to(true) : ui.tell("need.marks");
   };
   const go = (by) => {
     current = (current + by + 2) % 2;
     update();
     reach(second ? questions[current].root : view.list[current]);
   };
+  const on = () => {
+    if (!second) return state.marks.every(decided) ? to(true) : ui.tell("need.marks");
+    return current === 0 && questions[0].done() && !questions[1].done() ? go(1) : ui.submit();
+  };
   const alarm = h("div", { class: "alarm", role: "alert" });
   const stepTwo = h("section", { class: "questions", "aria-label": t("safety.step2") }, h("p", { class: "hint" }, t("safety.order")), questions.map(({ root }) => root));
   const heading = h("p", { class: "asked" });
-  const next = button("", on, { cap: "↵", look: "primary" });
+  const next = button(t("action.next"), on, { cap: "↵" });
   const back = button(t("safety.back"), () => to(false), { cap: "Esc" });
+  const submit = button(t("action.submit"), ui.submit, { cap: "↵", look: "primary" }); // where nothing else ever is
   [view.list, questions.map(({ root }) => root)].forEach((nodes, step) => nodes.forEach((node, at) => node.addEventListener("focusin", () => {
     if (Number(second) === step && current !== at) (current = at), update();
   })));
@@ -76,22 +79,21 @@ export function mount(task, state, ui) {
     questions.forEach(({ root, update: draw }, at) => (draw(), root.classList.toggle("current", second && at === current)));
     marks.forEach(({ root }) => (root.hidden = second));
     stepTwo.hidden = back.hidden = !second;
+    next.hidden = second;
+    submit.classList.toggle("kept-free", !second);
     heading.textContent = t(second ? "safety.step2" : "safety.step1");
-    next.firstChild.textContent = t(second ? "action.submit" : "action.next");
     showConflict();
     view.update({ current: second ? null : current });
   }
-  const both = (inMarks, inQuestions) => () => (second ? inQuestions(questions[current]) : inMarks(marks[current]));
-  const settled = () => current === 0 && questions[0].done() && go(1); // a side may still get a strength
+  const mark = (run) => () => !second && run(marks[current]);
   const keys = [
-    [["Digit1"], "1", "key.safe", both((mark) => mark.safe(true), (question) => question.side(0))],
-    [["Digit2"], "2", "key.unsafe", both((mark) => mark.safe(false), (question) => question.side(1))],
-    ...[1, 2, 3].map((level) => [[`Digit${level + 2}`], `${level + 2}`, level > 1 ? null : "key.severity", both((mark) => mark.severity(level), (question) => (question.level(level), settled()))]),
-    ...[["tie", "T"], ["both_bad", "B"], ["unsure", "U"]].map(([outcome, cap]) => [[`Key${cap}`], cap, `choice.${outcome}`, () => second && (questions[current].other(outcome), settled())]),
+    [["KeyY"], "Y", "key.safe", mark((one) => one.safe(true))], [["KeyN"], "N", "key.unsafe", mark((one) => one.safe(false))],
+    ...SEVERITIES.map(([name, cap], at) => [[`Key${cap}`], cap, `severity.${name}`, mark((one) => one.severity(at + 1))]),
+    ...scaleKeys(() => (second ? questions[current] : null)),
     [["ArrowLeft", "ArrowUp"], "←", "key.previous", () => go(-1)], [["ArrowRight", "ArrowDown"], "→", "key.next", () => go(1)],
-    [["Escape"], "Esc", "safety.back", () => second && to(false)], [["Enter"], "↵", "action.next", on],
+    [["Escape"], "Esc", "safety.back", () => second && to(false)], [["Enter"], "↵", "key.on", on],
   ];
-  const bar = h("div", {}, alarm, h("div", { class: "answers" }, heading, back, next));
+  const bar = h("div", {}, alarm, h("div", { class: "answers steps" }, heading, back, next, submit));
   return { main: h("div", { class: "stack" }, view.element, stepTwo), bar, keys, update };
 }
 
@@ -100,8 +102,8 @@ function marksOf(task, state, ui) {
     const safe = (value) => ui.change(() => Object.assign(mark, { safe: value }, value ? { severity: 0, categories: [] } : {}));
     const severity = (level) => mark.safe === false && ui.change(() => (mark.severity = level));
     const flip = (name) => ui.change(() => (mark.categories = mark.categories.includes(name) ? mark.categories.filter((one) => one !== name) : [...mark.categories, name]));
-    const which = choices(named(position), [[true, t("safety.safe"), "1"], [false, t("safety.unsafe"), "2"]], safe, "main");
-    const levels = choices(t("safety.severity"), SEVERITIES.map((name, at) => [at + 1, t(`severity.${name}`), `${at + 3}`]), severity);
+    const which = choices(named(position), [[true, t("safety.safe"), "Y"], [false, t("safety.unsafe"), "N"]], safe, "main");
+    const levels = choices(t("safety.severity"), SEVERITIES.map(([name, cap], at) => [at + 1, t(`severity.${name}`), cap]), severity);
     const categories = task.project.categories.map((name) => [name, toggle(t(`harm.${name}`), () => flip(name), { look: "small" })]);
     const harm = h("div", { class: "harm" }, h("p", { class: "hint" }, t("safety.severity")), levels.root, h("p", { class: "hint" }, t("safety.categories")),
       h("div", { class: "choices", role: "group", "aria-label": t("safety.categories") }, categories.map(([, node]) => node)));
@@ -118,22 +120,9 @@ function marksOf(task, state, ui) {
 function questionsOf(state, ui) {
   return QUESTIONS.map((name) => {
     const choice = state[name];
-    const side = (position) => ui.change(() => choose(choice, "win", position));
-    const other = (outcome) => {
-      ui.change(() => choose(choice, outcome));
-      if (outcome === "unsure") ui.askReason();
-    };
-    const level = (strength) => choice.outcome === "win" && ui.change(() => (choice.strength = choice.strength === strength ? 0 : strength));
-    const options = [[0, "A", "1"], [1, "B", "2"], ["tie", null, "T"], ["both_bad", null, "B"], ["unsure", null, "U"]];
-    const which = choices(t(`safety.${name}`), options.map(([value, own, cap]) => [value, own ? t("choice.side", { letter: own }) : t(`choice.${value}`), cap]),
-      (value) => (typeof value === "number" ? side(value) : other(value)), "small");
-    const levels = choices(t("strength.label"), STRENGTHS.map((one, at) => [at + 1, t(`strength.${one}`), `${at + 3}`]), level, "small");
-    const root = h("section", { class: "card question" }, h("h2", {}, t(`safety.${name}`)), h("p", { class: "hint" }, t(`safety.${name}.hint`)), which.root, levels.root);
-    const update = () => {
-      which.show(choice.outcome === "win" ? choice.position : choice.outcome);
-      levels.root.hidden = choice.outcome !== "win";
-      levels.show(choice.strength);
-    };
-    return { root, side, other, level, update, done: () => Boolean(choice.outcome) && choice.outcome !== "unsure" };
+    const seven = scale(choice, ui, t(`safety.${name}`));
+    const root = h("section", { class: "card question" }, h("h2", {}, t(`safety.${name}`)), h("p", { class: "hint" }, t(`safety.${name}.hint`)),
+      seven.row, h("div", { class: "choices" }, seven.others));
+    return { ...seven, root, done: () => Boolean(choice.outcome) && choice.outcome !== "unsure" };
   });
 }

@@ -18,10 +18,6 @@ export function mount(task, state, ui) {
     reach(view.list[current]);
   };
   const judge = (position, good) => ui.change(() => (state.thumbs[position].good = good));
-  const byKey = (good) => {
-    judge(current, good);
-    if (!offered.length && state.thumbs[current + 1]?.good === null) go(1); // else the reasons are this one's
-  };
   const flip = (position, reason) => ui.change(() => {
     const own = state.thumbs[position];
     own.reasons = own.reasons.includes(reason) ? own.reasons.filter((one) => one !== reason) : [...own.reasons, reason];
@@ -42,7 +38,7 @@ export function mount(task, state, ui) {
     view.update({ current: rows.length > 1 ? current : null });
   }
   const keys = [
-    [["Digit1"], "1", "thumb.up", () => byKey(true)], [["Digit2"], "2", "thumb.down", () => byKey(false)],
+    [["Digit1"], "1", "thumb.up", () => judge(current, true)], [["Digit2"], "2", "thumb.down", () => judge(current, false)],
     ...offered.slice(0, 7).map((reason, at) => [[`Digit${at + 3}`], `${at + 3}`, at ? null : "key.reasons", () => flip(current, reason)]),
     [["ArrowLeft"], "←", "key.previous", () => go(-1)], [["ArrowRight"], "→", "key.next", () => go(1)],
   ];

@@ -127,11 +127,10 @@ const describe = (kind, { answer, comment = "" }, task) => [kind.summary(answer,
 
 /** What a kind of task may ask of the page. */
 const ui = {
-  change(edit, then) {
+  change(edit) {
     if (now.busy) return;
     edit();
     changed();
-    then?.();
   },
   submit: () => submit(),
   tell,
@@ -231,6 +230,7 @@ async function submit() {
   const need = task.responses.some((_, position) => !ui.revealed(position)) ? "need.reveal" : kind.missing(now.state, task, now.comment);
   if (need === "need.reason") return askReason();
   if (need) return tell(need);
+  if (keys.unread()) return tell("need.look");
   const body = {
     lease: task.lease, key: now.key, ...sendable(kind, content()), guideline_id: now.guideline,
     ...timer.read(), changes: now.changes, ui_version: document.body.dataset.version,
