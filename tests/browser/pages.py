@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from playwright.sync_api import Locator, Page
 
 LOAD_FAILED = "Failed to load resource"  # Chromium's own line for a 4xx, a 5xx or a dead network
 SETTLED_MS = 520  # keys.js takes no key in a task's first 150, and nothing is submitted in its first 500
+DOUBLE_MS = 520  # what is clicked so soon after another click at its place is the second of two
 BOUNCE_MS = 140  # keys.js takes no second press of one key in 120
 
 
@@ -44,14 +46,16 @@ def saving(page: Page) -> Iterator[None]:
         page.wait_for_selector("#status[data-state='status.saved']")
 
 
+_pressed: WeakKeyDictionary[Page, str] = WeakKeyDictionary()  # the last key of each page
+
+
 def press(page: Page, *keys: str) -> None:
     """One key after the other; one that comes twice, as slowly as a finger."""
-    before = ""
     for key in keys:
-        if key == before:
+        if key == _pressed.get(page):
             passed(page, BOUNCE_MS)
         page.keyboard.press(key)
-        before = key
+        _pressed[page] = key
 
 
 def chosen(page: Page) -> Locator:

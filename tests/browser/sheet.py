@@ -67,7 +67,9 @@ def rater_screens(page: Page, site: Website, work: Work) -> Iterator[str]:
             settle(page)
             press(page, "2", "Enter", "6")
             yield "safety2"
-        press(page, "Escape", "Escape", "s")
+        press(page, "Escape")
+        settle(page)
+        press(page, "s")
         if kind == "pair":
             yield "skip"
         press(page, "Space")  # the first reason

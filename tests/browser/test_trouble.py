@@ -5,7 +5,20 @@ import re
 import signal
 
 import pytest
-from browser.pages import LOAD_FAILED, chosen, close, counted, outbox, press, saving, settle, turning, wait_for
+from browser.pages import (
+    DOUBLE_MS,
+    LOAD_FAILED,
+    chosen,
+    close,
+    counted,
+    outbox,
+    passed,
+    press,
+    saving,
+    settle,
+    turning,
+    wait_for,
+)
 from playwright.sync_api import expect
 from sqlalchemy import update
 
@@ -237,6 +250,7 @@ def test_errors_and_silence_of_the_server(website, visits, at_work):
         for turn in range(6):
             wait_for(lambda turn=turn: page.evaluate("1") and len(asked) > turn)
             expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
+            passed(page, DOUBLE_MS)
             page.get_by_role("button", name="Try now").click()
     assert len(asked) >= 7
     assert len(set(asked)) == 1
@@ -388,7 +402,7 @@ def test_server_killed_between_the_answer_and_its_reply(process, visits, at_work
     with saving(page):
         page.get_by_role("button", name="Try now").click()
     with saving(page):
-        press(page, "t")
+        press(page, "4", "Enter")
     assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 3), ("tie", None, 0)]
     assert work.actions() == ["submit", "submit"]
 
@@ -400,7 +414,7 @@ def test_server_killed_with_the_request_in_its_hands_and_the_browser_closed(proc
     page = at_work(process, work)
     process.signal(signal.SIGSTOP)  # it accepts what it will never answer
     with page.expect_request("**/judgment"):
-        press(page, "2", "2")
+        press(page, "6", "Enter")
     process.kill()
     context = page.context
     page.close()
@@ -424,7 +438,7 @@ def test_server_killed_at_random_moments(process, visits, at_work):
         side, strength = draw.randint(1, 2), draw.randint(1, 3)
         wanted.append(("win", side - 1, strength))
         with turning(page):  # the next task comes when this one is saved
-            press(page, str(side), str(strength))
+            press(page, str(4 - strength if side == 1 else 4 + strength), "Enter")
             if draw.random() < 0.7:
                 page.wait_for_timeout(draw.uniform(0, 200))
                 process.kill()

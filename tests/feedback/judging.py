@@ -169,8 +169,8 @@ def many_pairs(desk: Desk, tasks: int, raters: int) -> None:
                 | {"created_ms": 1}
             )  # fmt: skip
         rows["task"].append(
-            common | {"id": task, "prompt_id": prompt, "kind": "pair", "overlap": 2, "places": 0, "priority": 0}
-            | {"order_key": task, "open": True, "is_gold": False, "policy": "random", "propensity": 1.0}
+            common | {"id": task, "prompt_id": prompt, "kind": "pair", "overlap": 2, "first_overlap": 2, "places": 0}
+            | {"priority": 0, "order_key": task, "open": True, "is_gold": False, "policy": "random", "propensity": 1.0}
         )  # fmt: skip
         rows["task_item"] += [{"task_id": task, "slot": s, "response_id": one} for s, one in enumerate(pair)]
         for k in range(2):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
 from feedback.store_work import broken
 from sqlalchemy import func, select
 
 from baro.feedback import adapt, exports, habits, panel, schema
-from baro.feedback.again import Choice, ask_again, preview
+from baro.feedback.again import Choice, ask_again, preview, rounds_of
 from baro.feedback.assign import claim
-from baro.feedback.derive import last_event, votes_of
+from baro.feedback.derive import last_event, newest_guidelines, votes_of
 from baro.feedback.labels import LabelSettings, binary_labels, pair_labels, rank_labels
 from baro.feedback.project import make_tasks, publish_guideline
 from baro.feedback.refusals import Refused
@@ -48,7 +51,7 @@ def successor(desk, task):
         slots = {row.id: [] for row in tasks(desk)}
         for row in connection.execute(select(item).order_by(item.c.slot)):
             slots[row.task_id].append(row.response_id)
-    (found,) = [row.id for row in tasks(desk) if row.policy == "again" and slots[row.id] == slots[task]][-1:]
+    (found,) = [row.id for row in tasks(desk) if row.again_of and slots[row.id] == slots[task]][-1:]
     return found
 
 
@@ -71,7 +74,7 @@ def test_what_was_judged_under_an_older_version_opens_again(store):
     guideline(desk, "two")
     judged(desk, desk.task("pair", "new", ("a", "b")), win(0))
     assert again(desk) == {"tasks": 1, "judgments": 2}
-    (made,) = [row for row in tasks(desk) if row.policy == "again"]
+    (made,) = [row for row in tasks(desk) if row.again_of == old]
     first = next(row for row in tasks(desk) if row.id == old)
     assert (made.open, made.places, made.overlap) == (True, 2, 2)
     assert (made.propensity, made.score) == (0.25, -0.5)  # how its answers came to be asked about
@@ -115,6 +118,54 @@ def test_the_same_call_again_asks_nothing_twice(desk):
     with desk.store.read() as connection:
         assert [one.role for one in votes_of(connection, desk.project.id).judgments] == ["replaced"] * 3 + ["vote"]
         assert len({old, second, third}) == 3
+
+
+LATE = """
+import sys, time
+real = time.time_ns
+time.time_ns = lambda: real() - 60 * 10**9  # this process's clock is a minute behind
+from baro.feedback import again, project
+from baro.feedback.database import Store
+store = Store.open(sys.argv[1])
+def work(c):
+    made = project.get_project(c, "demo")
+    if sys.argv[2] == "publish":
+        project.publish_guideline(c, made, "en", sys.argv[3], "boss")
+    else:
+        assert again.ask_again(c, made, again.Choice(), "boss")["tasks"] == int(sys.argv[3])
+store.write(work)
+store.close()
+"""
+
+
+def test_a_process_whose_clock_is_a_minute_behind(desk, tmp_path):
+    """It publishes and asks again; what comes before what is told by events and by what a task asks again."""
+
+    def late(*words):
+        subprocess.run([sys.executable, "-c", LATE, str(tmp_path), *words], check=True)
+
+    guideline(desk, "one")
+    old = judged(desk, desk.task("pair", "q", ("a", "b")), win(0), win(0))
+    late("publish", "two")
+    with desk.store.read() as connection:
+        assert newest_guidelines(connection, desk.project.id) == newest_guidelines(connection, desk.project.id, 10**6)
+    late("ask", "1")
+    late("ask", "0")
+    new = successor(desk, old)
+    judged(desk, new, win(1))
+    with desk.store.read() as connection:
+        votes = votes_of(connection, desk.project.id)
+    assert new < old  # by the ids, the task that asks again is the earlier one
+    assert [one.role for one in votes.judgments] == ["replaced", "replaced", "vote"]
+    assert {one.guideline_id for one in votes.judgments if one.role == "vote"} == votes.newest
+    (label,) = pairs(desk).rows
+    assert (label.n_votes, label.task.id) == (1, new)
+    late("publish", "three")
+    assert again(desk)["tasks"] == 1  # from this process, of what the late one has made
+    third = judged(desk, successor(desk, new), win(0), win(0))
+    with desk.store.read() as connection:
+        assert [one.role for one in votes_of(connection, desk.project.id).judgments] == ["replaced"] * 3 + ["vote"] * 2
+        assert rounds_of(connection, [label.task.prompt_id]) == [[old, new, third]]
 
 
 def test_preview_says_what_it_costs(desk):

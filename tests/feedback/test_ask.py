@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 from itertools import pairwise
 
 import pytest
 from feedback.judging import Desk, new_store
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from baro.errors import BaroError, RewardError
 from baro.feedback import ask, schema
+from baro.feedback.asked import tasks_of
 from baro.feedback.database import FILE, Store
 from baro.feedback.scored import scores_of
 from baro.records import Score
@@ -50,10 +52,55 @@ def asked(desk, count, kind="pair", **more):
 def test_random(desk):
     answers(desk, 10)
     done = asked(desk, 4)
-    assert done == {"near_duplicates": 0, "known": 0, "candidates": 10, "added": 4, "random": 4, "unscored": 0}
+    assert done == {"near_duplicates": 0, "known": 0, "candidates": 10, "added": 4, "random": 4, "drawn_again": 0,
+                    "unscored": 0}  # fmt: skip
     assert all((row.policy, row.score, row.propensity) == ("random", None, 0.4) for row, _ in tasks(desk))
     again = asked(desk, 10)
-    assert (again["added"], again["known"]) == (6, 4)
+    assert (again["added"], again["known"], again["drawn_again"]) == (6, 4, 4)
+
+
+def test_a_round_draws_from_all_and_anew(desk):
+    """Drawn from what earlier rounds left, the second round would have no task that is there."""
+    answers(desk, 40)
+    rounds = [asked(desk, 20) for _ in range(3)]
+    assert [one["candidates"] for one in rounds] == [40] * 3
+    draws = desk.do(lambda c: c.execute(select(schema.draw)).all())
+    by_round = {}
+    for row in draws:
+        by_round.setdefault(row.event_id, set()).add(row.task_id)
+    drawn = list(by_round.values())
+    assert [len(one) for one in drawn] == [20] * 3
+    assert len({frozenset(one) for one in drawn}) == 3
+    for i, one in enumerate(rounds):
+        assert one["drawn_again"] == len(drawn[i] & set().union(*drawn[:i]))
+        assert one["added"] == 20 - one["drawn_again"]
+    assert rounds[1]["drawn_again"] > 0
+    assert {(row.policy, row.propensity) for row in draws} == {("random", 0.5)}
+
+
+def test_over_five_rounds_what_is_called_random_is_a_random_sample(desk):
+    """By scores of known gaps: what the policy took is not missing from the random part, and its tasks count in it."""
+    pairs, scores, gap = answers(desk, 200), {}, {}
+    for i, (one, other) in enumerate(pairs):
+        scores |= {one: [0.0], other: [i / 200]}
+        gap[frozenset((one, other))] = i / 200
+    mean, rounds = 0.4975, []
+    for _ in range(5):
+        asked(desk, 40, policy="margin", scores=scores)
+        with desk.store.read() as connection:
+            found = {one.id: one for one in tasks_of(connection, desk.project.id).values()}
+        shown = {row.id: frozenset(pair) for row, pair in tasks(desk)}
+        at_random = [gap[shown[one.id]] for one in found.values() if one.policy == "random"]
+        left_over = [gap[shown[row.id]] for row, _ in tasks(desk) if row.policy == "random"]
+        rounds.append((at_random, left_over))
+    at_random, made_by_random = rounds[-1]
+    half = 1.96 * statistics.stdev(at_random) / len(at_random) ** 0.5
+    assert abs(statistics.fmean(at_random) - mean) < half
+    assert len(at_random) > len(made_by_random)  # some of it the policy had chosen before
+    assert statistics.fmean(made_by_random) > mean + 0.03  # which is what is biased
+    drawn = desk.do(lambda c: c.execute(select(schema.draw).where(schema.draw.c.policy == "random")).all())
+    assert len(drawn) == 5 * 8
+    assert {row.propensity for row in drawn} == {8 / 200}
 
 
 def test_the_seed_decides(tmp_path):
@@ -181,21 +228,25 @@ def test_other_kinds(desk, kind):
             assert min(b - a for a, b in pairwise(found)) == 2
 
 
-def test_the_random_part_knows_no_score(desk):
+def test_the_random_part_knows_no_score(tmp_path):
     """The same rankings are drawn whatever the models say, each as likely as any other set of its prompt's answers."""
-    ids, sets = answers(desk, 40, count=6), []
-    for scores in ({}, {one: [float(i)] for pair in ids for i, one in enumerate(pair)}):
+    sets = []
+    for name in ("without", "with"):
+        desk = Desk(new_store(tmp_path / name))
+        ids = answers(desk, 40, count=6)
+        place = {one: (prompt, i) for prompt, group in enumerate(ids) for i, one in enumerate(group)}
+        scores = {one: [float(i)] for one, (_, i) in place.items()}
         made = {"kind": "rank", "size": 3, "seed": 1}
-        asked(desk, 20, **made) if not scores else asked(
+        asked(desk, 20, **made) if name == "without" else asked(
             desk, 100, **made, policy="margin", scores=scores, random_fraction=0.2
         )
-        drawn = [(frozenset(shown), row.propensity) for row, shown in tasks(desk) if row.policy == "random"]
+        drawn = [(frozenset(place[one] for one in shown), row.propensity) for row, shown in tasks(desk)
+                 if row.policy == "random"]  # fmt: skip
         sets.append({shown for shown, _ in drawn})
         assert [propensity for _, propensity in drawn] == pytest.approx([20 / 40 / 20] * 20)
-        desk.do(lambda c: [c.execute(delete(table)) for table in (schema.task_item, schema.task)])
+        desk.store.close()
     assert sets[0] == sets[1]
-    places = [place for shown in sets[0] for pair in ids for place, one in enumerate(pair) if one in shown]
-    assert len({tuple(places[i : i + 3]) for i in range(0, len(places), 3)}) > 8  # of 20; the widest set is one
+    assert len({tuple(sorted(i for _, i in shown)) for shown in sets[0]}) > 8  # of 20; the widest set is one
 
 
 def test_propensity_counts_the_draw_within_a_prompt(desk):

@@ -137,7 +137,7 @@ def test_so_many_tasks_where_a_reward_model_is_unsure(tmp_path):
     rows = [json.loads(line) for line in done.records.read_text().splitlines()]
     for row in rows:
         texts = frozenset((row["chosen"], row["rejected"]))
-        assert row["selection"] == ("random" if texts in drawn else "margin")
+        assert row["policy"] == ("random" if texts in drawn else "margin")
         assert row["propensity"] == drawn.get(texts, 1.0)
     assert read_records(done.records, Preference).kind is Preference
     again = run(Config(**chosen(tmp_path)), tmp_path / "again")

@@ -225,9 +225,9 @@ def test_asking_again_under_a_new_guideline(tmp_path):
 def test_what_to_ask_next():
     says("create", "greetings")
     says("import", "greetings", "answers.jsonl", "--model", "mine")
-    assert says("ask", "greetings", "--count", "2").startswith("2 tasks added, 2 of them at random")
+    assert says("ask", "greetings", "--count", "2").startswith("2 tasks added; 2 draws at random")
     asked = says("ask", "greetings", "--count", "2", "--by", f"{__name__}:length", "--seed", "1")
-    assert asked.startswith("2 tasks added, 1 of them at random; 2 known")
+    assert asked.startswith("2 tasks added; 1 draws at random")
 
 
 def test_people_come_and_go():

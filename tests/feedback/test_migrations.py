@@ -20,7 +20,7 @@ from feedback.store_work import any_answer, set_up, submission, task_of
 from sqlalchemy import inspect, select, text
 
 from baro.errors import ConfigError
-from baro.feedback import assign, criteria, database, gold, judge, migrate, people, project, schema, withdrawals
+from baro.feedback import ask, assign, criteria, database, gold, judge, migrate, people, project, schema, withdrawals
 from baro.feedback.database import FILE, Store
 from baro.feedback.redaction import redact
 from baro.feedback.triggers import trigger_statements
@@ -111,6 +111,7 @@ def populate(store):
         assign.save_draft(connection, lease.assignment_id, settler.id, lease.secret, 0, choice)
         given = submission(lease, "settled-1", choice)
         judge.adjudicate(connection, lease.assignment_id, settler.id, given, "ambiguous", "both are fine")
+        ask.select(connection, made["pair"], "pair", 1, policy="random")
         gold.add_gold(connection, made["pair"], task_id, {"kind": "pair", "choice": {"outcome": "tie"}}, "test")
         row = {"id": "E", "project_id": made["pair"].id, "layout": "pairs", "settings": {"a": [1]}, "watermark": 3}
         row |= {"rows": 2, "dropped": {"tie": 1}, "sha256": "0", "created_ms": 1, "created_by": "test"}

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from baro.errors import BackendError, ConfigError
-from baro.feedback import assign, gold, judge, people, project, schema
+from baro.feedback import ask, assign, gold, judge, people, project, schema
 from baro.feedback.database import Store, redacting
 from baro.feedback.redaction import redact
 from baro.feedback.refusals import Refused
@@ -38,6 +38,7 @@ def judged(store):
     lease = store.write(lambda c: assign.lease_to_adjudicate(c, task_id, settler, pair))
     given = submission(lease, "key-settled", any_answer("pair", 2, random.Random(0)))
     store.write(lambda c: judge.adjudicate(c, lease.assignment_id, settler.id, given, "subjective"))
+    store.write(lambda c: ask.select(c, pair, "pair", 1, policy="random"))
     rank = store.write(lambda c: project.get_project(c, "rank"))
     prompts = select(schema.prompt.c.id).where(schema.prompt.c.project_id == rank.id).order_by(schema.prompt.c.id)
     with store.read() as connection:

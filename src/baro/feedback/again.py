@@ -1,9 +1,9 @@
 """Asking again: what was judged under an older guideline is asked once more, under the newest.
 
 A task cannot open again for who has judged it: each rater has a task once. So a further task is made, with the same
-answers and the policy ``again``, and the earlier one is closed. The further one is a task of the queue like any other,
-with places, an order and sides of its own. The earlier judgments stay, each with its version; they count until the
-first judgment of the further task, and from then on are ``replaced`` (derive.py).
+answers, which names the earlier one (``again_of``), and the earlier one is closed. The further one is a task of the
+queue like any other, with places, an order and sides of its own. The earlier judgments stay, each with its version;
+they count until the first judgment of the further task, and from then on are ``replaced`` (derive.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, insert, select, update
 
 from baro.feedback import ids, schema
+from baro.feedback.asked import Task
 from baro.feedback.database import for_update, log_event
-from baro.feedback.derive import AGAIN, Task, Votes, newest_guidelines, votes_of
+from baro.feedback.derive import Votes, newest_guidelines, votes_of
 from baro.feedback.ids import content_sha256, new_id
 from baro.feedback.panel import divided
 from baro.feedback.project import Project
@@ -95,7 +96,7 @@ def _affected(connection: Connection, project: Project, choice: Choice, votes: V
     unknown = sorted(set(choice.kinds) - set(schema.KINDS))
     if unknown:
         raise Refused("invalid", f"{unknown[0]!r} is no kind of task; give one of {', '.join(schema.KINDS)}")
-    newest, waiting = newest_guidelines(connection, project.id), _asked(connection, project.id)
+    newest, asked = newest_guidelines(connection, project.id), _asked(connection, project.id)
     table = schema.task
     closed = set(
         connection.execute(select(table.c.id).where(table.c.project_id == project.id, ~table.c.open)).scalars()
@@ -108,34 +109,30 @@ def _affected(connection: Connection, project: Project, choice: Choice, votes: V
         and one.guideline_id not in newest
         and one.task.id not in closed
         and one.task.kind in (choice.kinds or schema.KINDS)
-        and waiting.get(one.task.question, "") <= one.task.id
+        and one.task.id not in asked
         and (choice.which == "all" or one.task.id in apart)
     }
 
 
-def _asked(connection: Connection, project_id: str) -> dict[tuple[str, frozenset[str]], str]:
-    """The newest task that asks again, by its question."""
-    task, item = schema.task, schema.task_item
-    query = select(task.c.id, task.c.kind, item.c.response_id).join(item, item.c.task_id == task.c.id)
-    here = (task.c.project_id == project_id) & (task.c.policy == AGAIN) & task.c.repeat_of.is_(None) & ~task.c.is_gold
-    shown: dict[tuple[str, str], set[str]] = {}
-    for row in connection.execute(query.where(here)):
-        shown.setdefault((row.id, row.kind), set()).add(row.response_id)
-    return {(kind, frozenset(responses)): task_id for (task_id, kind), responses in sorted(shown.items())}
+def _asked(connection: Connection, project_id: str) -> set[str]:
+    """The tasks that were asked again."""
+    task = schema.task
+    query = select(task.c.again_of).where(task.c.project_id == project_id, task.c.again_of.is_not(None))
+    return set(connection.execute(query.where(task.c.repeat_of.is_(None), ~task.c.is_gold)).scalars())
 
 
 def rounds_of(connection: Connection, prompts: Collection[str]) -> list[list[str]]:
     """The tasks of these prompts that were asked again, each with those that ask the same again, in their order."""
-    task, item = schema.task, schema.task_item
-    query = select(task.c.id, task.c.kind, task.c.policy, item.c.response_id).join(item, item.c.task_id == task.c.id)
-    query = query.where(task.c.prompt_id.in_(prompts), task.c.repeat_of.is_(None), ~task.c.is_gold)
-    shown: dict[tuple[str, str, str], set[str]] = {}
-    for row in connection.execute(query):
-        shown.setdefault((row.id, row.kind, row.policy), set()).add(row.response_id)
-    rounds: dict[Any, list[tuple[str, str]]] = {}
-    for (task_id, kind, policy), responses in sorted(shown.items()):
-        rounds.setdefault((kind, frozenset(responses)), []).append((task_id, policy))
-    return [[one for one, _ in tasks] for tasks in rounds.values() if tasks[-1][1] == AGAIN]
+    task = schema.task
+    query = select(task.c.id, task.c.again_of).where(task.c.prompt_id.in_(prompts), task.c.again_of.is_not(None))
+    rows = connection.execute(query.where(task.c.repeat_of.is_(None), ~task.c.is_gold).order_by(task.c.id)).all()
+    later = {row.again_of: row.id for row in rows}
+    rounds = []
+    for first in sorted(later.keys() - {row.id for row in rows}):
+        rounds.append([first])
+        while rounds[-1][-1] in later:
+            rounds[-1].append(later[rounds[-1][-1]])
+    return rounds
 
 
 def _replace(connection: Connection, task_ids: Sequence[str], overlap: int) -> None:
@@ -154,7 +151,8 @@ def _replace(connection: Connection, task_ids: Sequence[str], overlap: int) -> N
 def _further(row: Any, task_id: str, overlap: int, now: int) -> dict[str, Any]:
     """The task that asks again: its key is another one, so that sides and order are drawn anew.
 
-    How the answers came to be asked about in the first place, its score and propensity, is told of it as well.
+    How the answers came to be asked about in the first place is told of it as well.
     """
-    own = {"id": task_id, "overlap": overlap, "places": overlap, "open": True, "created_ms": now}
-    return row._asdict() | own | {"order_key": content_sha256([AGAIN, row.order_key]), "policy": AGAIN}
+    own = {"id": task_id, "overlap": overlap, "first_overlap": overlap, "places": overlap, "open": True}
+    own |= {"created_ms": now, "again_of": row.id}
+    return row._asdict() | own | {"order_key": content_sha256(["again", row.order_key])}

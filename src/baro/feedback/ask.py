@@ -1,11 +1,12 @@
 """What to ask next: tasks drawn at random, or where reward models are unsure; at least a fifth of them is random.
 
-The random part is drawn first and uniformly from all candidates, which no score has had a hand in; only on it do a
-reward model's accuracy and the raters' agreement say something about all answers. Policy, score and propensity are kept
-with each task.
+The random part of every round is drawn uniformly from all candidates, those that are tasks already among them; no score
+has had a hand in it. Only on it do a reward model's accuracy and the raters' agreement say something about all answers.
+A draw that hits a task marks it as drawn at random as well: what a policy left over is no random sample. Policy, score
+and propensity of each draw are kept (table ``draw``).
 
-What is selected follows from the seed and from what prompts and answers say, never from their ids: two stores that hold
-the same get the same tasks.
+What is selected follows from the seed, from how many rounds there were, and from what prompts and answers say, never
+from their ids: two stores that hold the same get the same tasks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy import Connection
 
 from baro.errors import ConfigError
 from baro.feedback import schema
-from baro.feedback.database import log_event
+from baro.feedback.database import COMMAND_LINE, log_event
 from baro.feedback.ids import sha256, uniform
 from baro.feedback.project import Project, add_task, checked_size
 from baro.feedback.withdrawn import withdrawn_at
@@ -33,6 +34,7 @@ Scores = Mapping[str, Sequence[float]]
 KINDS = ("pair", "rank", "safety")  # that compare answers
 LEAST_RANDOM = 0.2
 SHINGLE, ALIKE = 5, 0.9  # letters; share of common ones from which two answers are near-duplicates
+ROUND = "ask"  # the event of a round
 MOST_SETS = 40  # candidates of one prompt; more are drawn from at random
 
 
@@ -64,13 +66,14 @@ def select(
     size: int | None = None,
     priority: int = 0,
 ) -> dict[str, int]:
-    """Make up to ``count`` tasks; returns how many, how many of them random, of how many candidates these were drawn,
-    and what was passed over.
+    """Draw ``count`` times; returns how many tasks were added, how many draws were random, how many hit a task that was
+    there, of how many candidates they were drawn, and what was passed over.
 
     margin: the smallest difference of one reward model's scores first (the first of each list). disagreement: the
     largest variance over several reward models' differences first. Both take one candidate of every prompt before a
-    second of any. ``scores``: by response, one number per model. ``size``: of a ranking, 4 unless given. A prompt gives
-    one ranking: at random any set of its answers, and where it is chosen the one that spans the scores.
+    second of any, and none that is a task. ``scores``: by response, one number per model. ``size``: of a ranking, 4
+    unless given. A prompt gives one ranking: at random any set of its answers, and where it is chosen the one that
+    spans the scores.
     """
     _check(kind, count, policy, scores, random_fraction)
     size = checked_size(kind, size)
@@ -79,28 +82,43 @@ def select(
     found = {"near_duplicates": 0, "known": 0, "candidates": 0}
     pool: list[Candidate] = []
     wished: list[Candidate] = []
-    for to_draw, to_choose in _candidates(connection, project.id, size, seed, scores or {}, wanted, found):
+    seeds = (str(seed), str(_rounds(connection, project.id, kind)))
+    for to_draw, to_choose in _candidates(connection, project.id, size, seeds, scores or {}, wanted, found):
         found["known"] += len({frozenset(one.responses) for one in to_draw + to_choose} & known.keys())
-        pool += [one for one in to_draw if frozenset(one.responses) not in known]
+        pool += to_draw
         wished += [one for one in to_choose if frozenset(one.responses) not in known]
     found["candidates"] = len(pool)
     for part in (pool, wished):
-        part.sort(key=lambda one: uniform(str(seed), "ask", *one.key))
+        part.sort(key=lambda one: uniform(*seeds, "ask", *one.key))
     at_random = count if policy == "random" else math.ceil(round(random_fraction * count, 9))
     random_part = pool[:at_random]
     asked = {one.prompt if size > 2 else one.key for one in random_part}
     left = [one for one in wished if (one.prompt if size > 2 else one.key) not in asked]
     chosen = _diverse([one for one in left if one.score is not None], count - len(random_part))
-    for one in random_part:
-        propensity = one.share * min(1.0, at_random / len(pool))
-        add_task(connection, project, kind, one.prompt, one.responses, priority=priority, propensity=propensity)
-    for one in chosen:
-        more: dict[str, Any] = {"policy": policy, "score": one.score, "propensity": 1.0, "priority": priority}
-        add_task(connection, project, kind, one.prompt, one.responses, **more)
-    found |= {"added": len(random_part) + len(chosen), "random": len(random_part)}
+    hit = sum(frozenset(one.responses) in known for one in random_part)
+    found |= {"added": len(random_part) + len(chosen) - hit, "random": len(random_part), "drawn_again": hit}
     found["unscored"] = sum(one.score is None for one in wished)
-    log_event(connection, "command line", "ask", "project", project.id, {"kind": kind, "policy": policy, **found})
+    told = {"kind": kind, "policy": policy, **found}
+    event_id = log_event(connection, COMMAND_LINE, ROUND, "project", project.id, told)
+    rows = []
+    for one in (*random_part, *chosen):
+        how: dict[str, Any] = {"policy": policy, "score": one.score, "propensity": 1.0}
+        if len(rows) < len(random_part):
+            how = {"policy": "random", "score": None, "propensity": one.share * min(1.0, at_random / len(pool))}
+        task = known.get(frozenset(one.responses)) or add_task(
+            connection, project, kind, one.prompt, one.responses, priority=priority, **how
+        )
+        rows.append({"event_id": event_id, "task_id": task, **how})
+    if rows:
+        connection.execute(sql.insert(schema.draw), rows)
     return found
+
+
+def _rounds(connection: Connection, project_id: str, kind: str) -> int:
+    """How often this kind was selected here: each round draws anew."""
+    event = schema.event
+    query = sql.select(event.c.details).where(event.c.entity_id == project_id, event.c.action == ROUND)
+    return sum(details["kind"] == kind for details in connection.execute(query).scalars())
 
 
 def _check(kind: str, count: int, policy: str, scores: Scores | None, random_fraction: float) -> None:
@@ -149,10 +167,12 @@ def _diverse(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
 
 
 def task_sets(connection: Connection, project_id: str, kind: str) -> dict[frozenset[str], str]:
-    """The sets of answers that tasks of this kind show, with the task; repeats and known answers are not counted."""
+    """The sets of answers that tasks of this kind show, with the task, of one that was asked again the first; repeats
+    and known answers are not counted."""
     task, item = schema.task, schema.task_item
     query = sql.select(item.c.task_id, item.c.response_id).join(task, task.c.id == item.c.task_id).where(
-        task.c.project_id == project_id, task.c.kind == kind, task.c.repeat_of.is_(None), task.c.is_gold.is_(False)
+        task.c.project_id == project_id, task.c.kind == kind, task.c.repeat_of.is_(None), task.c.is_gold.is_(False),
+        task.c.again_of.is_(None),
     )  # fmt: skip
     shown: dict[str, set[str]] = {}
     for task_id, response_id in connection.execute(query):
@@ -164,12 +184,15 @@ def _candidates(
     connection: Connection,
     project_id: str,
     size: int,
-    seed: int,
+    seeds: tuple[str, str],
     scores: Scores,
     wanted: Callable[[Sequence[str], Scores], float] | None,
     found: dict[str, int],
 ) -> Iterator[tuple[list[Candidate], list[Candidate]]]:
-    """Of each prompt those that may be drawn at random, and those that the policy may choose."""
+    """Of each prompt those that may be drawn at random, anew in each round, and those that the policy may choose.
+
+    seeds: that of all rounds, and the round.
+    """
     for prompt, digest, texts in _answers(connection, project_id):
         alike, digests = _near_duplicates(texts), {one: sha256(text) for one, text in texts.items()}
         found["near_duplicates"] += len(alike)
@@ -178,10 +201,12 @@ def _candidates(
             for one in combinations(texts, size)
             if not any(pair in alike for pair in combinations(one, 2))
         }
-        drawn = sorted(sets, key=lambda one: uniform(str(seed), "set", *sets[one]))[:MOST_SETS]
-        if not drawn:
+        if not sets:
             continue
-        to_draw, to_choose = (drawn, drawn) if size == 2 else (drawn[:1], [_spanning(drawn, scores)])
+        drawn, listed = (
+            sorted(sets, key=lambda one: uniform(*part, "set", *sets[one]))[:MOST_SETS] for part in (seeds, seeds[:1])
+        )
+        to_draw, to_choose = (drawn, listed) if size == 2 else (drawn[:1], [_spanning(listed, scores)])
         share = len(to_draw) / len(sets)
         yield (
             [Candidate(prompt, one, sets[one], None, share) for one in to_draw],

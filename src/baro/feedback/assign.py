@@ -172,21 +172,23 @@ def _drawn_apart(connection: Connection, rater: Rater, project: Project) -> Row[
 
 def _repeat(connection: Connection, rater_id: str, project_id: str) -> Row[Any] | None:
     """A copy of a task that the rater judged at least REPEAT_AFTER judgments ago, for them alone."""
-    task, assignment = schema.task, schema.assignment
+    task, assignment, judgment = schema.task, schema.assignment, schema.judgment
     copies = task.alias()
     repeated = exists().where(copies.c.repeat_of == task.c.id, copies.c.reserved_for == rater_id)
     query = (
-        select(task).join(assignment)
+        select(task).join(assignment).join(judgment, judgment.c.assignment_id == assignment.c.id)
+        .where(judgment.c.revision == 1)
         .where(assignment.c.rater_id == rater_id, assignment.c.state == "submitted", assignment.c.purpose == "judge")
         .where(task.c.project_id == project_id, task.c.kind.in_(REPEATED_KINDS), not_(task.c.is_gold))
         .where(task.c.repeat_of.is_(None), not_(task.c.withdrawn), not_(repeated))
-        .order_by(assignment.c.closed_ms.desc(), assignment.c.id.desc()).offset(REPEAT_AFTER).limit(1)
+        .order_by(judgment.c.event_id.desc()).offset(REPEAT_AFTER).limit(1)
     )  # fmt: skip
     first = connection.execute(query).first()
     if first is None:
         return None
     made = new_id()
-    row = first._asdict() | {"id": made, "repeat_of": first.id, "reserved_for": rater_id, "overlap": 1, "places": 0}
+    row = first._asdict() | {"id": made, "repeat_of": first.id, "reserved_for": rater_id, "again_of": None}
+    row |= {"overlap": 1, "first_overlap": 1, "places": 0}
     connection.execute(insert(task).values(**row | {"created_ms": ids.now_ms()}))
     items = connection.execute(select(schema.task_item).where(schema.task_item.c.task_id == first.id)).all()
     connection.execute(insert(schema.task_item), [one._asdict() | {"task_id": made} for one in items])

@@ -383,7 +383,7 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
     write_rows(run.records, without_ids(found, shown))
     write_rows(run.path / PAIRS, without_ids(pairs, shown))
     done, _ = _counts(store)
-    at_random = sum(one["selection"] == "random" for one in how.values())
+    at_random = sum(one["policy"] == "random" for one in how.values())
     named = {"judgments": done, "rows": len(found), "pairs": len(pairs)}
     named |= {"random_tasks": at_random, "chosen_tasks": len(how) - at_random}
     figures = [{"name": name, "value": float(n), "low": None, "high": None, "n": None} for name, n in named.items()]

@@ -15,7 +15,7 @@ def selection_of(connection: Connection) -> dict[str, dict[str, Any]]:
     """By task how it came to be asked, and the probability with which it was drawn."""
     task = schema.task
     rows = connection.execute(select(task.c.id, task.c.policy, task.c.propensity))
-    return {row.id: {"selection": row.policy, "propensity": row.propensity} for row in rows}
+    return {row.id: {"policy": row.policy, "propensity": row.propensity} for row in rows}
 
 
 def without_ids(rows: list[dict[str, Any]], how: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -278,7 +278,8 @@ def ask(
             connection, project, kind, count, policy=policy, scores=scores, seed=seed, random_fraction=random_fraction
         )
     )
-    typer.echo(f"{found['added']} tasks added, {found['random']} of them at random; {found['known']} known")
+    again = f", {found['drawn_again']} of which are tasks already" if found["drawn_again"] else ""
+    typer.echo(f"{found['added']} tasks added; {found['random']} draws at random{again}")
 
 
 @app.command()

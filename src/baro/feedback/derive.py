@@ -4,6 +4,7 @@ A judgment counts as its newest revision, and not at all once it was taken back.
 an adjudication (beside the votes), a hidden repeat, or the answer to a task whose answer is known. Only votes and
 adjudications ever become labels. Where a task was asked again (again.py) and its successor has a judgment, what was
 said of the task before is ``replaced``; what was said of a task that counts no more (withdrawn.py) is ``withdrawn``.
+What came before what is told by events and by ``again_of``, never by clocks or by ids, which begin with one.
 Everything is read in a few queries, however many judgments there are.
 """
 
@@ -16,33 +17,12 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, Table, func, select
 
 from baro.feedback import schema
-from baro.feedback.ids import sha256
+from baro.feedback.asked import Task, earlier, tasks_of
 from baro.feedback.refusals import Refused
 from baro.feedback.withdrawn import Withdrawn, last_withdrawal, withdrawn_at
 
 Role = Literal["vote", "adjudication", "repeat", "gold", "replaced", "withdrawn"]
-AGAIN = "again"  # the policy of a task that asks once more what an earlier one of the same answers has asked
 LISTS = ("pairs", "ranks", "thumbs", "safety", "scores", "edits")  # of Votes, by what was said
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What was shown. ``responses`` go by slot; ``canonical``: in the order of their ids' hashes, which knows neither
-    models nor sides, so that "the first" says nothing."""
-
-    id: str
-    prompt_id: str
-    kind: str
-    responses: tuple[str, ...]
-    canonical: tuple[str, ...]
-    repeat_of: str | None
-    gold_answer: Mapping[str, Any] | None
-    policy: str
-
-    @property
-    def question(self) -> tuple[str, frozenset[str]]:
-        """What is the same of a task and of one that asks it again."""
-        return self.kind, frozenset(self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +182,7 @@ def votes_of(
     if task_id is not None:
         here &= judgment.c.task_id == task_id
     gone = withdrawn_at(connection, project_id, upto)
-    found = _judgments(connection, here, _tasks(connection, project_id, task_id), gone, history)
+    found = _judgments(connection, here, tasks_of(connection, project_id, task_id), gone, history)
 
     def said(table: Table) -> Iterable[tuple[Judgment, Row[Any]]]:
         query = select(table).join(judgment, judgment.c.id == table.c.judgment_id)
@@ -241,32 +221,12 @@ def standing_times(connection: Connection, project_id: str) -> list[int]:
 
 def newest_guidelines(connection: Connection, project_id: str, upto: int | None = None) -> frozenset[str | None]:
     """The ids of the newest guideline of each language, or of those that were the newest at an event."""
-    guideline, event = schema.guideline, schema.event
+    guideline = schema.guideline
     query = select(guideline.c.id, guideline.c.lang).where(guideline.c.project_id == project_id)
     if upto is not None:
-        last = select(event.c.at_ms).where(event.c.id <= upto).order_by(event.c.id.desc()).limit(1)
-        query = query.where(guideline.c.created_ms <= func.coalesce(last.scalar_subquery(), 0))
-    rows = connection.execute(query.order_by(guideline.c.version)).all()
+        query = query.where(guideline.c.event_id <= upto)
+    rows = connection.execute(query.order_by(guideline.c.event_id)).all()
     return frozenset({row.lang: row.id for row in rows}.values()) or frozenset({None})
-
-
-def _tasks(connection: Connection, project_id: str, task_id: str | None) -> dict[str, Task]:
-    task, item = schema.task, schema.task_item
-    here = task.c.project_id == project_id
-    if task_id is not None:
-        here &= task.c.id == task_id
-    slots: dict[str, list[str]] = {}
-    items = select(item.c.task_id, item.c.response_id).join(task).where(here).order_by(item.c.task_id, item.c.slot)
-    for row in connection.execute(items):
-        slots.setdefault(row.task_id, []).append(row.response_id)
-    columns = (task.c.id, task.c.prompt_id, task.c.kind, task.c.repeat_of, task.c.gold_answer, task.c.policy)
-    return {
-        row.id: Task(
-            row.id, row.prompt_id, row.kind, tuple(slots[row.id]), tuple(sorted(slots[row.id], key=sha256)),
-            row.repeat_of, row.gold_answer, row.policy,
-        )
-        for row in connection.execute(select(*columns).where(here))
-    }  # fmt: skip
 
 
 def _judgments(
@@ -305,18 +265,11 @@ def _removed_edits(connection: Connection, withdrawn: Withdrawn) -> set[str]:
 
 
 def _replaced(tasks: Mapping[str, Task], judged: Collection[str]) -> set[str]:
-    """The tasks in whose place a later one stands that asks the same again and has been judged."""
-    later: dict[Any, str] = {}
-    for task in tasks.values():
-        if task.policy == AGAIN and task.id in judged and _is_ordinary(task):
-            later[task.question] = max(task.id, later.get(task.question, ""))
-    if not later:
-        return set()
-    return {one.id for one in tasks.values() if _is_ordinary(one) and one.id < later.get(one.question, "")}
-
-
-def _is_ordinary(task: Task) -> bool:
-    return task.gold_answer is None and task.repeat_of is None
+    """The tasks in whose place one stands that asks the same again and has been judged."""
+    before = {one.id: one.again_of for one in tasks.values() if one.again_of is not None}
+    later = (one for one in before if one in judged and tasks[one].is_ordinary)
+    gone = {each for one in later for each in earlier(one, before)}
+    return {one for one in gone if one in tasks and tasks[one].is_ordinary}
 
 
 def _judgment(row: Row[Any], task: Task, instead: Role | None) -> Judgment:

@@ -158,12 +158,13 @@ def _parts(votes: Votes) -> dict[str, int]:
     """
     mine: dict[str, list[Judgment]] = {}
     for one in votes.judgments:
-        if one.purpose == "judge" and one.revision == 1 and one.task.policy != "imported":
+        elsewhere = one.task.made_by == "imported" and one.task.again_of is None
+        if one.purpose == "judge" and one.revision == 1 and not elsewhere:
             mine.setdefault(one.rater_id, []).append(one)
     found: dict[str, int] = {}
     for judgments in mine.values():
-        judgments.sort(key=lambda one: (one.submitted_ms, one.event_id))
-        sitting = sittings(np.array([one.submitted_ms for one in judgments]), gap=GAP_MINUTES * 60_000)
+        at = np.maximum.accumulate([one.submitted_ms for one in judgments])  # by events; another server's clock may lag
+        sitting = sittings(at, gap=GAP_MINUTES * 60_000)
         found |= dict(zip((one.id for one in judgments), thirds(sitting, least=LEAST_IN_SITTING).tolist(), strict=True))
     return found
 

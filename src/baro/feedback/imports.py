@@ -251,10 +251,11 @@ class _Desk:
         return self.raters[name]
 
     def _task_of(self, kind: str, ids: Sequence[str]) -> str | None:
-        """The oldest task that shows just these answers; repeats and known answers stand apart."""
+        """The first task that shows just these answers; repeats and known answers stand apart."""
         task, item = schema.task, schema.task_item
         near = select(item.c.task_id).join(task, task.c.id == item.c.task_id).where(
-            item.c.response_id == ids[0], task.c.kind == kind, task.c.repeat_of.is_(None), task.c.is_gold.is_(False)
+            item.c.response_id == ids[0], task.c.kind == kind, task.c.repeat_of.is_(None), task.c.is_gold.is_(False),
+            task.c.again_of.is_(None),
         )  # fmt: skip
         shown: dict[str, set[str]] = {}
         for row in self.connection.execute(select(item.c.task_id, item.c.response_id).where(item.c.task_id.in_(near))):

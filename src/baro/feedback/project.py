@@ -206,6 +206,7 @@ def _task_row(
     if abs(priority) > 1_000_000:
         raise Refused("invalid", "a priority lies between -1,000,000 and 1,000,000")
     row = {"id": made, "project_id": project.id, "prompt_id": prompt_id, "kind": kind, "overlap": wanted}
+    row |= {"first_overlap": wanted}
     # A task with a known answer is handed out apart from the queue, to each rater once: it has no places.
     row |= {
         "places": 0 if gold else wanted,
@@ -374,15 +375,15 @@ def publish_guideline(connection: Connection, project: Project, lang: str, body:
     here = (table.c.project_id == project.id) & (table.c.lang == lang)
     version = (connection.execute(select(func.max(table.c.version)).where(here)).scalar_one() or 0) + 1
     made = new_id()
-    row = {"id": made, "project_id": project.id, "version": version, "lang": lang, "body": body}
+    event_id = log_event(connection, actor, "publish", "guideline", made, {"version": version, "lang": lang})
+    row = {"id": made, "project_id": project.id, "version": version, "lang": lang, "body": body, "event_id": event_id}
     connection.execute(insert(table).values(**row, sha256=sha256(body), created_ms=ids.now_ms()))
-    log_event(connection, actor, "publish", "guideline", made, {"version": version, "lang": lang})
     return made
 
 
 def latest_guideline(connection: Connection, project_id: str, lang: str) -> Any | None:
     """The newest guideline in a language, else in any."""
     table = schema.guideline
-    rows = connection.execute(select(table).where(table.c.project_id == project_id).order_by(table.c.version)).all()
+    rows = connection.execute(select(table).where(table.c.project_id == project_id).order_by(table.c.event_id)).all()
     in_lang = [row for row in rows if row.lang == lang]
     return (in_lang or rows or [None])[-1]

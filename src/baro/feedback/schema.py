@@ -1,7 +1,7 @@
 """The tables of people's feedback: facts, which are only ever added, and the little that changes while people work.
 
-Facts      prompt response guideline judgment judged_* adjudication withdrawal redaction event: triggers refuse UPDATE
-           and DELETE; only while redaction.py removes a text may the columns of REDACTED change
+Facts      prompt response guideline judgment judged_* adjudication withdrawal redaction draw event: triggers refuse
+           UPDATE and DELETE; only while redaction.py removes a text may the columns of REDACTED change
 Changing   project task rater invite session assignment draft export
 
 A table of judgments names its responses by (task_id, response_id), a foreign key into the task's own items, so that the
@@ -43,7 +43,7 @@ GIVEN_UP = ("expired", "released")  # states of an assignment after which its ra
 QUEUED, LEASED, KEPT = "open AND NOT withdrawn AND places > 0", "state = 'leased'", f"state NOT IN {GIVEN_UP}"
 APPEND_ONLY = (
     "prompt", "response", "guideline", "judgment", "judged_pair", "judged_rank", "judged_thumb", "judged_safety",
-    "judged_score", "judged_edit", "adjudication", "withdrawal", "redaction", "event",
+    "judged_score", "judged_edit", "adjudication", "withdrawal", "redaction", "draw", "event",
 )  # fmt: skip
 REDACTED = {  # the columns that hold what people and models wrote
     "prompt": ("messages", "extra"), "response": ("text",), "judgment": ("comment",), "judged_thumb": ("reasons",),
@@ -74,6 +74,7 @@ guideline = Table(
     Column("body", Text, nullable=False),  # Markdown
     Column("sha256", Text, nullable=False),
     ms("created_ms"),
+    Column("event_id", Integer, ForeignKey("event.id"), nullable=False, unique=True),  # its publication
     UniqueConstraint("project_id", "version", "lang"),
 )
 
@@ -143,6 +144,7 @@ task = Table(
     Column("prompt_id", ref("prompt"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("overlap", Integer, nullable=False),  # judgments wanted
+    Column("first_overlap", Integer, nullable=False),  # of these, wanted whatever the first ones say
     Column("places", Integer, nullable=False),  # overlap less the leased and submitted assignments
     Column("priority", Integer, nullable=False),
     Column("order_key", Text, nullable=False),  # a fixed random order among tasks of one priority
@@ -152,17 +154,20 @@ task = Table(
     Column("gold_answer", JSON(none_as_null=True), nullable=True),  # {}: withdrawn
     Column("repeat_of", ref("task"), nullable=True),  # shown to one rater a second time, sides swapped
     Column("reserved_for", ref("rater"), nullable=True),
-    Column("policy", Text, nullable=False),  # how it was selected: random, margin, disagreement, imported, again
+    Column("again_of", ref("task"), nullable=True),  # asked once more, under a newer guideline
+    Column("policy", Text, nullable=False),  # how it was selected: random, margin, disagreement, imported
     Column("score", Float, nullable=True),  # the selection's score
     Column("propensity", Float, nullable=False),  # the probability with which it was selected
     ms("created_ms"),
     one_of("kind", KINDS),
     CheckConstraint("overlap >= 1", name="overlap"),
+    CheckConstraint("first_overlap BETWEEN 1 AND overlap", name="first_overlap"),
     CheckConstraint("places BETWEEN 0 AND overlap", name="places"),
     CheckConstraint("is_gold = (gold_answer IS NOT NULL)", name="gold"),
     partial("ix_task_queue", "project_id", text("priority DESC"), "order_key", where=QUEUED),
     Index(None, "prompt_id"),
     Index(None, "reserved_for"),
+    partial("ix_task_again_of", "again_of", where="again_of IS NOT NULL"),
 )  # fmt: skip
 
 task_item = Table(
@@ -174,6 +179,19 @@ task_item = Table(
     UniqueConstraint("task_id", "response_id"),
     CheckConstraint("slot BETWEEN 0 AND 8", name="slot"),
     Index(None, "response_id"),
+)
+
+draw = Table(  # of each round of selecting, what it drew: a task that it made, or one that was there
+    "draw",
+    metadata,
+    Column("event_id", Integer, ForeignKey("event.id"), primary_key=True),
+    Column("task_id", ref("task"), primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("score", Float, nullable=True),
+    Column("propensity", Float, nullable=False),
+    one_of("policy", ("random", "margin", "disagreement")),
+    CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
+    Index(None, "task_id"),
 )
 
 rater = Table(

@@ -236,7 +236,7 @@ def guidelines(connection: Connection, project_id: str, offset: int, limit: int)
     """All versions, the newest first."""
     table = schema.guideline
     query = select(table.c.id, table.c.version, table.c.lang, table.c.body, table.c.created_ms)
-    query = query.where(table.c.project_id == project_id).order_by(table.c.created_ms.desc(), table.c.id.desc())
+    query = query.where(table.c.project_id == project_id).order_by(table.c.event_id.desc())
     page = _page(connection, query, offset, limit)
     return page | {"items": [row._asdict() | {"html": to_html(row.body)} for row in page["items"]]}
 

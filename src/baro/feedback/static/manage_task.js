@@ -9,7 +9,7 @@ import { removal } from "./manage_removal.js";
 import { area, confirmed, facts, field, heading, hint, moment, nothing, outcome, panel, run, seconds, table, tag, when } from "./manage_ui.js";
 import { conversation, letter, prose } from "./responses.js";
 
-const POLICIES = ["random", "margin", "disagreement", "imported", "again"];
+const POLICIES = ["random", "margin", "disagreement", "imported"];
 
 /** words: what was just done, told above the task, or in the panel of the known answer. */
 export async function showTask(view, id, words = "", above = false) {

@@ -86,9 +86,12 @@ CREATE TABLE guideline (
     body TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
+    event_id INTEGER NOT NULL,
     CONSTRAINT pk_guideline PRIMARY KEY (id),
     CONSTRAINT uq_guideline_project_id_version_lang UNIQUE (project_id, version, lang),
-    CONSTRAINT fk_guideline_project_id FOREIGN KEY(project_id) REFERENCES project (id)
+    CONSTRAINT fk_guideline_project_id FOREIGN KEY(project_id) REFERENCES project (id),
+    CONSTRAINT uq_guideline_event_id UNIQUE (event_id),
+    CONSTRAINT fk_guideline_event_id FOREIGN KEY(event_id) REFERENCES event (id)
 )
 
 CREATE TABLE invite (
@@ -167,6 +170,7 @@ CREATE TABLE task (
     prompt_id TEXT NOT NULL,
     kind TEXT NOT NULL,
     overlap INTEGER NOT NULL,
+    first_overlap INTEGER NOT NULL,
     places INTEGER NOT NULL,
     priority INTEGER NOT NULL,
     order_key TEXT NOT NULL,
@@ -176,6 +180,7 @@ CREATE TABLE task (
     gold_answer JSON,
     repeat_of TEXT,
     reserved_for TEXT,
+    again_of TEXT,
     policy TEXT NOT NULL,
     score FLOAT,
     propensity FLOAT NOT NULL,
@@ -183,13 +188,17 @@ CREATE TABLE task (
     CONSTRAINT pk_task PRIMARY KEY (id),
     CONSTRAINT ck_task_kind CHECK (kind IN ('pair', 'rank', 'thumb', 'safety', 'criteria', 'edit')),
     CONSTRAINT ck_task_overlap CHECK (overlap >= 1),
+    CONSTRAINT ck_task_first_overlap CHECK (first_overlap BETWEEN 1 AND overlap),
     CONSTRAINT ck_task_places CHECK (places BETWEEN 0 AND overlap),
     CONSTRAINT ck_task_gold CHECK (is_gold = (gold_answer IS NOT NULL)),
     CONSTRAINT fk_task_project_id FOREIGN KEY(project_id) REFERENCES project (id),
     CONSTRAINT fk_task_prompt_id FOREIGN KEY(prompt_id) REFERENCES prompt (id),
     CONSTRAINT fk_task_repeat_of FOREIGN KEY(repeat_of) REFERENCES task (id),
-    CONSTRAINT fk_task_reserved_for FOREIGN KEY(reserved_for) REFERENCES rater (id)
+    CONSTRAINT fk_task_reserved_for FOREIGN KEY(reserved_for) REFERENCES rater (id),
+    CONSTRAINT fk_task_again_of FOREIGN KEY(again_of) REFERENCES task (id)
 )
+
+CREATE INDEX ix_task_again_of ON task (again_of) WHERE again_of IS NOT NULL
 
 CREATE INDEX ix_task_prompt_id ON task (prompt_id)
 
@@ -257,6 +266,21 @@ CREATE INDEX ix_assignment_rater_id_state ON assignment (rater_id, state)
 CREATE INDEX ix_assignment_task_id ON assignment (task_id)
 
 CREATE UNIQUE INDEX uq_assignment_one_each ON assignment (task_id, rater_id) WHERE state NOT IN ('expired', 'released')
+
+CREATE TABLE draw (
+    event_id INTEGER NOT NULL,
+    task_id TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    score FLOAT,
+    propensity FLOAT NOT NULL,
+    CONSTRAINT pk_draw PRIMARY KEY (event_id, task_id),
+    CONSTRAINT ck_draw_policy CHECK (policy IN ('random', 'margin', 'disagreement')),
+    CONSTRAINT ck_draw_propensity CHECK (propensity > 0 AND propensity <= 1),
+    CONSTRAINT fk_draw_event_id FOREIGN KEY(event_id) REFERENCES event (id),
+    CONSTRAINT fk_draw_task_id FOREIGN KEY(task_id) REFERENCES task (id)
+)
+
+CREATE INDEX ix_draw_task_id ON draw (task_id)
 
 CREATE TABLE task_item (
     task_id TEXT NOT NULL,
@@ -454,3 +478,5 @@ CREATE TRIGGER redaction_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON reda
 CREATE TRIGGER event_append_only BEFORE UPDATE OF id, at_ms, actor, action, entity, entity_id OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
 
 CREATE TRIGGER event_texts BEFORE UPDATE OF details ON event FOR EACH STATEMENT EXECUTE FUNCTION baro_redacting()
+
+CREATE TRIGGER draw_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON draw FOR EACH STATEMENT EXECUTE FUNCTION baro_append_only()
