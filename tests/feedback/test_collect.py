@@ -164,7 +164,7 @@ def test_every_prompt_unless_told_otherwise(tmp_path):
     config = chosen(tmp_path, prompts=5) | {"choose": None, "per_prompt": 2}
     done = run(Config(**config), tmp_path / "out")
     assert (figures_of(done)["random_tasks"], figures_of(done)["chosen_tasks"]) == (10, 0)
-    assert all("selection" not in json.loads(line) for line in done.records.read_text().splitlines())
+    assert {json.loads(line)["policy"] for line in done.records.read_text().splitlines()} == {"random"}
 
 
 def test_a_reward_run_is_an_input_of_the_stage(tmp_path, monkeypatch):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from typing import get_args
 
+import numpy as np
 import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
 from sqlalchemy import select, update
 
-from baro.feedback import adapt, habits, panel, schema
+from baro.feedback import adapt, coefficients, habits, panel, schema
+from baro.feedback.asked import Task
 from baro.feedback.assign import claim
-from baro.feedback.derive import standing_times, votes_of
+from baro.feedback.derive import Judgment, PairVote, Votes, standing_times, votes_of
 from baro.feedback.project import publish_guideline
+from baro.feedback.scales import scales_of
+from baro.functional.votes import needs_another_vote, smoothed_vote
 
 
 @pytest.fixture
@@ -84,6 +89,26 @@ def test_undefined_has_a_reason(desk):
     assert scale["raw"]["value"] == 1
 
 
+@pytest.mark.parametrize("kind", ["pair", "thumb"])
+def test_six_of_six_is_not_certainty(desk, kind):
+    """Two raters who agree on six prompts: Wilson's 0.61 to 1, its ε, and no interval of a coefficient."""
+    say = (lambda i: win(i % 2)) if kind == "pair" else (lambda i: thumbs(i % 2 == 0))
+    judged(desk, 6, say, say, kind=kind, texts=("one", "two longer")[: 2 if kind == "pair" else 1])
+    (scale,) = look(desk, panel.agreement)["scales"]
+    assert scale["raw"] == {"value": 1.0, "low": 0.609666, "high": 1.0, "n": 6}
+    assert all("no resample varies" in scale[key]["undefined"] for key in ("alpha", "fleiss", "cohen"))
+    if kind == "pair":
+        assert scale["noise"]["value"] == 0
+        assert scale["noise"]["high"] == pytest.approx((1 - (2 * 0.609666 - 1) ** 0.5) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(("count", "few"), [(9, True), (10, False)])
+def test_of_few_prompts_an_interval_is_said_to_be_too_short(desk, count, few):
+    judged(desk, count, lambda i: win(0), lambda i: win(int(i == 0)))
+    (scale,) = look(desk, panel.agreement)["scales"]
+    assert [scale[key].get("few", False) for key in ("raw", "noise", "alpha")] == [few] * 3
+
+
 def test_one_rater_agrees_with_nobody(desk):
     judged(desk, 2, lambda i: win(0))
     (scale,) = look(desk, panel.agreement)["scales"]
@@ -96,9 +121,9 @@ def test_every_kind_has_its_coefficients(desk):
     judged(desk, 3, marks, lambda i: safety([0, 1], 0, 0), kind="safety", word="s")
     judged(desk, 3, lambda i: win(0, 1 + i), lambda i: win(0, 3), word="p")
     found = {one["scale"]: one for one in look(desk, panel.agreement)["scales"]}
-    assert found["rank"]["kendall_tau"]["value"] == pytest.approx(1 / 3, abs=1e-6)
-    assert found["rank"]["kendall_w"]["value"] == 0.75  # 12 · 1.5 · 2 / (4 · 24), worked by hand
-    assert found["safe"]["ac1"]["value"] == 1
+    assert "each gives 0.333 (n = 3)" in found["rank"]["kendall_tau"]["undefined"]
+    assert "each gives 0.750" in found["rank"]["kendall_w"]["undefined"]  # 12 · 1.5 · 2 / (4 · 24), worked by hand
+    assert "no resample varies: each gives 1.000" in found["safe"]["ac1"]["undefined"]
     assert found["severity"]["level"] == "ordinal"
     assert "fleiss" not in found["severity"]
     assert "alpha" in found["strength/overall"]
@@ -107,7 +132,7 @@ def test_every_kind_has_its_coefficients(desk):
 def test_a_ranking_that_nobody_finished_has_no_concordance(desk):
     judged(desk, 1, lambda i: rank(1, 2, None), lambda i: rank(2, 1, None), kind="rank", texts="abc")
     (scale,) = look(desk, panel.agreement)["scales"]
-    assert scale["kendall_tau"]["value"] == -1
+    assert "each gives -1.000 (n = 1)" in scale["kendall_tau"]["undefined"]
     assert "ranked by two raters" in scale["kendall_w"]["undefined"]
 
 
@@ -297,6 +322,21 @@ def test_hidden_repeats(desk):
     assert look(desk, panel.progress)["tasks"]["repeats"] == 2
 
 
+def test_of_many_honest_raters_hardly_one_is_flagged():
+    """500 who agree with the others in 68 of 100 and choose left in half; one who agrees less, one who always left."""
+    draw = random.Random(3)
+    rows = [{"rater": f"r{i}", "gold": panel.share(0, 0), "repeats": panel.share(0, 0), "quick": panel.share(0, 100)}
+            for i in range(500)]  # fmt: skip
+    for row in rows:
+        agrees, left = (sum(draw.random() < p for _ in range(100)) for p in (0.68, 0.5))
+        row |= {"others": panel.share(agrees, 100), "left": panel._left([(None, i < left) for i in range(100)])}
+    rows[7]["others"], rows[8]["left"] = panel.share(40, 100), panel._left([(None, True)] * 100)
+    flagged = {name: panel._flagged(name, rows, 0.68) for name in panel.FLAGS}
+    assert flagged["others"] == {"r7"}
+    assert flagged["sides"] == {"r8"}
+    assert not flagged["quick"] | flagged["gold"] | flagged["repeats"]
+
+
 def test_raters_and_their_flags(desk):
     for i in range(8):
         gold = desk.task("pair", f"gold{i}", ("one", "two"))
@@ -387,6 +427,72 @@ def test_rankings_are_divided_by_their_first_places(desk):
 
 
 # ------------------------------------------------------------------------------------------ adaptive overlap
+
+
+def adaptive_votes(tasks, epsilon, seed, *, most=4, certainty=0.8):
+    """Votes with errors of a known rate, where disagreement asks for more: as facts, without a store."""
+    draw, judgments, said = random.Random(seed), [], []
+    for t in range(tasks):
+        task = Task(f"t{t}", f"p{t}", "pair", ("a", "b"), ("a", "b"), None, None, None, 2, "random", "random", 1.0)
+        wins: list[bool] = []
+        while len(wins) < 2 or (
+            len(wins) < most
+            and needs_another_vote(smoothed_vote(np.array([sum(wins)]), np.array([len(wins)])), certainty=certainty)[0]
+        ):
+            wins.append((draw.random() >= epsilon) == (t % 2 == 0))
+            event = len(judgments) + 1
+            who = (f"r{event}", "vote", "judge", f"a{event}", 1, "submit", None, "")
+            one = Judgment(f"j{event}", task, *who, 0, event, 1, None, "", (), ("a", "b"), event, event)
+            judgments.append(one)
+            said.append(PairVote(one, "overall", "win", "a" if wins[-1] else "b", 0, 0))
+    return Votes("p", len(judgments), frozenset({None}), tuple(judgments), tuple(said), (), (), (), (), ())
+
+
+@pytest.mark.parametrize("epsilon", [0.15, 0.2, 0.25])
+def test_adaptive_overlap_leaves_agreement_and_noise_as_they_are(epsilon):
+    """With every vote ε came out at half of what it was: tasks that disagree get more votes, those that agree stop."""
+    votes = adaptive_votes(4000, epsilon, seed=5)
+    assert len(votes.judgments) > 2.2 * 4000
+    (scale,) = coefficients.scales_agreement(votes)
+    assert scale["judgments"] == 2 * 4000
+    agree = 1 - 2 * epsilon * (1 - epsilon)
+    assert scale["noise"]["value"] == pytest.approx(epsilon, abs=0.02)
+    assert scale["noise"]["low"] < epsilon < scale["noise"]["high"]
+    assert scale["raw"]["value"] == pytest.approx(agree, abs=0.02)
+    assert scale["alpha"]["value"] == pytest.approx(2 * agree - 1, abs=0.04)  # both answers are equally frequent
+    every = coefficients.outline(scales_of(votes)["pair/overall"])
+    assert every["noise"]["value"] < epsilon - 0.05  # what it would be
+
+
+def test_the_first_votes_are_those_that_were_given_first(store):
+    """A third vote was asked for because two differed; a revision of one of these keeps its place."""
+    desk = Desk(store, overlap=2, max_overlap=3)
+    task = desk.task("pair", "q", ("a", "b"))
+    first = desk.say("ann", task, win(0))
+    desk.say("ben", task, win(1))
+    assert overlap(desk, task) == (3, 1)
+    desk.say("cat", task, win(0))
+    assert look(desk, panel.agreement)["beyond"] == 1
+    desk.again("ann", first, win(0, 2))
+    found = look(desk, panel.agreement)
+    (pair, *_) = found["scales"]
+    assert (pair["judgments"], pair["raw"]["value"], found["beyond"]) == (2, 0.0, 1)
+    assert {one["pseudonym"] for one in found["raters"]} == {"ann", "ben"}
+    assert "cat" not in {one["pseudonym"] for one in look(desk, panel.raters) if one["others"]["n"]}
+
+
+def test_agreement_on_what_was_drawn_at_random(desk):
+    """They agree on what was drawn, and differ on what a reward model chose."""
+    judged(desk, 3, lambda i: win(0), lambda i: win(0), word="drawn")
+    for i in range(4):
+        task = desk.task("pair", f"chosen {i}", ("a", "b"), policy="margin", score=0.0)
+        desk.say("r0", task, win(0))
+        desk.say("r1", task, win(1))
+    everything, at_random = look(desk, panel.agreement), look(desk, panel.agreement, "all", "random")
+    assert everything["policies"] == at_random["policies"] == {"margin": 4, "random": 3}
+    assert everything["scales"][0]["raw"]["value"] == pytest.approx(3 / 7, abs=1e-6)
+    assert at_random["scales"][0]["raw"]["value"] == 1
+    assert [one["n"] for one in at_random["raters"]] == [3, 3]
 
 
 def overlap(desk, task):

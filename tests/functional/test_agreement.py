@@ -14,6 +14,7 @@ from statsmodels.stats.inter_rater import fleiss_kappa as peer_fleiss_kappa
 
 from baro.functional.agreement import (
     Undefined,
+    Unvaried,
     category_counts,
     coefficient_interval,
     cohen_kappa,
@@ -282,12 +283,26 @@ def test_items_of_one_prompt_are_drawn_together():
     assert coefficient_interval(four, percent_agreement, seed=0, groups=np.repeat(np.arange(100), 4)).n == 99
 
 
+@pytest.mark.parametrize(
+    "coefficient", [percent_agreement, gwet_ac1, partial(krippendorff_alpha, distance=nominal_distance)]
+)
+def test_where_nothing_varies_there_is_no_certainty(coefficient):
+    """Every item is rated alike by both; an interval of one number would claim that nobody ever differs."""
+    ratings = np.tile([0.0, 1.0], (2, 20))
+    with pytest.raises(Unvaried) as told:
+        coefficient_interval(ratings, coefficient, seed=0)
+    assert (told.value.value, told.value.n) == (1.0, 40)
+    ratings[0, 0] = 1
+    assert coefficient_interval(ratings, coefficient, seed=0).low < 1
+
+
 def test_undefined_resamples_are_left_out_or_said():
     alpha = partial(krippendorff_alpha, distance=nominal_distance)
     # The only item of the second category is missed in (5/6)⁶ = 33 % of resamples.
     rare = np.zeros((2, 6))
     rare[:, 0] = 1
-    assert coefficient_interval(rare, alpha, seed=0) == (1.0, 1.0, 1.0, 6)
+    with pytest.raises(Unvaried, match=r"no resample varies: each gives 1.000 .n = 6."):  # those that are defined
+        coefficient_interval(rare, alpha, seed=0)
     # Two comparable items of 30, both needed: undefined in 2 e⁻¹ − e⁻² = 60 % of resamples.
     lonely = np.zeros((2, 30))
     lonely[1, 2:], lonely[:, 0] = NONE, 1
@@ -343,7 +358,10 @@ def test_the_interval_is_that_of_items_drawn_one_by_one(seed, grouped):
         found = value_or_reason(
             lambda: coefficient_interval(ratings, coefficient, seed=seed, resamples=50, groups=groups)  # noqa: B023
         )
-        if isinstance(found, str):
+        if isinstance(found, str) and "no resample varies" in found:
+            low, high = naive()
+            assert low == pytest.approx(high, abs=1e-12)
+        elif isinstance(found, str):
             assert found in (value_or_reason(lambda: coefficient(ratings, None)), value_or_reason(naive))  # noqa: B023
         else:
             assert (found.low, found.high) == pytest.approx(naive(), abs=1e-12)

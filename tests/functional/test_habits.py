@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from baro.functional.agreement import Undefined
-from baro.functional.habits import length_slope, mean_difference, share_difference, sittings, thirds
+from baro.functional.habits import (
+    binomial_tail,
+    holm,
+    length_slope,
+    mean_difference,
+    share_difference,
+    sittings,
+    thirds,
+)
 from baro.functional.statistics import sigmoid, wilson_interval
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
@@ -189,3 +198,26 @@ def test_prompts_are_drawn_whole():
     alone = length_slope(np.repeat(chose, 8), np.repeat(difference, 8), groups=own(480), **DRAWN)
     assert many.n == 60
     assert many.high - many.low > 2 * (alone.high - alone.low)
+
+
+def test_binomial_tail_is_scipys():
+    for k, n, p in ((0, 6, 0.5), (3, 8, 0.7), (70, 100, 0.8), (999, 1000, 0.99)):
+        assert binomial_tail(k, n, p, "low") == pytest.approx(binom.cdf(k, n, p), rel=1e-9)
+        assert binomial_tail(k, n, p, "high") == pytest.approx(binom.sf(k - 1, n, p), rel=1e-9)
+    for k, n, p in ((-1, 6, 0.5), (7, 6, 0.5), (1, 6, 0.0), (1, 6, 1.0)):
+        with pytest.raises(ValueError, match="successes of"):
+            binomial_tail(k, n, p, "low")
+
+
+def test_holm_by_hand():
+    """Four tests at 5 %: 0.01 <= 0.05/4, 0.016 <= 0.05/3, 0.03 > 0.05/2, and then none."""
+    p = np.array([0.03, 0.01, 0.04, 0.016])
+    assert holm(p).tolist() == [False, True, False, True]
+    assert holm(p, level=0.2).tolist() == [True] * 4
+    assert holm(np.array([])).tolist() == []
+
+
+def test_holm_keeps_the_chance_of_any_false_one():
+    draw = np.random.default_rng(0)
+    any_false = sum(holm(draw.random(500)).any() for _ in range(400))
+    assert any_false <= 32  # 20 expected, of which the standard deviation is 4.4

@@ -39,6 +39,12 @@ COLUMNS: dict[str, tuple[dict[str, Any], str, str]] = {
     "dimension": (_TEXT, "which question was asked: overall, helpful, safer or edit", "무엇을 물었는지"),
     "author": (_TEXT, "human: a person wrote it", "human: 사람이 씀"),
     "critique": (_TEXT, "what the editor said", "편집자의 비평"),
+    "policy": (
+        _TEXT,
+        "how the task was selected; only random ones stand for all answers",
+        "작업을 고른 방식(random만 전체를 대표함)",
+    ),
+    "propensity": (_NUMBER, "probability with which it was drawn", "뽑힐 확률"),
     "better_response_id": (_WHOLE, "the more helpful response: 0 or 1", "더 유용한 응답"),
     "safer_response_id": (_WHOLE, "the safer response: 0 or 1", "더 안전한 응답"),
 }
@@ -97,7 +103,9 @@ WORDS = {
         "balance": "Thumbs up {up}, down {down}; to weigh both alike, give thumbs down the weight {weight:.3g}.",
         "csv": "In the CSV, cells that begin with = + - @ (or full-width), a tab or a line's end have an apostrophe.",
         "left_out": "- Raters below min_reliability, whose votes do not count: {n}",
-        "interval": "In brackets: 95 % intervals over prompts.",
+        "interval": "In brackets: 95 % intervals over prompts; of fewer than ten prompts they are too short.",
+        "beyond": "Left out here: {n} votes that were asked for because earlier ones disagreed, or came on top.",
+        "chosen": "Some tasks were chosen by a reward model ({policies}); only those drawn at random stand for all:",
     },
     "ko": {
         "title": "사람의 피드백: {project}, 형식 {layout}",
@@ -110,7 +118,9 @@ WORDS = {
         "balance": "좋아요 {up}, 싫어요 {down}. 같은 무게로 보려면 싫어요에 {weight:.3g}의 가중치를 주십시오.",
         "csv": "CSV에서 = + - @(전각 문자도), 탭, 줄바꿈으로 시작하는 칸에는 앞에 작은따옴표가 붙습니다.",
         "left_out": "- min_reliability보다 낮아 표가 빠진 평가자: {n}",
-        "interval": "괄호 안은 질문 단위의 95 % 신뢰구간입니다.",
+        "interval": "괄호 안은 질문 단위의 95 % 신뢰구간입니다. 질문이 열 개보다 적으면 실제보다 짧습니다.",
+        "beyond": "앞선 판단이 갈려서 더 물었거나 정한 수를 넘은 표 {n}개는 여기서 뺐습니다.",
+        "chosen": "일부 작업은 보상 모델로 골랐습니다({policies}). 무작위로 뽑은 것만 전체를 대표합니다.",
     },
 }  # fmt: skip
 
@@ -156,10 +166,20 @@ def card(about: Mapping[str, Any], lang: str) -> str:
     lines += ["", f"## {say['labels']}", "", say["labels_by"].format(name=about["label_function"]), ""]
     lines += [f"- `{name}`: {value}" for name, value in about["settings"]["labels"].items()]
     lines += ["", f"## {say['agreement']}", "", say["interval"], "", *_agreement(about["agreement"], say)]
+    lines += _of_which(about, say)
     lines += ["", f"## {say['dropped']}", "", *_dropped(about["dropped"], say, lang)]
     lines += ["", f"## {say['guidelines']}", "", *_guidelines(about["guidelines"], say)]
     lines += ["", f"## {say['columns']}", "", *_columns(about["schema"], say, lang)]
     return "\n".join(lines) + "\n"
+
+
+def _of_which(about: Mapping[str, Any], say: Mapping[str, str]) -> list[str]:
+    """What agreement leaves out, and what it is on the tasks that were drawn at random."""
+    lines = ["", say["beyond"].format(n=about["votes_beyond"])] if about["votes_beyond"] else []
+    if "agreement_random" not in about:
+        return lines
+    policies = ", ".join(f"{name} {n}" for name, n in about["policies"].items())
+    return [*lines, "", say["chosen"].format(policies=policies), "", *_agreement(about["agreement_random"], say)]
 
 
 def _split(side: str) -> str:

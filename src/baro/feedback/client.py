@@ -277,7 +277,10 @@ class Client(Calls):
         self._manage("POST", f"raters/{name_of(rater)}/erase", {}, SAFE)
 
     def figures(self, project: str, which: str, **options: Any) -> Json:
-        """``which``: progress, agreement, bias, raters or adjudication. Agreement takes guidelines="newest"."""
+        """``which``: progress, agreement, bias, raters or adjudication.
+
+        Agreement takes guidelines="newest" and policy="random".
+        """
         return self._slow("GET", in_project(project, which + (f"?{urlencode(options)}" if options else "")))
 
     def habit(self, project: str, habit: str, limit: int = 50) -> Json:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from baro.feedback.derive import Votes
-from baro.feedback.scales import Scale, scales_of
+from baro.feedback.scales import Scale, first_votes, scales_of
 from baro.functional.agreement import (
     Coefficient,
     Undefined,
+    Unvaried,
     category_counts,
     coefficient_interval,
     cohen_kappa,
@@ -30,12 +31,15 @@ from baro.functional.statistics import Interval, bootstrap_interval, wilson_inte
 from baro.functional.votes import noise_from_agreement
 
 RESAMPLES, SEED = 400, 0
+FEW = 10  # prompts, below which percentiles of resamples lie too close together
 COMPARED = ("pair/", "rank")  # scales on which 1 is the first of two answers, 0 the second, 0.5 neither
 SKEWED = ("thumb", "safe")  # where nearly everything may be in one category
 
 
 def scales_agreement(votes: Votes) -> list[dict[str, Any]]:
-    """For each question every coefficient that fits it, or the reason why it is undefined."""
+    """For each question every coefficient that fits it, or the reason why it is undefined; of each task's first votes
+    (``first_votes``)."""
+    votes = first_votes(votes)
     found = scales_of(votes).values()
     return [_scale(scale) | (_kendall(votes) if scale.name == "rank" else {}) for scale in found]
 
@@ -46,12 +50,12 @@ def outline(scale: Scale) -> dict[str, Any]:
     distance = nominal_distance if scale.level == "nominal" else ordinal_distance
     found: dict[str, Any] = {"scale": scale.name, "level": scale.level, "items": matrix.shape[1]}
     found |= {"judgments": int((~np.isnan(matrix)).sum())}
-    found["raw"] = _interval(matrix, prompts, percent_agreement)
+    found["raw"] = _raw(matrix, prompts)
     found["alpha"] = _interval(matrix, prompts, partial(krippendorff_alpha, distance=distance))
     if scale.name.startswith(COMPARED):
         tied = matrix == 0.5
         without = np.where(tied, np.nan, matrix)
-        found["noise"] = _noise(_interval(without, prompts, percent_agreement) if tied.any() else found["raw"])
+        found["noise"] = _noise(_raw(without, prompts) if tied.any() else found["raw"])
     return found
 
 
@@ -68,7 +72,8 @@ def _noise(raw: Mapping[str, Any]) -> dict[str, Any]:
     except Undefined as reason:
         return {"undefined": str(reason)}
     low, high = (noise_from_agreement(max(0.5, raw[end])) for end in ("high", "low"))
-    return interval_json(Interval(value, low, high, raw["n"]))
+    few = {"few": True} if "few" in raw else {}
+    return interval_json(Interval(value, low, high, raw["n"])) | few
 
 
 def _scale(scale: Scale) -> dict[str, Any]:
@@ -98,13 +103,30 @@ def _matrix(scale: Scale, raters: Sequence[str] | None = None) -> tuple[np.ndarr
     return matrix, np.array([scale.prompts[item] for item in items])
 
 
-def _interval(
-    matrix: np.ndarray, prompts: np.ndarray, coefficient: Coefficient
-) -> dict[str, Any]:  # fmt: skip
+def _raw(matrix: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
+    """Raw agreement; where no resample varies, as where all agree, with Wilson's interval over the prompts."""
     try:
-        return interval_json(coefficient_interval(matrix, coefficient, seed=SEED, groups=prompts, resamples=RESAMPLES))
+        return _told(coefficient_interval(matrix, percent_agreement, **_drawn(prompts)))
+    except Unvaried as same:
+        return interval_json(wilson_interval(same.value * same.n, same.n))
     except Undefined as reason:
         return {"undefined": str(reason)}
+
+
+def _interval(matrix: np.ndarray, prompts: np.ndarray, coefficient: Coefficient) -> dict[str, Any]:
+    try:
+        return _told(coefficient_interval(matrix, coefficient, **_drawn(prompts)))
+    except Undefined as reason:
+        return {"undefined": str(reason)}
+
+
+def _drawn(prompts: np.ndarray) -> dict[str, Any]:
+    return {"seed": SEED, "groups": prompts, "resamples": RESAMPLES}
+
+
+def _told(interval: Interval) -> dict[str, Any]:
+    """An interval from resamples as JSON; ``few``: of so few prompts that it is too short."""
+    return interval_json(interval) | ({"few": True} if interval.n < FEW else {})
 
 
 def interval_json(interval: Interval) -> dict[str, Any]:
@@ -154,4 +176,7 @@ def _mean(values: Sequence[tuple[float, str]]) -> dict[str, Any]:
     if not values:
         return {"undefined": "no task was ranked by two raters in a way that can be compared"}
     numbers, prompts = np.array([value for value, _ in values]), np.array([prompt for _, prompt in values])
-    return interval_json(bootstrap_interval(numbers, seed=SEED, groups=prompts, resamples=RESAMPLES))
+    found = bootstrap_interval(numbers, **_drawn(prompts))
+    if found.low == found.high:
+        return {"undefined": str(Unvaried(found.value, found.n))}
+    return _told(found)

@@ -126,11 +126,16 @@ def agreement(
     guidelines: Annotated[
         str, typer.Option(metavar="all|newest", help="Judgments under every guideline, or under the newest only.")
     ] = "all",
+    policy: Annotated[
+        str,
+        typer.Option(metavar="all|random", help="All tasks, or only those drawn at random."),
+    ] = "all",
     json_: Json = False,
     store: StoreOption = "feedback",
 ) -> None:
     """How far raters agree, with intervals."""
-    _panel(store, name, "agreement", json_, one_of("--guidelines", guidelines, ("all", "newest")))
+    given = (one_of("--guidelines", guidelines, ("all", "newest")), one_of("--policy", policy, ("all", "random")))
+    _panel(store, name, "agreement", json_, *given)
 
 
 @app.command()

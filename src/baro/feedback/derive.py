@@ -47,6 +47,7 @@ class Judgment:
     flags: tuple[Mapping[str, Any], ...]
     shown: tuple[str, ...]
     event_id: int
+    first_event: int  # of its first revision: when it was given at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,9 @@ def _judgments(
     query = query.join(task, task.c.id == judgment.c.task_id)
     rows = connection.execute(query.where(here).order_by(judgment.c.event_id)).all()
     newest: dict[str, Row[Any]] = {}
+    first: dict[str, int] = {}
     for row in rows:
+        first.setdefault(row.assignment_id, row.event_id)
         newest.pop(row.assignment_id, None)  # a revision stands where it was made, not where the first one was
         newest[row.assignment_id] = row
     standing = [row for row in newest.values() if row.action != "retract"]
@@ -249,10 +252,11 @@ def _judgments(
     }
     gone = dict.fromkeys(_replaced(tasks, {row.task_id for row in standing} - set(gone)), "replaced") | gone
     removed = _removed_edits(connection, withdrawn)
-    return {
-        row.id: _judgment(row, tasks[row.task_id], "withdrawn" if row.id in removed else gone.get(row.task_id))
-        for row in (rows if history else standing)
-    }
+    found = {}
+    for row in rows if history else standing:
+        instead: Role | None = "withdrawn" if row.id in removed else gone.get(row.task_id)
+        found[row.id] = _judgment(row, tasks[row.task_id], instead, first[row.assignment_id])
+    return found
 
 
 def _removed_edits(connection: Connection, withdrawn: Withdrawn) -> set[str]:
@@ -272,12 +276,13 @@ def _replaced(tasks: Mapping[str, Task], judged: Collection[str]) -> set[str]:
     return {one for one in gone if one in tasks and tasks[one].is_ordinary}
 
 
-def _judgment(row: Row[Any], task: Task, instead: Role | None) -> Judgment:
+def _judgment(row: Row[Any], task: Task, instead: Role | None, first_event: int) -> Judgment:
     role = instead or role_of(task, row.purpose)
     return Judgment(
         row.id, task, row.rater_id, role, row.purpose, row.assignment_id, row.revision, row.action,
         row.guideline_id, row.ui_version, row.opened_ms, row.submitted_ms, row.active_ms, row.confidence, row.comment,
         tuple(row.flags), tuple(task.responses[slot] for slot in row.display_order), row.event_id,
+        first_event,
     )  # fmt: skip
 
 

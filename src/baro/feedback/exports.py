@@ -30,11 +30,13 @@ from baro.feedback.derive import votes_of
 from baro.feedback.facts import fact_rows, facts_of
 from baro.feedback.ids import new_id, now_ms, sha256
 from baro.feedback.labels import votes_that_count
+from baro.feedback.panel import CHOSEN, only_random, policies_of
 from baro.feedback.pku import pku_rows
 from baro.feedback.project import Project
 from baro.feedback.refusals import Refused
 from baro.feedback.reliability import left_out
 from baro.feedback.rows import Built, ExportSettings, Source, texts_of
+from baro.feedback.scales import first_votes
 
 FORMAT = 1  # of export.json
 PREVIEWED = 20
@@ -143,6 +145,9 @@ def _about(connection: Connection, project: Project, layout: str, source: Source
         {"reliability": round(one.value, 6), "right": one.right, "n": one.n, "by": one.by} for one in without.values()
     ]
     about |= {"agreement": scales_agreement(votes), "guidelines": _guidelines(connection, source)}
+    about |= {"policies": policies_of(votes), "votes_beyond": len(votes.judgments) - len(first_votes(votes).judgments)}
+    if set(about["policies"]) & set(CHOSEN):
+        about["agreement_random"] = scales_agreement(only_random(votes))
     return about | {"schema": row_schema(built.rows[0][1], layout)}
 
 

@@ -74,6 +74,7 @@ def _head(judgment: Judgment, facts: Facts) -> Row:
     names += ("submitted_ms", "active_ms", "confidence", "comment")
     row: Row = {name: getattr(judgment, name) for name in names}
     row |= {"task_id": judgment.task.id, "kind": judgment.task.kind, "prompt_id": judgment.task.prompt_id}
+    row |= {"policy": judgment.task.policy, "propensity": round(judgment.task.propensity, 9)}
     row |= {"guideline_version": version, "guideline_lang": lang, "reason": reason, "note": note}
     return row | {"flags": [dict(one) for one in judgment.flags], "shown": list(judgment.shown)}
 

@@ -17,7 +17,7 @@ from baro.feedback.derive import Judgment, PairVote, Votes, as_given, votes_of
 from baro.feedback.project import Project
 from baro.feedback.reliability import judgments_with_others
 from baro.feedback.render import prompt_start
-from baro.feedback.scales import main_scales
+from baro.feedback.scales import first_votes, main_scales
 from baro.functional.agreement import Undefined
 from baro.functional.habits import length_slope, mean_difference, share_difference, sittings, thirds
 from baro.functional.statistics import Interval
@@ -171,7 +171,7 @@ def _parts(votes: Votes) -> dict[str, int]:
 
 def _in_course(votes: Votes) -> dict[Habit, list[Case]]:
     """Of the first and the last third of each sitting, whether each judgment agrees with the others of its task."""
-    agrees, part = judgments_with_others(main_scales(as_given(votes))), _parts(votes)
+    agrees, part = judgments_with_others(main_scales(first_votes(as_given(votes)))), _parts(votes)
     compared = [(one, agrees.get((one.task.id, one.rater_id))) for one in votes.judgments if one.purpose == "judge"]
     found: dict[Habit, list[Case]] = {}
     for name, third in PARTS.items():

@@ -6,11 +6,13 @@ flag is evidence in words, and what follows from it is a person's decision.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 from sqlalchemy import Connection, func, not_, select
 
 from baro.feedback import schema
@@ -21,29 +23,42 @@ from baro.feedback.habits import Case, by_rater, cases_of, counts, drift, longer
 from baro.feedback.project import Project
 from baro.feedback.reliability import agreement_with_others, gold_answers
 from baro.feedback.render import prompt_start
-from baro.feedback.scales import main_scales
+from baro.feedback.scales import first_votes, main_scales
+from baro.functional.habits import binomial_tail, holm
 from baro.functional.votes import binomial_test
 
-LOW = 0.7  # a rater whose interval lies wholly below is flagged
-SIDES_P, SIDES_N = 0.01, 20
+LOW = 0.7  # a rater who is surely below is flagged
+SIDES_N = 20
 QUICK_SHARE = 0.2
+FLAG_LEVEL = 0.05  # for each flag the probability that any of the raters gets it by chance
+CHOSEN = ("margin", "disagreement")  # policies that choose by a reward model's scores
 
 
 # ----------------------------------------------------------------------------------------------------------- agreement
 
 
 def agreement(
-    connection: Connection, project: Project, guidelines: Literal["all", "newest"] = "all"
-) -> dict[str, Any]:  # fmt: skip
+    connection: Connection,
+    project: Project,
+    guidelines: Literal["all", "newest"] = "all",
+    policy: Literal["all", "random"] = "all",
+) -> dict[str, Any]:
     """How far the raters agree: by question, by rater, and by the version of the guideline that they had.
 
     ``guidelines``: what counts, as for labels; the figures by version always have all of them, replaced ones too.
+    ``policy``: all tasks, or those drawn at random, which alone stand for all answers. ``policies``: how many judged
+    tasks were selected by each. ``beyond``: the votes that are left out (``first_votes``).
     """
-    given = votes_of(connection, project.id)
+    everything = votes_of(connection, project.id)
+    policies = policies_of(everything)
+    asked = only_random(everything) if policy == "random" else everything
+    given = first_votes(asked)
     votes = under_newest(given) if guidelines == "newest" else given
     names = _pseudonyms(connection)
     return {
         "watermark": votes.watermark,
+        "policies": policies,
+        "beyond": len(asked.judgments) - len(given.judgments),
         "scales": scales_agreement(votes),
         "raters": [
             {"rater": rater, "pseudonym": names[rater], **share(right, n)}
@@ -51,6 +66,17 @@ def agreement(
         ],
         "guidelines": _by_guideline(connection, as_given(given)),
     }
+
+
+def policies_of(votes: Votes) -> dict[str, int]:
+    """How many tasks with votes were selected by each policy."""
+    tasks = {one.task.id: one.task.policy for one in votes.judgments if one.role == "vote"}
+    return dict(sorted(Counter(tasks.values()).items()))
+
+
+def only_random(votes: Votes) -> Votes:
+    """The votes of tasks that were drawn at random."""
+    return only(votes, lambda one: one.task.policy == "random")
 
 
 def _by_guideline(connection: Connection, votes: Votes) -> list[dict[str, Any]]:
@@ -99,7 +125,7 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
     """Every rater with judgments here: how much, how quickly, how well as far as is known, and what stands out."""
     votes = votes_of(connection, project.id)
     people = {row.id: row for row in connection.execute(select(schema.rater))}
-    others, gold = agreement_with_others(main_scales(votes)), gold_answers(votes)
+    others, gold = agreement_with_others(main_scales(first_votes(votes))), gold_answers(votes)
     everyone = _counted_all(others.values())
     cases = {habit: by_rater(given) for habit, given in cases_of(connection, project, votes).items()}
     found = []
@@ -112,7 +138,10 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
         row |= {"gold": share(*gold.get(rater, (0, 0))), "left": _left(cases["left"].get(rater, []))}
         row |= {habit: share(*counts(cases[habit].get(rater, []))) for habit in ("repeats", "quick")}
         row |= {"others": share(*others.get(rater, (0, 0)))}
-        found.append(row | {"flags": _flags(row, everyone)})
+        found.append(row)
+    flagged = {name: _flagged(name, found, everyone) for name in FLAGS}
+    for row in found:
+        row["flags"] = [_flag(name, row, everyone) for name in FLAGS if row["rater"] in flagged[name]]
     return found
 
 
@@ -121,23 +150,42 @@ def _counted_all(shares: Iterable[tuple[int, int]]) -> float | None:
     return right / n if n else None
 
 
-def _flags(row: Mapping[str, Any], everyone: float | None) -> list[dict[str, str]]:
-    found = []
-    for name, what in (("gold", "tasks with a known answer are right"), ("repeats", "tasks shown again got the same")):
-        if row[name]["n"] and row[name]["high"] < LOW:
-            found.append((name, f"{_words(row[name])} {what}"))
-    left = row["left"]
-    if left["n"] >= SIDES_N and left["p"] < SIDES_P:
-        found.append(
-            ("sides", f"{_words(left)} choices are the left answer; by chance so far from half: p = {left['p']:.2g}")
-        )
-    if row["quick"]["n"] and row["quick"]["low"] > QUICK_SHARE:
-        found.append(("quick", f"{_words(row['quick'])} answers came quicker than the texts can be read"))
-    if everyone is not None and row["others"]["n"] and row["others"]["high"] < everyone:
-        found.append(
-            ("others", f"{_words(row['others'])} answers agree with the other raters; all raters: {everyone:.0%}")
-        )
-    return [{"flag": name, "words": words} for name, words in found]
+FLAGS = {
+    "gold": "{share} tasks with a known answer are right",
+    "repeats": "{share} tasks shown again got the same",
+    "sides": "{share} choices are the left answer; by chance so far from half: p = {p:.2g}",
+    "quick": "{share} answers came quicker than the texts can be read",
+    "others": "{share} answers agree with the other raters; all raters: {everyone:.0%}",
+}
+
+
+def _flagged(name: str, rows: Sequence[Mapping[str, Any]], everyone: float | None) -> set[str]:
+    """The raters who get a flag: by exact tests, corrected (Holm) for how many raters were tested."""
+    tested = {row["rater"]: p for row in rows if (p := _by_chance(name, row, everyone)) is not None}
+    rejected = holm(np.array(list(tested.values()), dtype=float), level=FLAG_LEVEL)
+    return {rater for rater, surely in zip(tested, rejected, strict=True) if surely}
+
+
+def _by_chance(name: str, row: Mapping[str, Any], everyone: float | None) -> float | None:
+    """How probable a rater's share is for one who is not to be flagged; None where there is nothing to test."""
+    found = row["left" if name == "sides" else name]
+    if not found["n"] or (name == "sides" and found["n"] < SIDES_N):
+        return None
+    match name:
+        case "sides":
+            return float(found["p"])
+        case "quick":
+            return binomial_tail(found["count"], found["n"], QUICK_SHARE, "high")
+        case "others":
+            known = everyone is not None and 0 < everyone < 1
+            return binomial_tail(found["count"], found["n"], everyone, "low") if known else None  # type: ignore[arg-type]
+    return binomial_tail(found["count"], found["n"], LOW, "low")
+
+
+def _flag(name: str, row: Mapping[str, Any], everyone: float | None) -> dict[str, str]:
+    found = row["left" if name == "sides" else name]
+    words = FLAGS[name].format(share=_words(found), p=found.get("p", 0.0), everyone=everyone or 0.0)
+    return {"flag": name, "words": words}
 
 
 def _words(found: Mapping[str, Any]) -> str:

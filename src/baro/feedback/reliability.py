@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import Any, Literal
 
 from baro.feedback.derive import Judgment, RankVote, Votes
-from baro.feedback.scales import Scale, scales_of
+from baro.feedback.scales import Scale, first_votes, scales_of
 
 ENOUGH = 5  # judgments from which a rater's reliability is known
 
@@ -26,7 +26,7 @@ class Reliability:
 
 def reliability(votes: Votes) -> dict[str, Reliability]:
     """For each rater of whom enough is known: by known answers where there are ENOUGH, else by the other raters."""
-    gold, others = gold_answers(votes), agreement_with_others(scales_of(votes).values())
+    gold, others = gold_answers(votes), agreement_with_others(scales_of(first_votes(votes)).values())
     known: dict[str, Reliability] = {}
     for rater in sorted({one.rater_id for one in votes.judgments}):
         for by, (right, n) in (("gold", gold.get(rater, (0, 0))), ("others", others.get(rater, (0, 0)))):

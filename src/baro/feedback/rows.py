@@ -20,6 +20,7 @@ from baro.config import Config
 from baro.data.cells import is_open_transcript, parse_transcript, write_transcript
 from baro.errors import DataError
 from baro.feedback import schema
+from baro.feedback.asked import Task
 from baro.feedback.derive import Votes
 from baro.feedback.labels import (
     BinaryLabel,
@@ -211,9 +212,15 @@ def _of_pair(source: Source, label: PairLabel) -> Row:
     row: Row = {"p_chosen": round(label.p_chosen, 6), "margin": round(label.margin, 6), "n_votes": label.n_votes}
     row |= {"prompt_id": label.task.prompt_id, "group_id": label.task.id, "chosen_id": label.chosen}
     row |= {"rejected_id": label.rejected, "dimension": label.dimension, "adjudicated": label.adjudicated}
+    row |= _selection(label.task)
     if source.settings.models:
         row |= {"chosen_model": source.model(label.chosen), "rejected_model": source.model(label.rejected)}
     return row
+
+
+def _selection(task: Task) -> Row:
+    """How a task came to be asked: only random ones stand for all answers."""
+    return {"policy": task.policy, "propensity": round(task.propensity, 9)}
 
 
 def _safe(source: Source) -> dict[tuple[str, str], bool]:
@@ -287,7 +294,7 @@ def rank_rows(source: Source) -> Built:
         row: Row = {"prompt": write(label.task.prompt_id), "responses": [source.text(one) for one in label.responses]}
         row |= {"ranks": list(label.ranks), "utilities": list(label.utilities), "n_votes": label.raters}
         row |= {"prompt_id": label.task.prompt_id, "group_id": label.task.id, "response_ids": list(label.responses)}
-        row |= {"adjudicated": label.adjudicated}
+        row |= {"adjudicated": label.adjudicated} | _selection(label.task)
         row |= {"models": [source.model(one) for one in label.responses]} if source.settings.models else {}
         built.rows.append((label.task.prompt_id, row))
     return built

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from baro.feedback.derive import Judgment, RankVote, Votes
+from baro.feedback.derive import Judgment, RankVote, Votes, only
 
 DETAILS = ("strength/", "severity")  # scales of another question's answer
 
@@ -26,6 +26,24 @@ class Scale:
         """One rater's value."""
         self.items.setdefault(item, {})[judgment.rater_id] = value
         self.prompts[item] = judgment.task.prompt_id
+
+
+def first_votes(votes: Votes) -> Votes:
+    """Without the votes that were asked for because of what earlier ones of the same task said, or came on top.
+
+    Adaptive overlap asks for more where raters differ and stops where they agree: such votes would make agreement look
+    higher than it is. What is left are the first ``first_overlap`` of each task, by when each was given at all.
+    """
+    by_task: dict[str, list[Judgment]] = {}
+    for one in votes.judgments:
+        if one.role in ("vote", "replaced") and one.purpose == "judge":
+            by_task.setdefault(one.task.id, []).append(one)
+    beyond = {
+        one.id
+        for given in by_task.values()
+        for one in sorted(given, key=lambda one: one.first_event)[given[0].task.first_overlap :]
+    }
+    return only(votes, lambda one: one.id not in beyond) if beyond else votes
 
 
 def scales_of(votes: Votes) -> dict[str, Scale]:

@@ -29,6 +29,17 @@ class Undefined(ValueError):
     """The data leave the quantity undefined; the message says why."""
 
 
+class Unvaried(Undefined):
+    """No resample varies, so that a bootstrap would claim certainty: the value is known, an interval is not.
+
+    value: what every resample gives. n: the items or groups that it rests on.
+    """
+
+    def __init__(self, value: float, n: int) -> None:
+        self.value, self.n = value, n
+        super().__init__(f"no resample varies: each gives {value:.3f} (n = {n}), which says nothing of its interval")
+
+
 def category_counts(ratings: Float[np.ndarray, "raters items"]) -> Int[np.ndarray, "items categories"]:
     """How many raters put each item into each category; the categories are the distinct values, ascending.
 
@@ -259,8 +270,9 @@ def coefficient_interval(
     Efron 1979. ``groups`` names each item's prompt: whole prompts are drawn. n counts the items (or groups) with at
     least two ratings. ``coefficient`` takes a reliability matrix and ``times``; partial and lambda adapt the others
     (``lambda r, t: fleiss_kappa(category_counts(r), t)``, ``lambda r, t: cohen_kappa(*r, t)``). Resamples that leave it
-    undefined (a rare category not drawn) are left out, so the interval holds given that it is defined. Raises Undefined
-    when the ratings themselves leave it undefined, or more than half of the resamples.
+    undefined (a rare category not drawn) are left out, so the interval holds given that it is defined. Below ten groups
+    percentile intervals are too short (Efron & Tibshirani 1993, §13.3). Raises Undefined when the ratings themselves
+    leave it undefined, or more than half of the resamples, and Unvaried where both ends are one number.
     """
     value = coefficient(ratings, None)
     alike, kind_of = _alike(ratings)
@@ -269,6 +281,8 @@ def coefficient_interval(
     low, high = percentiles(lambda times: coefficient(alike, times), counted, confidence)
     pairable = (~np.isnan(ratings)).sum(axis=0) >= 2
     n = int(pairable.sum()) if groups is None else len(np.unique(groups[pairable]))
+    if low == high:
+        raise Unvaried(value, n)
     return Interval(value, low, high, n)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
@@ -17,6 +18,35 @@ from baro.functional.statistics import Interval, sigmoid, times_of, wilson_inter
 
 Weights = Float[np.ndarray, "n"]
 """How often each observation was drawn."""
+
+
+def binomial_tail(successes: int, n: int, p: float, side: Literal["low", "high"]) -> float:
+    """How probable so few successes are, or so many, of n with probability p each: an exact one-sided p-value.
+
+        P(X ≤ k) or P(X ≥ k),   X ~ Binomial(n, p)
+
+    Raises ValueError unless 0 ≤ k ≤ n and 0 < p < 1.
+    """
+    if not 0 <= successes <= n or not 0 < p < 1:
+        raise ValueError(f"{successes} successes of {n} with probability {p}; need 0 <= k <= n and 0 < p < 1")
+    counted = np.arange(successes + 1) if side == "low" else np.arange(successes, n + 1)
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counted]
+    terms = np.array(logs) + counted * math.log(p) + (n - counted) * math.log1p(-p)
+    return float(min(1.0, np.exp(terms).sum()))
+
+
+def holm(p_values: Float[np.ndarray, "tests"], *, level: float = 0.05) -> Bool[np.ndarray, "tests"]:
+    """Which of several tests reject so that the probability of any false one is at most ``level``.
+
+        reject the tests of p₍₁₎ ≤ … ≤ p₍ₘ₎ up to the first with p₍ᵢ₎ > level / (m − i + 1)
+
+    Holm 1979; the tests may depend on each other. Equal p-values share one fate.
+    """
+    order = np.argsort(p_values, kind="stable")
+    within = p_values[order] <= level / np.arange(len(p_values), 0, -1)
+    rejected = np.zeros(len(p_values), dtype=bool)
+    rejected[order] = np.logical_and.accumulate(within)
+    return rejected
 
 
 def sittings(at: Num[np.ndarray, "n"], *, gap: float | int) -> Int[np.ndarray, "n"]:

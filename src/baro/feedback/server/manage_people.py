@@ -119,10 +119,15 @@ def progress(request: Request, store: Stored, manager: Manager, project: Name) -
 
 @router.get("/projects/{project}/agreement")
 def agreement(
-    request: Request, store: Stored, manager: Manager, project: Name, guidelines: Literal["all", "newest"] = "all"
-) -> Response:  # fmt: skip
-    """How far raters agree, under every guideline or under the newest only."""
-    return _panel(request, store, manager, project, "agreement", guidelines)
+    request: Request,
+    store: Stored,
+    manager: Manager,
+    project: Name,
+    guidelines: Literal["all", "newest"] = "all",
+    policy: Literal["all", "random"] = "all",
+) -> Response:
+    """How far raters agree, under every guideline or the newest only, on all tasks or those drawn at random."""
+    return _panel(request, store, manager, project, "agreement", guidelines, policy)
 
 
 @router.get("/projects/{project}/bias")

@@ -10,14 +10,21 @@ const COEFFICIENTS = ["raw", "noise", "alpha", "fleiss", "cohen", "ac1", "kendal
 const DETAILS = /^(strength\/|severity)/; // of another question's answer
 const USUAL = [0.6, 0.77]; // raw agreement on preferences
 
-export async function show(view, under = "all") {
-  const [found, bias, { criteria }] = await Promise.all([call("GET", within(view.project, `agreement?guidelines=${under}`)), call("GET", within(view.project, "bias")), call("GET", within(view.project, "criteria"))]);
+const CHOSEN = ["margin", "disagreement"]; // by a reward model
+
+export async function show(view, under = "all", policy = "all") {
+  const [found, bias, { criteria }] = await Promise.all([call("GET", within(view.project, `agreement?guidelines=${under}&policy=${policy}`)), call("GET", within(view.project, "bias")), call("GET", within(view.project, "criteria"))]);
   const name = namer(criteria);
-  const filter = choices(t("manage.under"), ["all", "newest"].map((one) => [one, t(`manage.under.${one}`)]), (one) => show(view, one), "small");
+  const filter = choices(t("manage.under"), ["all", "newest"].map((one) => [one, t(`manage.under.${one}`)]), (one) => show(view, one, policy), "small");
   filter.show(under);
+  const asked = choices(t("manage.asked"), ["all", "random"].map((one) => [one, t(`manage.asked.${one}`)]), (one) => show(view, under, one), "small");
+  asked.show(policy);
+  const chosen = CHOSEN.some((one) => found.policies[one]);
   view.draw(
     heading(t("manage.tab.agreement"), t("manage.agreement.hint")),
     (found.guidelines.length > 1 || under !== "all") && filter.root,
+    chosen && [asked.root, hint(t("manage.asked.hint", { n: amount(CHOSEN.reduce((sum, one) => sum + (found.policies[one] ?? 0), 0)) }))],
+    found.beyond > 0 && hint(t("manage.agreement.beyond", { n: amount(found.beyond) })),
     found.scales.length ? [charts(found.scales, name), coefficients(found.scales, name), versions(found.guidelines, name), colleagues(found.raters)] : panel(t("manage.agreement.title"), nothing(t("manage.agreement.none"), t("manage.agreement.none.hint"))),
     habits(view.project, bias),
   );
