@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
     {"errors", "functional", "problems", "declared", "code_hash", "files", "tensor_files"},
-    {"records", "config", "batch", "collate", "hub", "compute"},
+    {"records", "config", "batch", "collate", "hub", "compute", "online_config"},
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
     {"rewards", "rollout", "trainer", "distributed"},
@@ -37,6 +37,8 @@ ALLOWED = {
     ("collate", "batch"),
     ("config", "records"),
     ("compute", "config"),
+    ("online_config", "config"),
+    ("online_config", "compute"),
     ("checkpoints", "runs"),
     ("data", "runs"),
     ("bar", "runs"),

@@ -68,15 +68,14 @@ class Config(BaseModel):
         return value
 
 
-class TrainerConfig(Config):
-    """How long, how fast and on how much at once a model is trained; the same for every method."""
+class OptimiserConfig(Config):
+    """How long and how fast a model is trained; of online methods all of the block ``trainer``."""
 
-    _either: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"), ("held_out", "held_out_fraction"))
+    _either: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"),)
 
     learning_rate: float = Field(gt=0, description="AdamW's learning rate at its highest")
-    epochs: float | None = Field(None, gt=0, description="how often every row is seen (1 if steps is not given)")
+    epochs: float | None = Field(None, gt=0, description="how often every row or prompt is seen; 1 without steps")
     steps: int | None = Field(None, ge=1, description="optimiser steps of the whole run, in place of epochs")
-    batch_size: int = Field(32, ge=1, description="prompts per optimiser step, over all processes")
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once: memory and speed, not results")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="the learning rate after warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises linearly from 0")
@@ -84,6 +83,22 @@ class TrainerConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     seed: int = Field(0, ge=0, description="seed of the order, of new weights and of sampling")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints", json_schema_extra=NO_EFFECT)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> OptimiserConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps are both given; keep one (the other may be null)")
+        if self.epochs is None and self.steps is None:
+            object.__setattr__(self, "epochs", 1.0)  # past `frozen`: nobody else has seen this config yet
+        return self
+
+
+class TrainerConfig(OptimiserConfig):
+    """The block ``trainer`` of methods that learn from a file: also how many rows a step takes, and held-out rows."""
+
+    _either: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"), ("held_out", "held_out_fraction"))
+
+    batch_size: int = Field(32, ge=1, description="prompts per optimiser step, over all processes")
     evaluate_every: int = Field(0, ge=0, description="steps between held-out losses; 0 is ten times a run")
     held_out_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts held out of training")
     held_out: Records | None = Field(None, description="file of the held-out rows, in place of held_out_fraction")
@@ -91,14 +106,13 @@ class TrainerConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainerConfig:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps are both given; keep one (the other may be null)")
+        held_out = self.held_out is not None or self.held_out_fraction > 0
         if self.held_out is not None and self.held_out_fraction > 0:
             raise ValueError("held_out and held_out_fraction are both given; keep one")
-        if self.keep == "best" and self.held_out is None and self.held_out_fraction == 0:
+        if self.keep == "best" and not held_out:
             raise ValueError("keep: best needs held-out rows; give held_out or held_out_fraction")
-        if self.epochs is None and self.steps is None:
-            object.__setattr__(self, "epochs", 1.0)  # past `frozen`: nobody else has seen this config yet
+        if self.evaluate_every and not held_out:
+            raise ValueError("evaluate_every needs held-out rows; give held_out or held_out_fraction")
         return self
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from baro.code_hash import hash_module
+from baro.compute import ComputeConfig
 from baro.config import Config, RewardTerm, config_hash
 from baro.data.files import find_files
 from baro.data.hub import at_hub, fetch_rows
@@ -201,16 +202,21 @@ def load_judge(name: str) -> PairJudge:
     return judge
 
 
-def load_rewards(terms: Sequence[RewardTerm], *, sampler_fingerprint: str = "") -> list[WeightedReward]:
+def load_rewards(
+    terms: Sequence[RewardTerm], *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO
+) -> list[WeightedReward]:
     """Each term's RewardSource with its weight and name, in the order of the terms."""
     return [
-        WeightedReward(load_reward(term.by, sampler_fingerprint=sampler_fingerprint), term.weight, term.called)
+        WeightedReward(
+            load_reward(term.by, sampler_fingerprint=sampler_fingerprint, compute=compute), term.weight, term.called
+        )
         for term in terms
     ]
 
 
-def load_reward(by: str, *, sampler_fingerprint: str = "") -> Any:
-    """One RewardSource, called by what stands after the colon, or by the last part of its path."""
+def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO) -> Any:
+    """One RewardSource, called by what stands after the colon or by the last part of its path; a model as ``compute``
+    says, like the policy beside it."""
     if is_object(by):
         found = load_object(by)
         if hasattr(found, "score"):
@@ -222,6 +228,6 @@ def load_reward(by: str, *, sampler_fingerprint: str = "") -> Any:
     template = Template.load(folder)
     check_tokens(folder, template.tokenizer.get_vocab())
     log.info("%s: %s", by, template.describe())
-    return LearnedReward(
-        load_scalar_model(folder), template, name=default_name(by), sampler_fingerprint=sampler_fingerprint
-    )
+    frozen = compute.model_copy(update={"gradient_checkpointing": False})
+    model = load_scalar_model(folder, compute=frozen)
+    return LearnedReward(model, template, name=default_name(by), sampler_fingerprint=sampler_fingerprint)

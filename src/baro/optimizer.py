@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from baro.config import TrainerConfig
+from baro.config import OptimiserConfig
 from baro.protocols import Objective, State, World
 
 
-def make_optimizer(objective: Objective, config: TrainerConfig) -> torch.optim.AdamW:
+def make_optimizer(objective: Objective, config: OptimiserConfig) -> torch.optim.AdamW:
     groups = [dict(group) for group in objective.parameter_groups()]
     for group in groups:
         group["base_lr"] = group["lr"] = group.pop("learning_rate", None) or config.learning_rate
@@ -19,7 +19,7 @@ def make_optimizer(objective: Objective, config: TrainerConfig) -> torch.optim.A
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
-def schedule_factor(config: TrainerConfig, step: int, total: int) -> float:
+def schedule_factor(config: OptimiserConfig, step: int, total: int) -> float:
     """The learning rate's factor at ``step`` (from 0): linear warm-up, then constant, linear or cosine."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps

@@ -23,7 +23,7 @@ from baro.checkpoints import (
     save_checkpoint,
 )
 from baro.collate import empty_batch
-from baro.config import TrainerConfig
+from baro.config import OptimiserConfig, TrainerConfig
 from baro.determinism import deterministic
 from baro.errors import GuardStop
 from baro.functional.streams import stream_key
@@ -70,7 +70,7 @@ class Trainer:
         self,
         objective: Objective,
         source: BatchSource,
-        config: TrainerConfig,
+        config: OptimiserConfig,
         *,
         run: RunDir | None = None,
         held_out: Sequence[GroupBatch] = (),
@@ -78,6 +78,8 @@ class Trainer:
     ) -> None:
         self.objective, self.source, self.config, self.run = objective, source, config, run
         self.held_out = list(held_out)
+        self.keep_best = isinstance(config, TrainerConfig) and config.keep == "best"
+        self.evaluate_every = config.evaluate_every if isinstance(config, TrainerConfig) else 0
         self.world: World = world or LocalWorld()
         self.recorded = self.world.any(run is not None)
         for module in objective.modules().values():
@@ -129,7 +131,7 @@ class Trainer:
                 f"the source gave {self.step} of its {len(self.source)} steps and then none, without saying that it "
                 "was done; its __len__ and its __iter__ must agree"
             )
-        if self.config.keep == "best" and self.best is not None and self.ended:
+        if self.keep_best and self.best is not None and self.ended:
             self._load_modules(self.best["modules"])
 
     def _steps(self) -> Iterator[list[GroupBatch]]:
@@ -249,11 +251,11 @@ class Trainer:
 
     def _evaluate(self, *, due: bool = False) -> dict[str, float]:
         """The held-out loss and metrics, named eval/..., when it is time for them."""
-        every = self.config.evaluate_every or max(1, len(self.source) // 10)
+        every = self.evaluate_every or max(1, len(self.source) // 10)
         if not self.held_out or not (due or self.step % every == 0):
             return {}
         metrics = {f"eval/{name}": value for name, value in evaluate(self.objective, self.held_out, self.world).items()}
-        if self.config.keep == "best" and (self.best is None or metrics["eval/loss"] < self.best["loss"]):
+        if self.keep_best and (self.best is None or metrics["eval/loss"] < self.best["loss"]):
             self.best = {"step": self.step, "loss": metrics["eval/loss"], "modules": self._copies()}
         if self.step == 0:
             self._log(metrics)

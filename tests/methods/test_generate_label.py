@@ -1,18 +1,26 @@
 """Answers drawn from a tiny model, and what judges, functions and a reward model make of them."""
 
+import ast
 import json
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from methods.conftest import PROMPTS
 
+import baro
+from baro import inputs
+from baro.compute import ComputeConfig
+from baro.config import RewardTerm
 from baro.data.formats import read_records
 from baro.data.template import Template
 from baro.errors import ConfigError, DataError, RewardError, RunError
 from baro.methods import generate, label
 from baro.models.load import new_scalar_model, save_scalar_model
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Verdict
+
+SOURCE = Path(baro.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -309,3 +317,21 @@ def test_what_is_no_judge_is_refused(answers, raters, tmp_path):
 def test_a_file_without_responses_says_what_is_needed(raters, prompts, tmp_path):
     with pytest.raises(DataError, match=r"prompts\.jsonl:1: .*responses"):
         label.run(label.Config(answers=str(prompts), by="fake_raters:by_length"), tmp_path / "run")
+
+
+def test_a_reward_model_is_placed_as_the_policy_beside_it(reward_model, monkeypatch):
+    told = []
+    load = inputs.load_scalar_model
+    monkeypatch.setattr(inputs, "load_scalar_model", lambda folder, compute: (told.append(compute), load(folder))[1])
+    compute = ComputeConfig(device="cpu", dtype="float32", gradient_checkpointing=True)
+    inputs.load_reward(str(reward_model), compute=compute)
+    inputs.load_rewards([RewardTerm(by=str(reward_model))], compute=compute)
+    assert told == [ComputeConfig(device="cpu", dtype="float32")] * 2  # it has no backward pass
+
+
+@pytest.mark.parametrize("path", [*SOURCE.glob("methods/*.py"), *SOURCE.glob("evaluate/*.py")], ids=lambda p: p.stem)
+def test_whoever_loads_a_model_passes_the_compute_block_on(path):
+    loaders = {"load_policy", "load_reward", "load_rewards", "new_policy"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in loaders:
+            assert "compute" in {keyword.arg for keyword in node.keywords}, f"{path.name}:{node.lineno}"

@@ -15,6 +15,7 @@ from baro.config import RewardTerm, load_config
 from baro.errors import ConfigError
 from baro.methods import ppo
 from baro.models.forward import ScoredModel
+from baro.pipeline import load_pipeline
 from baro.runs import RunDir
 
 
@@ -45,6 +46,52 @@ def test_terms_of_one_name_are_refused_where_the_config_is_read():
         assert RewardTerm(by=by).called == name
     with pytest.raises(ConfigError, match="'/'"):
         load_config(ppo.Config, None, values=values | {"rewards": [{"by": "a:r", "name": "a/r"}]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "give either reward_model"),
+        ({"reward_model": "r", "rewards": [{"by": "m:f"}]}, "give either reward_model"),
+        ({"reward_model": "r", "sampling": {"top_p": 0.9}}, "top_k, top_p and min_p must be left out"),
+        ({"reward_model": "r", "sampling": {"top_k": 5}}, "top_k, top_p and min_p must be left out"),
+        ({"reward_model": "r", "sampling": {"temperature": 0}}, "temperature is 0"),
+        ({"reward_model": "r", "sampling": {"max_new_tokens": 1024}}, "leaves no room for a prompt"),
+        ({"reward_model": "r", "clip_range": 1.5}, "'clip_range' must be less than 1"),
+        ({"reward_model": "r", "clip_range": 0}, "'clip_range' must be greater than 0"),
+        ({"reward_model": "r", "trainer": {"keep": "best"}}, "unknown key 'trainer.keep'"),
+        ({"reward_model": "r", "trainer": {"held_out": "f"}}, "unknown key 'trainer.held_out'"),
+        ({"reward_model": "r", "trainer": {"batch_size": 4}}, "unknown key 'trainer.batch_size'"),
+        ({"reward_model": "r", "kl": {"horizon": 10}}, "horizon is how fast"),
+        ({"reward_model": "r", "reward_shaping": {"missing_eos_penalty": 2.0}}, "missing_eos_penalty is used by"),
+    ],
+)
+def test_a_pipeline_refuses_before_its_first_stage(tmp_path, monkeypatch, changes, sentence):
+    monkeypatch.chdir(tmp_path)
+    for name in ("policy", "prompts", "r", "f"):
+        (tmp_path / name).write_text("")
+    stage = {"do": "ppo", "policy": "policy", "prompts": "prompts"} | changes
+    (tmp_path / "mine.yaml").write_text(f"stages:\n  learn: {json.dumps(stage)}\n")
+    with pytest.raises(ConfigError, match=rf"^mine\.yaml:2: .*{sentence}"):
+        load_pipeline("mine.yaml")
+
+
+@pytest.mark.parametrize(("steps", "rollouts"), [(1, 1), (4, 1), (6, 2), (10, 3)])
+def test_as_many_steps_as_the_config_says(policy, tmp_path, monkeypatch, steps, rollouts):
+    """Four updates a rollout: ten steps are two rollouts and a half, not twelve or sixteen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "ones_of_mine.py").write_text("def r(prompts, **columns):\n    return [1.0] * len(prompts)\n")
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(4)))
+    values = {
+        "policy": str(policy), "prompts": "prompts.jsonl", "rewards": [{"by": "ones_of_mine:r"}],
+        "rollout": {"prompts": 4, "epochs": 2, "minibatches": 2}, "sampling": {"max_new_tokens": 4},
+        "data": {"max_length": 96}, "trainer": {"steps": steps, "learning_rate": 1e-3},
+    }  # fmt: skip
+    rows = [row for row in ppo.run(load_config(ppo.Config, None, values=values), "out").metrics.read() if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    assert rows[-1]["rollout"] == rollouts - 1
+    assert rows[-1]["learning_rate"] == pytest.approx(1e-3 / steps)  # linear, down to the last of these steps
 
 
 def test_every_term_of_a_reward_counts(policy, tmp_path, monkeypatch):

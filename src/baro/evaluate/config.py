@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field, model_validator
 
 from baro import config as blocks
+from baro.compute import ComputeConfig
 from baro.declared import Model, Object, Records, Scorer, check_names, default_name
 
 
@@ -51,6 +52,7 @@ class Config(blocks.Config):
     seed: int = Field(0, ge=0, description="seed of the sampling and of the bootstrap")
     limit: int | None = Field(None, ge=1, description="only so many prompts, the first ones; all unless given")
     data: blocks.DataConfig = blocks.DataConfig()
+    compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:

@@ -37,7 +37,7 @@ def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
             template = load_template(player.value, config.data.template)
             reader = stage.Reader(run, template, config.data, (Answers, Demonstration), encode_each, length)
             _, samples = reader.read(str(config.loss_on))
-            policy = load_policy(resolve(player.value, "model"))
+            policy = load_policy(resolve(player.value, "model"), compute=config.compute)
             tokens = [one.scored_tokens for sample in samples for one in sample.completions]
             losses = -sequence_logprobs(policy, samples) / np.array(tokens)
             known[player.value] = mean_over_prompts(losses, np.arange(len(losses)), seed=config.seed)

@@ -22,7 +22,7 @@ from baro.evaluate.versus import MICRO_BATCH_TOKENS, judge_in_both_orders, score
 from baro.functional.statistics import Interval
 from baro.inputs import load_judge, load_reward, load_template, resolve
 from baro.methods import stage
-from baro.models.forward import ScoredModel, forward_samples
+from baro.models.forward import forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld
 from baro.records import Conversation, Preference, Rollout
@@ -75,7 +75,7 @@ def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
     """Each scorer's name and gaps, one model in memory at a time (and the reference)."""
     config = pairs.config
     for name, by in config.rewards.items():
-        source = load_reward(by)
+        source = load_reward(by, compute=config.compute)
         yield (
             name,
             learned_gaps(pairs, source) if isinstance(source, LearnedReward) else function_gaps(pairs, source, name),
@@ -119,7 +119,7 @@ def implicit_gaps(pairs: Pairs, value: str, reference: str) -> Gaps:
         )
     longest = min(stage.longest_row(where, pairs.config.data) for where in (value, reference))
     samples = pairs.encoded(template, longest)
-    ours, base = (sequence_logprobs(_policy(where), samples).reshape(-1, 2) for where in (value, reference))
+    ours, base = (_logprobs(pairs.config, where, samples).reshape(-1, 2) for where in (value, reference))
     ratios = ours - base
     return _known([sample.key for sample in samples], ratios[:, 0] - ratios[:, 1])
 
@@ -147,8 +147,8 @@ def text_of(completion: Conversation) -> str:
     return "\n".join(turn.content for turn in completion if turn.role == "assistant")
 
 
-def _policy(value: str) -> ScoredModel:
-    return load_policy(resolve(value, "model"))
+def _logprobs(config: Config, value: str, samples: Sequence[Sample]) -> np.ndarray:
+    return sequence_logprobs(load_policy(resolve(value, "model"), compute=config.compute), samples)
 
 
 def _known(keys: Sequence[str], gaps: np.ndarray) -> Gaps:

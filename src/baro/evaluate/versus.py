@@ -18,7 +18,7 @@ from baro.batch import Sample, branch
 from baro.data.files import write_rows
 from baro.data.template import Template
 from baro.errors import DataError, check_failures
-from baro.evaluate.config import BestOf, Config, Player
+from baro.evaluate.config import Config, Player
 from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
@@ -71,7 +71,7 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     exact = fingerprints.pop() if len(fingerprints) == 1 else ""  # one tokenizer: lengths and rewards go by tokens
     answered = answer_all(config, players, templates, question)
     for name, by in config.rewards.items():
-        source = load_reward(by, sampler_fingerprint=exact)
+        source = load_reward(by, sampler_fingerprint=exact, compute=config.compute)
         for one in answered:
             one.scores[name] = score(source, one.rollouts, f"{name}: {one.name}")
     prompt_of = question.prompt_of(config.completions)
@@ -114,7 +114,7 @@ def answer_all(
     answered, controls = [], []
     for player in players:
         template = templates[player.value]
-        policy = load_policy(resolve(player.value, "model"))
+        policy = load_policy(resolve(player.value, "model"), compute=config.compute)
         drawn = answers_of(policy, template, player.name, config, question, player.stream, config.completions)
         both = reference.logprobs(policy, player.value, template, question, drawn)
         answered.append(Answered(player.name, [one for group in drawn for one in group], *both))
@@ -137,6 +137,7 @@ class Reference:
 
     def __init__(self, config: Config) -> None:
         self.value, self.temperature = config.ref_policy or config.against, config.sampling.temperature
+        self.compute = config.compute
         template = None if self.value is None else load_template(self.value, config.data.template)
         self.fingerprint = template.fingerprint if template else ""
         self.model: ScoredModel | None = None
@@ -162,7 +163,7 @@ class Reference:
         ours = sequence_logprobs(policy, samples, self.temperature)
         if self.value == value:
             return ours, ours
-        self.model = self.model or load_policy(resolve(self.value, "model"))
+        self.model = self.model or load_policy(resolve(self.value, "model"), compute=self.compute)
         return ours, sequence_logprobs(self.model, samples, self.temperature)
 
 
@@ -191,19 +192,20 @@ def best_of_all(
         if n not in drawn:
             total = n * config.completions
             drawn[n] = answers_of(policy, template, f"best of {n}", config, question, -n, total)
+        source = load_reward(control.by, sampler_fingerprint=template.fingerprint, compute=config.compute)
         yield Answered(
             name,
-            best_rollouts(drawn[n], control, template, name),
+            best_rollouts(drawn[n], n, source, name),
             figures={"kl_bound": best_of_n_kl_bound(n)} if is_reference else {},
         )
 
 
-def best_rollouts(drawn: Sequence[Sequence[Rollout]], control: BestOf, template: Template, name: str) -> list[Rollout]:
+def best_rollouts(drawn: Sequence[Sequence[Rollout]], n: int, source: RewardSource, name: str) -> list[Rollout]:
     """Of each ``n`` answers in a row to a prompt, the one with the highest score."""
     flat = [one for group in drawn for one in group]
-    scores = score(load_reward(control.by, sampler_fingerprint=template.fingerprint), flat, name)
-    best = np.nan_to_num(scores, nan=-np.inf).reshape(-1, control.n).argmax(axis=1)
-    return [flat[block * control.n + int(k)] for block, k in enumerate(best)]
+    scores = score(source, flat, name)
+    best = np.nan_to_num(scores, nan=-np.inf).reshape(-1, n).argmax(axis=1)
+    return [flat[block * n + int(k)] for block, k in enumerate(best)]
 
 
 # ------------------------------------------------------------------------------------------------- scores and figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baro import config as blocks
 from baro.compute import ComputeConfig
@@ -40,6 +40,12 @@ class Config(blocks.Config):
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-3, epochs=1, batch_size=64, warmup_steps=20)
     data: blocks.DataConfig = blocks.DataConfig(max_length=512)
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _the_template_is_plain(self) -> Config:
+        if self.data.template not in ("auto", "plain"):
+            raise ValueError(f"data.template is {self.data.template}, and a new model has the plain one; leave it out")
+        return self
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from baro import config as blocks
+from baro.compute import ComputeConfig
 from baro.data.chat_logs import CONSENT
 from baro.declared import Model
 from baro.errors import BackendError, ConfigError
@@ -43,6 +44,7 @@ class Config(blocks.Config):
     seed: int = Field(0, ge=0, description="seed of the sampling")
     record: str | None = Field(None, description="a JSON Lines file that gets every turn; nothing is kept otherwise")
     consent: bool = Field(False, description="who types agrees that the record is used for training; else it is asked")
+    compute: ComputeConfig = ComputeConfig()
 
 
 class Screen(Protocol):
@@ -102,7 +104,8 @@ class Chat:
         self.config = config
         self.template = load_template(config.policy)
         self.longest = positions(resolve(config.policy, "model"))
-        self.engine = Engine(load_policy(resolve(config.policy, "model")), end_ids=self.template.end_ids)
+        policy = load_policy(resolve(config.policy, "model"), compute=config.compute)
+        self.engine = Engine(policy, end_ids=self.template.end_ids)
         self.turn = 0
         self.begin()
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from baro import config as blocks
 from baro.batch import Sample
+from baro.compute import ComputeConfig
 from baro.data.encode import encode_prompts
 from baro.data.formats import write_records
 from baro.data.template import Template
@@ -41,6 +42,7 @@ class Config(blocks.Config):
     seed: int = Field(0, ge=0, description="seed of the sampling")
     limit: int | None = Field(None, ge=1, description="only so many prompts, the first ones; all unless given")
     data: blocks.DataConfig = blocks.DataConfig()
+    compute: ComputeConfig = ComputeConfig()
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
@@ -51,7 +53,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     template = load_template(config.policy, config.data.template)
     room = stage.prompt_room(config.policy, config.data, config.sampling)
     prompts, samples = read_prompts(run, template, config.prompts, config.data, room, config.limit)
-    policy = load_policy(resolve(config.policy, "model"))
+    policy = load_policy(resolve(config.policy, "model"), compute=config.compute)
     keys = [stream_key("generate", config.seed, i) for i in range(len(samples))]
     drawn = draw_answers(policy, template, prompts, samples, config.n, config.sampling.params(), keys, "generate")
     with saving(run.records):

@@ -15,11 +15,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from rich.console import Console
 from rich.progress import track
 
 from baro import config as blocks
+from baro.compute import ComputeConfig
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger
 from baro.declared import Records, Scorer, is_object
@@ -50,6 +51,13 @@ class Config(blocks.Config):
         None, ge=1, description="compared pairs of a prompt; each answer once unless given"
     )
     seed: int = Field(0, ge=0, description="seed of the order in which a judge sees two answers")
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _pairs_are_compared_for_pairs(self) -> Config:
+        if self.pairs_per_prompt is not None and self.as_ != "pairs":
+            raise ValueError(f"pairs_per_prompt goes with as: pairs, and as is {self.as_}; leave it out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     name, cases = read_answers(resolve(config.answers, "records"))
-    rater, ledger, tally = load_rater(config.by, config.seed), Ledger(name), Tally()
+    rater, ledger, tally = load_rater(config.by, config.seed, config.compute), Ledger(name), Tally()
     if config.as_ == "pairs":
         records: list[Record] = list(label_pairs(cases, rater, config.pairs_per_prompt, ledger, tally))
     else:
@@ -198,11 +206,11 @@ def read_answers(path: Path | str) -> tuple[str, list[Case]]:
     return loaded.name, [Case(key, index, answers) for index, (key, answers) in enumerate(rows)]
 
 
-def load_rater(by: str, seed: int) -> Rater:
+def load_rater(by: str, seed: int, compute: ComputeConfig) -> Rater:
     """A judge (an object with ``compare``), a function, an object with ``score``, or a reward run."""
     if is_object(by) and hasattr(found := load_object(by), "compare"):
         return JudgeRater(found, seed)
-    return RewardRater(load_reward(by))
+    return RewardRater(load_reward(by, compute=compute))
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs

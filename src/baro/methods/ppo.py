@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from baro import config as blocks
 from baro.batch import Branch, GroupBatch, Sample
-from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_prompts
 from baro.data.template import Template
-from baro.declared import Model, Records, Scorer, is_object
+from baro.declared import Model, is_object
 from baro.errors import GuardStop
 from baro.functional.advantages import gae, mean_and_variance, moments, scale_with, whiten_with
 from baro.functional.policy import (
@@ -43,6 +42,7 @@ from baro.models.forward import ScoredModel, forward_samples, layouts, restore_l
 from baro.models.load import load_policy, load_value_model, new_scalar_model, save_policy, save_scalar_model
 from baro.models.lora import WithoutAdapters, add_adapter
 from baro.models.place import placed
+from baro.online_config import OnlineConfig
 from baro.protocols import LossOutput, State, World
 from baro.records import Prompt
 from baro.rewards.gate import refuse_weak
@@ -60,6 +60,12 @@ class KlConfig(blocks.Config):
     horizon: float = Field(10_000.0, gt=0, description="completions over which the adaptive coefficient moves")
     stop_above: float | None = Field(None, gt=0, description="a mean KL (nats per completion) that stops the run")
 
+    @model_validator(mode="after")
+    def _horizon_belongs_to_target(self) -> KlConfig:
+        if "horizon" in self.model_fields_set and self.target is None:
+            raise ValueError("horizon is how fast the coefficient follows target, which is not given; leave it out")
+        return self
+
 
 class ValueConfig(blocks.Config):
     """The value model and its loss."""
@@ -76,47 +82,26 @@ class RewardShapingConfig(blocks.Config):
     missing_eos_penalty: float = Field(1.0, description="subtracted from its score, or put in its place negated")
     whiten: bool = Field(False, description="scale the shaped rewards of a rollout to variance 1, mean kept")
 
+    @model_validator(mode="after")
+    def _penalty_belongs_to_missing_eos(self) -> RewardShapingConfig:
+        if "missing_eos_penalty" in self.model_fields_set and self.missing_eos == "none":
+            raise ValueError("missing_eos_penalty is used by missing_eos subtract or replace; leave it out")
+        return self
 
-class Config(blocks.Config):
+
+class Config(OnlineConfig):
     """``baro ppo``."""
 
-    policy: Model = Field(description="the model to train: a run, a folder, or a hub id")
-    prompts: Records = Field(description="prompts to answer: a run or a file")
-    reward_model: Scorer | None = Field(None, description="a reward run; short for rewards with this one term")
-    rewards: list[blocks.RewardTerm] = Field([], description="reward terms: runs or functions module:NAME, weighted")
-    accept_weak_reward_model: bool = Field(False, description="train on a reward model whose own figures call it weak")
-    ref_policy: Model | None = Field(None, description="the model to stay close to; the starting policy unless given")
     value_model: Model | None = Field(None, description="where the value model starts; the reward, else the policy")
     kl: KlConfig = KlConfig()
     value: ValueConfig = ValueConfig()
     reward_shaping: RewardShapingConfig = RewardShapingConfig()
-    clip_range: float = Field(0.2, gt=0, description="ε of the clipped surrogate")
+    clip_range: float = Field(0.2, gt=0, lt=1, description="ε of the clipped surrogate")
     gamma: float = Field(1.0, gt=0, le=1, description="discount per token")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
     early_stop_kl: float | None = Field(
         None, gt=0, description="an approximate KL per token that ends a rollout's updates"
     )
-    rollout: blocks.RolloutConfig = blocks.RolloutConfig()
-    sampling: blocks.SamplingConfig = blocks.SamplingConfig()
-    trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-6, epochs=1)
-    data: blocks.DataConfig = blocks.DataConfig()
-    lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
-    compute: ComputeConfig = ComputeConfig()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Config:
-        if (self.reward_model is None) == (not self.rewards):
-            raise ValueError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
-        blocks.check_terms(self.rewards)
-        if (self.sampling.top_k, self.sampling.top_p, self.sampling.min_p) != (0, 1.0, 0.0):
-            reason = "truncated samples come from another policy than the one whose log-probs are trained"
-            raise ValueError(f"sampling.top_k, top_p and min_p must be left out for PPO: {reason}")
-        return self
-
-    @property
-    def terms(self) -> list[blocks.RewardTerm]:
-        """What the reward is a sum of."""
-        return self.rewards or [blocks.RewardTerm(by=str(self.reward_model))]
 
 
 class Prepare:
@@ -329,11 +314,12 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         samples,
         sampler=Engine(policy, end_ids=template.end_ids, world=world),
         decode=template.decode,
-        rewards=load_rewards(terms, sampler_fingerprint=template.fingerprint),
+        rewards=load_rewards(terms, sampler_fingerprint=template.fingerprint, compute=config.compute),
         prepare=prepare,
         sampling=config.sampling.params(),
         config=config.rollout,
         rollouts=rollout_count(config, len(prompts)),
+        steps=config.trainer.steps,
         seed=config.trainer.seed,
         micro_batch_tokens=config.trainer.micro_batch_tokens,
         hidden_size=policy.hidden_size,
@@ -351,7 +337,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
 
 
 def rollout_count(config: Config, prompts: int) -> int:
-    """How many rollouts ``trainer.steps`` or ``trainer.epochs`` (passes over the prompts) make."""
+    """How many rollouts ``trainer.steps`` or ``trainer.epochs`` (passes over the prompts) need."""
     updates = config.rollout.epochs * config.rollout.minibatches
     if config.trainer.steps is not None:
         return math.ceil(config.trainer.steps / updates)

@@ -93,7 +93,7 @@ def load_policy(
     return placed(policy, compute)
 
 
-def load_scalar_model(folder: str | Path) -> ScoredModel:
+def load_scalar_model(folder: str | Path, *, compute: ComputeConfig = AUTO) -> ScoredModel:
     """A reward or value model: its folder, and beside the weights how scores are made of hidden states.
 
     A sequence-classification model of another tool with one label is read as it is: the state of the last end-of-turn
@@ -105,7 +105,7 @@ def load_scalar_model(folder: str | Path) -> ScoredModel:
     weights = path / HEAD_WEIGHTS
     if not weights.exists():
         model = _load(AutoModelForSequenceClassification, folder)
-        return placed(ScoredModel(model, score_bias=settings["score_bias"], scoring=scoring))
+        return placed(ScoredModel(model, score_bias=settings["score_bias"], scoring=scoring), compute)
     model = _load_trunk(folder)
     head = new_head(settings["head"], model.config.hidden_size, len(scoring.criteria))
     try:
@@ -113,7 +113,7 @@ def load_scalar_model(folder: str | Path) -> ScoredModel:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{weights}: does not fit {REWARD_HEAD} beside it ({error}); copy the run again") from error
     bias, encoder = settings["score_bias"], is_encoder(folder)
-    return placed(ScoredModel(model, head=head, score_bias=bias, bidirectional=encoder, scoring=scoring))
+    return placed(ScoredModel(model, head=head, score_bias=bias, bidirectional=encoder, scoring=scoring), compute)
 
 
 def _head_settings(folder: Path) -> dict[str, Any]:

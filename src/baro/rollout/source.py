@@ -38,9 +38,10 @@ class OnPolicySource:
     """Draws rollouts from the current policy and cuts them into minibatches.
 
     One rollout takes ``config.prompts`` prompts over all ranks, ``config.completions`` completions each, and lasts
-    ``config.epochs`` x ``config.minibatches`` optimiser steps. Prompts come in an order that is a function of
-    (seed, pass); the random stream of each completion is one of (seed, rollout, position, sample). A completion whose
-    score failed is taken out; above ``config.max_error_fraction`` the run stops.
+    ``config.epochs`` x ``config.minibatches`` optimiser steps; where ``steps`` are given the last rollout ends with
+    them. Prompts come in an order that is a function of (seed, pass); the random stream of each completion is one of
+    (seed, rollout, position, sample). A completion whose score failed is taken out; above
+    ``config.max_error_fraction`` the run stops.
 
     ``store``, given to rank 0 alone, is a file that receives each finished rollout before its first update, so that a
     run killed during the updates finds it again, with as many ranks as it then has. ``recompute`` is given where this
@@ -63,6 +64,7 @@ class OnPolicySource:
         sampling: SamplingParams,
         config: RolloutConfig,
         rollouts: int,
+        steps: int | None = None,
         seed: int,
         micro_batch_tokens: int,
         hidden_size: int,
@@ -76,6 +78,7 @@ class OnPolicySource:
         self.prompts, self.prompt_samples = list(prompts), list(prompt_samples)
         self.sampler, self.decode, self.rewards, self.prepare = sampler, decode, list(rewards), prepare
         self.sampling, self.config, self.rollouts, self.seed = sampling, config, rollouts, seed
+        self.steps = rollouts * self.updates if steps is None else min(steps, rollouts * self.updates)
         self.micro_batch_tokens, self.hidden_size = micro_batch_tokens, hidden_size
         self.world: World = world or LocalWorld()
         self.recompute = recompute
@@ -86,7 +89,7 @@ class OnPolicySource:
         self.samples: list[Sample] | None = None  # this rank's share of it, prepared
 
     def __len__(self) -> int:
-        return self.rollouts * self.updates
+        return self.steps
 
     @property
     def updates(self) -> int:

@@ -1,0 +1,398 @@
+"""Every option does something: changed on a tiny run it changes weights, metrics, records or the refusal.
+
+A key that is not changed here stands in NOTHING_TO_SEE with the reason; a new key fails until it is in one of both.
+"""
+
+import ast
+import hashlib
+import inspect
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from baro.config import NO_EFFECT, Config, load_config
+from baro.data.new_tokenizer import train_tokenizer
+from baro.data.template import Template
+from baro.declared import declared_keys
+from baro.errors import BaroError
+from baro.models.load import Architecture, new_policy, save_policy
+from baro.problems import union_members
+from baro.verbs import VERBS
+
+SOURCE = Path(__file__).parents[1] / "src" / "baro"
+TESTED = ("base", "sft", "reward", "dpo", "ppo", "generate", "label")
+
+# ------------------------------------------------------------------------------------------------ a field that is read
+
+READ_WHOLE = {"SamplingConfig": "SamplingConfig.params makes SamplingParams of all of it"}
+
+
+def config_classes():
+    """Every config class of Baro that a verb, chat or the feedback server can be given."""
+    pending = [one.load()[0] for one in VERBS.values()]
+    from baro.methods import chat
+
+    pending.append(chat.Config)
+    found = {}
+    while pending:
+        one = pending.pop()
+        if one.__qualname__ + one.__module__ in found:
+            continue
+        found[one.__qualname__ + one.__module__] = one
+        pending += [block for field in one.model_fields.values() for block in inner_classes(field.annotation)]
+    return sorted(found.values(), key=lambda one: (one.__module__, one.__name__))
+
+
+def inner_classes(annotation):
+    members = union_members(annotation)
+    nested = [inner for member in members for inner in getattr(member, "__args__", ())]
+    return [one for one in (*members, *nested) if isinstance(one, type) and issubclass(one, Config)]
+
+
+def attributes_read():
+    """Names after a dot in Baro's code, the bodies of config classes left out: a check alone uses nothing."""
+    names = set()
+    configs = {one.__name__ for one in config_classes()} | {"OptimiserConfig", "OnlineConfig"}
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        checks = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and node.name in configs
+            for method in node.body
+            if isinstance(method, ast.FunctionDef)
+            and method.decorator_list
+            and "validator" in ast.unparse(method.decorator_list[0])
+            for inner in ast.walk(method)
+        }
+        names |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and id(n) not in checks}
+    return names
+
+
+def test_every_field_of_every_config_is_read_somewhere():
+    read = attributes_read() | {"dropout"}  # which may only be 0
+    declared = {key for one in config_classes() for key, _, _ in declared_keys(one)}  # read where a run is opened
+    unread = [
+        f"{one.__module__}.{one.__name__}.{name}"
+        for one in config_classes()
+        if one.__name__ not in READ_WHOLE
+        for name in one.model_fields
+        if name not in read and name not in declared
+    ]
+    assert not unread, "nothing reads these"
+
+
+# ---------------------------------------------------------------------------------------------- an option that acts
+
+TRAINER = {"steps": 3, "batch_size": 4, "learning_rate": 0.01, "held_out_fraction": 0.25}
+ONLINE = {"steps": 2, "learning_rate": 0.01}
+DATA = {"max_length": 96, "max_dropped_fraction": 1.0}
+LEAST = {
+    "base": {
+        "text": "pairs.jsonl",
+        "architecture": {
+            "vocabulary": 280, "hidden_size": 16, "intermediate_size": 24, "layers": 1, "heads": 2, "max_positions": 96,
+        },
+        "trainer": TRAINER | {"warmup_steps": 0},
+        "data": DATA,
+    },
+    "sft": {"policy": "policy", "demonstrations": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
+    "reward": {"model": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
+    "dpo": {"policy": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
+    "ppo": {
+        "policy": "policy", "prompts": "prompts.jsonl", "rewards": [{"by": "score_of_options:letters"}],
+        "rollout": {"prompts": 4, "completions": 2, "epochs": 1, "minibatches": 2, "max_error_fraction": 1.0},
+        "sampling": {"max_new_tokens": 6}, "trainer": ONLINE, "data": DATA,
+    },
+    "generate": {
+        "policy": "policy", "prompts": "prompts.jsonl", "n": 2, "sampling": {"max_new_tokens": 6}, "data": DATA,
+    },
+    "label": {"answers": "answers.jsonl", "by": "score_of_options:judge"},
+}  # fmt: skip
+DEAR = {"trainer.learning_rate": 5.0, "trainer.schedule": "constant"}  # the last weights are not the best
+LORA = {"lora.r": 2}
+OFFLINE = {
+    "trainer.learning_rate": (0.02, {}),
+    "trainer.epochs": (2, {"trainer.steps": None}),
+    "trainer.steps": (2, {}),
+    "trainer.batch_size": (3, {}),
+    "trainer.schedule": ("cosine", {}),
+    "trainer.warmup_steps": (2, {"trainer.warmup_steps": 0}),
+    "trainer.max_grad_norm": (0.001, {}),
+    "trainer.weight_decay": (0.5, {}),
+    "trainer.seed": (5, {}),
+    "trainer.evaluate_every": (2, {}),
+    "trainer.held_out_fraction": (0.5, {}),
+    "trainer.held_out": ("more.jsonl", {}),
+    "trainer.keep": ("best", DEAR),
+    "data.max_length": (24, {}),
+    "data.max_dropped_fraction": (0.0, {}),
+    "data.encoding": ("utf-16-le", {}),
+    "compute.device": ("cuda", {}),
+    "compute.dtype": ("bfloat16", {}),
+}
+TEMPLATE = {"data.template": ("none", {})}
+ADAPTERS = {
+    "lora.r": (3, LORA),
+    "lora.alpha": (8.0, LORA),
+    "lora.target_modules": (["q_proj"], LORA),
+}
+SAMPLING = {
+    "sampling.max_new_tokens": (4, {}),
+    "sampling.temperature": (0.5, {}),
+    "sampling.top_k": (2, {}),
+    "sampling.top_p": (0.5, {}),
+    "sampling.min_p": (0.99, {}),
+}
+CHANGES = {
+    "base": OFFLINE
+    | {
+        "data.max_dropped_fraction": (0.0, {"text": "texts.jsonl"}),
+        "architecture.vocabulary": (270, {}),
+        "architecture.hidden_size": (8, {}),
+        "architecture.intermediate_size": (16, {}),
+        "architecture.layers": (2, {}),
+        "architecture.heads": (1, {}),
+        "architecture.max_positions": (24, {}),
+        "data.template": ("none", {}),
+    },
+    "sft": OFFLINE | TEMPLATE | ADAPTERS,
+    "reward": OFFLINE
+    | TEMPLATE
+    | ADAPTERS
+    | {
+        "loss": ("plackett_luce", {"preferences": "rankings.jsonl"}),
+        "label_smoothing": (0.2, {}),
+        "center_rewards_coefficient": (0.5, {}),
+        "criteria": ({"kind": 1.0}, {"preferences": "rated.jsonl", "loss": "regression"}),
+        "pooling": ("mean", {}),
+        "head": ("ffn", {}),
+        "sigmoid": (True, {}),
+        "freeze_backbone": (True, {}),
+        "input_template": ("{completion} of {prompt}", {}),
+    },
+    "dpo": OFFLINE
+    | TEMPLATE
+    | ADAPTERS
+    | {
+        "ref_policy": ("other", {}),
+        "loss": ("ipo", {}),
+        "beta": (1.0, {}),
+        "label_smoothing": (0.2, {}),
+        "gamma": (3.0, {"loss": "simpo"}),
+        "sft_coef": (0.5, {}),
+    },
+    "ppo": {key: OFFLINE[key] for key in OFFLINE if key.startswith(("data", "compute"))}
+    | TEMPLATE
+    | ADAPTERS
+    | SAMPLING
+    | {
+        "trainer.learning_rate": (0.02, {}),
+        "trainer.epochs": (2, {"trainer.steps": None, "rollout.prompts": 8}),
+        "trainer.steps": (1, {}),
+        "trainer.schedule": ("cosine", {"trainer.steps": 4}),
+        "trainer.warmup_steps": (2, {}),
+        "trainer.max_grad_norm": (0.001, {}),
+        "trainer.weight_decay": (0.5, {}),
+        "trainer.seed": (5, {}),
+        "data.max_length": (14, {}),
+        "data.max_dropped_fraction": (0.0, {}),
+        "rewards": ([{"by": "score_of_options:letters", "weight": 2.0}], {}),
+        "reward_model": ("reward", {"rewards": []}),
+        "accept_weak_reward_model": (True, {"rewards": [{"by": "weak"}]}),
+        "ref_policy": ("other", {}),
+        "value_model": ("reward", {}),
+        "rollout.prompts": (5, {}),
+        "rollout.completions": (3, {}),
+        "rollout.epochs": (2, {"rollout.minibatches": 1}),
+        "rollout.minibatches": (1, {}),
+        "rollout.max_error_fraction": (0.0, {"rewards": [{"by": "score_of_options:sometimes"}]}),
+        "kl.coef": (1.0, {"trainer.steps": 4}),
+        "kl.target": (0.001, {"trainer.steps": 6}),
+        "kl.horizon": (20.0, {"trainer.steps": 6, "kl.target": 0.001}),
+        "kl.stop_above": (1e-6, {"trainer.steps": 4}),
+        "value.learning_rate": (0.1, {}),
+        "value.clip_range": (1e-4, {"rollout.epochs": 2}),
+        "reward_shaping.clip": (0.5, {}),
+        "reward_shaping.missing_eos": ("replace", {}),
+        "reward_shaping.missing_eos_penalty": (5.0, {"reward_shaping.missing_eos": "subtract"}),
+        "reward_shaping.whiten": (True, {}),
+        "clip_range": (0.0001, {"rollout.epochs": 3, "trainer.steps": 6}),
+        "gamma": (0.5, {}),
+        "gae_lambda": (0.1, {}),
+        "early_stop_kl": (1e-9, {"trainer.steps": 8, "rollout.epochs": 2}),
+    },
+    "generate": SAMPLING
+    | {
+        "n": (3, {}),
+        "seed": (5, {}),
+        "limit": (2, {}),
+        "data.max_length": (14, {}),
+        "data.max_dropped_fraction": (0.0, {}),
+        "data.template": ("none", {}),
+        "data.encoding": ("utf-16-le", {}),
+        "compute.device": ("cuda", {}),
+        "compute.dtype": ("bfloat16", {}),
+    },
+    "label": {
+        "as": ("ranks", {}),
+        "pairs_per_prompt": (3, {}),
+        "seed": (5, {}),
+        "compute.device": ("cuda", {"by": "reward"}),
+        "compute.dtype": ("bfloat16", {"by": "reward"}),
+    },
+}
+"""By verb and key: another value, and what has to be set in both runs for it to matter."""
+NOTHING_TO_SEE = {
+    "trainer.micro_batch_tokens": "memory and speed: gradients are the same to rounding (tests/seams)",
+    "trainer.checkpoint_every": "marked: what is killed is resumed bit for bit (tests/faults)",
+    "compute.gradient_checkpointing": "marked: the same numbers, computed twice (tests/models/test_place.py)",
+    "lora.dropout": "may only be 0",
+}
+INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "prompts", "answers", "by"}
+"""What a verb cannot do without: tests/test_inputs.py."""
+
+
+def leaves(config, prefix=""):
+    for name, field in config.model_fields.items():
+        blocks = [one for one in union_members(field.annotation) if isinstance(one, type) and issubclass(one, Config)]
+        if blocks:
+            yield from leaves(blocks[0], f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{field.alias or name}", field
+
+
+@pytest.mark.parametrize("verb", TESTED)
+def test_every_key_is_changed_here_or_has_a_reason(verb):
+    known = dict(leaves(VERBS[verb].load()[0]))
+    missing = [key for key in known if key not in CHANGES[verb] and key not in NOTHING_TO_SEE and key not in INPUTS]
+    assert not missing
+    assert [key for key in CHANGES[verb] if key not in known] == []
+    marked = [key for key, field in known.items() if field.json_schema_extra == NO_EFFECT]
+    assert set(marked) <= NOTHING_TO_SEE.keys()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Tiny models, files of every kind, and rewards and a judge in a module."""
+    folder = tmp_path_factory.mktemp("options")
+    words = [(word, name) for word in ("hi", "bye", "thanks", "welcome") for name in ("Mina", "Jun", "Sora")]
+    pairs = [{"prompt": f"Say {a} to {b}.", "chosen": f"{a}, dear {b}!", "rejected": f"{a}."} for a, b in words]
+    rated = [{"kind": 1.0, "true": 0.0}, {"kind": 0.0, "true": 0.5}]
+    long = {"prompt": "Say it again. " * 30, "chosen": "No, dear!", "rejected": "no"}  # dropped, which is allowed
+    files = {
+        "pairs": [*pairs, long],
+        "more": pairs[:3],
+        "texts": [{"text": pair["chosen"]} for pair in [*pairs, pairs[0]]],  # one stands there twice, and is dropped
+        "prompts": [{"prompt": pair["prompt"]} for pair in [*pairs, long]],
+        "answers": [{"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"], "no", "yes!"]} for p in pairs],
+        "rankings": [
+            {"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"], "no"], "ranks": [1, 2, 3]} for p in pairs
+        ],
+        "rated": [
+            {
+                "prompt": p["prompt"],
+                "responses": [p["chosen"], "no"],
+                "scores": rated,
+            }
+            for p in pairs
+        ],
+    }
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    template = Template(train_tokenizer([" ".join(pair.values()) for pair in pairs], 280), "plain")
+    shape = Architecture(hidden_size=16, layers=1, heads=2, max_positions=96, intermediate_size=24)
+    for seed, name in enumerate(("policy", "other")):
+        made = new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=seed)
+        save_policy(made, folder / name)
+        template.save(folder / name)
+    (folder / "score_of_options.py").write_text(inspect.getsource(scores) + "\nletters, sometimes, judge = scores()\n")
+    return folder
+
+
+def scores():
+    from baro.records import Verdict
+
+    def letters(prompts, completions, **columns):
+        return [len(set(text)) / 4 for text in completions]
+
+    def sometimes(prompts, completions, **columns):
+        return [None if i == 0 else float(len(text)) for i, text in enumerate(completions)]
+
+    class Judge:
+        def compare(self, pairs):
+            return [Verdict(1.0 if "!" in first.completion or len(first.completion) < 3 else 0.0) for first, _ in pairs]
+
+    return letters, sometimes, Judge()
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    """What a run came to, by its values; each is run once."""
+    known = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        logging.getLogger("baro").setLevel(logging.ERROR)
+        run_verb("reward", LEAST["reward"], folder / "reward")
+        weak = run_verb("reward", LEAST["reward"], folder / "weak")
+        figure = {"name": "reward_model/accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+        (weak / "figures.json").write_text(json.dumps([figure]))
+
+        def result(verb, values):
+            key = json.dumps([verb, values], sort_keys=True)
+            if key not in known:
+                known[key] = digest(verb, values, folder / f"run-{len(known)}")
+            return known[key]
+
+        yield result
+
+
+def run_verb(verb, values, out):
+    config_class, run = VERBS[verb].load()
+    return run(load_config(config_class, None, values=values), out).path
+
+
+def digest(verb, values, out):
+    """A hash of weights, records, samples, figures and metrics; the words of a refusal."""
+    try:
+        run_verb(verb, values, out)
+    except BaroError as error:
+        return str(error)
+    hashes = [
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for pattern in ("*model*/*.safetensors", "*model*/*.json", "adapter/*.safetensors", "*.jsonl", "figures.json")
+        for path in sorted(out.glob(pattern))
+        if path.name != "metrics.jsonl"
+    ]
+    metrics = out / "metrics.jsonl"
+    rows = [json.loads(line) for line in (metrics.read_text().splitlines() if metrics.exists() else ())]
+    kept = [{name: row[name] for name in row if not name.startswith("perf/") and name != "time"} for row in rows]
+    return json.dumps([hashes, kept])
+
+
+def with_keys(values, changes):
+    """Values with dotted keys set; None takes one away."""
+    done = json.loads(json.dumps(values))
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        block = done
+        for parent in parents:
+            block = block.setdefault(parent, {})
+        block[last] = value
+        if value is None:
+            del block[last]
+    return done
+
+
+@pytest.mark.parametrize(("verb", "key"), [pytest.param(v, key, id=f"{v}-{key}") for v in TESTED for key in CHANGES[v]])
+def test_another_value_comes_to_something_else(verb, key, results):
+    value, beside = CHANGES[verb][key]
+    before = with_keys(LEAST[verb], beside)
+    changed = {key: value} | ({"trainer.held_out_fraction": None} if key == "trainer.held_out" else {})
+    changed |= {"trainer.steps": None} if key == "trainer.epochs" else {}
+    one, other = results(verb, before), results(verb, with_keys(before, changed))
+    assert one.startswith("[") or key in ("reward_model", "accept_weak_reward_model"), one
+    assert one != other
