@@ -194,7 +194,7 @@ def pack_samples(samples: Sequence[Sample]) -> dict[str, Any]:
         "last": torch.tensor([one.last for one in branches], dtype=torch.long),
         "skip": torch.tensor([one.skip for one in branches], dtype=torch.bool),
         "token_fields": {name: torch.cat([one.token_fields[name] for one in branches]) for name in names},
-        "fields": [dict(one.fields) for one in branches],
+        "fields": [{k: None if v != v else v for k, v in one.fields.items()} for one in branches],  # JSON has no NaN
         "units": [dict(one.units) for one in branches],
     }
 
@@ -211,7 +211,7 @@ def unpack_samples(state: Mapping[str, Any]) -> list[Sample]:
             scored=scored[i],
             last=int(state["last"][i]),
             token_fields={name: parts[i] for name, parts in token_fields.items()},
-            fields=state["fields"][i],
+            fields={k: float("nan") if v is None else v for k, v in state["fields"][i].items()},
             units=state["units"][i],
             skip=bool(state["skip"][i]),
         )

@@ -132,7 +132,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward, or the reason why there is none."""
+    """A reward, or the reason why there is none; neither where the source has no opinion and others may have one."""
 
     value: float | None
     error: str | None = None

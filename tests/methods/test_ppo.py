@@ -117,3 +117,48 @@ def test_every_term_of_a_reward_counts(policy, tmp_path, monkeypatch):
         "objective/score/r": 10.0,
         "objective/score/minus": 3.0,
     }
+
+
+def rewarded(policy, folder, monkeypatch, rewards: str):
+    """One step of `baro ppo` on two tasks under functions, one of which waits."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "by_task", raising=False)
+    head = "prompts, completions, completion_ids, task, **columns"
+    (folder / "by_task.py").write_text(
+        f"def maths({head}):\n    return [2.0 if t == 'maths' else None for t in task]\n"
+        f"async def greeting({head}):\n    return [4.0 if t == 'greet' else None for t in task]\n"
+        f"def nothing({head}):\n    return [None for t in task]\n"
+        f"def number({head}):\n    return 1.0\n"
+    )
+    rows = [{"prompt": f"Say {n}.", "task": "maths" if n < 3 else "greet"} for n in range(4)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "ppo.yaml").write_text(
+        f"policy: {policy}\nprompts: prompts.jsonl\nrewards: {rewards}\n"
+        "rollout: {prompts: 4, epochs: 1, minibatches: 1}\nsampling: {max_new_tokens: 4}\ndata: {max_length: 96}\n"
+        "trainer: {steps: 1}\n"
+    )
+    return CliRunner().invoke(cli.app, ["ppo", "ppo.yaml", "--out", "here"])
+
+
+def test_a_reward_without_an_opinion_leaves_the_completion_to_the_others(policy, tmp_path, monkeypatch):
+    done = rewarded(policy, tmp_path, monkeypatch, "[{by: 'by_task:maths'}, {by: 'by_task:greeting', weight: 0.5}]")
+    assert done.exit_code == 0, done.exception
+    (row,) = [row for row in RunDir.load(Path("here")).metrics.read() if "objective/scores" in row]
+    assert row["objective/scores"] == 2.0  # 2 for each of three, 0.5 · 4 for the fourth
+    assert row["objective/score/maths"] == 2.0  # of those that it scored, not of all
+    assert row["objective/score/greeting"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("rewards", "sentence", "code"),
+    [
+        ("[{by: 'by_task:maths'}]", "1 of 4 scores failed, more than rollout.max_error_fraction=0.05 allows", 1),
+        ("[{by: 'by_task:nothing'}]", "the first: no reward scores this completion (nothing returned None)", 1),
+        ("[{by: 'by_task:number'}]", "number: returned float; a list of numbers is needed, one for each", 2),
+    ],
+)
+def test_a_completion_that_no_reward_scores_is_a_failure(policy, tmp_path, monkeypatch, rewards, sentence, code):
+    done = rewarded(policy, tmp_path, monkeypatch, rewards)
+    assert sentence in str(done.exception)
+    assert done.exception.exit_code == code

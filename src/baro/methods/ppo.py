@@ -276,7 +276,9 @@ class Objective:
         log_ratio = logprobs - batch.token_fields["old_logprobs"]
         ratio = log_ratio.exp()
         per_completion = batch.completion_fields
-        means = {name: (per_completion[name].sum(), completions) for name in per_completion}
+        means = {name: (values.sum(), completions) for name, values in per_completion.items()}
+        terms = {name: values for name, values in per_completion.items() if name.startswith("score/")}
+        means |= {name: (values.nansum(), (~values.isnan()).sum()) for name, values in terms.items()}  # NaN: no opinion
         return {
             "loss/policy": (loss.sum(), tokens),
             "policy/approx_kl": (0.5 * (log_ratio**2).sum(), tokens),

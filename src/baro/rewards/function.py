@@ -2,46 +2,104 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 from baro.errors import ConfigError
 from baro.records import Rollout, Score, plain_conversation
 
+_ARGUMENTS = ("prompts", "completions", "completion_ids")
+
 
 class FunctionReward:
-    """``function(prompts, completions, completion_ids, **columns) -> list[float | None]``.
+    """``function(prompts, completions, completion_ids, **columns) -> list[float | None]``, which may be async.
 
     Prompts and completions are strings where they are one turn, messages otherwise; ``columns`` are the prompt rows'
-    other columns, one list each. None means "cannot be scored"; so does an exception, for the whole call.
+    other columns, one list each, with None where a row lacks one. None in the answer means that the function has no
+    opinion on this completion. NaN is a failure; so is an exception, for the whole call. ConfigError for an answer that
+    is no list of numbers, one for each completion.
     """
 
-    def __init__(self, function: Callable[..., Sequence[float | None]], *, name: str) -> None:
+    def __init__(self, function: Callable[..., Any], *, name: str) -> None:
         self.function, self.name = function, name
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        columns = {key: [r.extra.get(key) for r in rollouts] for r in rollouts[:1] for key in r.extra}
+        return self.start_scoring(rollouts)()
+
+    def start_scoring(self, rollouts: Sequence[Rollout]) -> Callable[[], list[Score]]:
+        """Begin to score; what is returned waits for the scores. Async functions run meanwhile, beside each other."""
+        names = dict.fromkeys(name for one in rollouts for name in one.extra)
+        if taken := [name for name in names if name in _ARGUMENTS]:
+            raise ConfigError(f"{self.name}: gets an argument {taken[0]!r} already; rename that column of the prompts")
         try:
             values = self.function(
                 prompts=[plain_conversation(r.prompt) for r in rollouts],
                 completions=[r.completion for r in rollouts],
                 completion_ids=[list(r.completion_ids) for r in rollouts],
-                **columns,
+                **{name: [one.extra.get(name) for one in rollouts] for name in names},
             )
         except Exception as error:  # whatever a user's code raises; the run goes on or stops by max_error_fraction
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{where.filename}:{where.lineno}"
-            return [Score(None, f"{self.name} raised {type(error).__name__}: {error} ({place})")] * len(rollouts)
-        if len(values) != len(rollouts):
+            failed = self._failed(error, len(rollouts))
+            return lambda: failed
+        if not inspect.isawaitable(values):
+            found = self._scores(values, len(rollouts))
+            return lambda: found
+        coming = asyncio.run_coroutine_threadsafe(_awaited(values), _loop())
+
+        def finish() -> list[Score]:
+            try:
+                values = coming.result()
+            except Exception as error:
+                return self._failed(error, len(rollouts))
+            return self._scores(values, len(rollouts))
+
+        return finish
+
+    def _failed(self, error: Exception, count: int) -> list[Score]:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        sentence = f"{self.name} raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        return [Score(None, sentence)] * count
+
+    def _scores(self, values: Any, count: int) -> list[Score]:
+        is_list = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+        if not is_list or isinstance(values, str | bytes | Mapping):
             raise ConfigError(
-                f"{self.name}: returned {len(values)} rewards for {len(rollouts)} completions; one each, in their order"
+                f"{self.name}: returned {type(values).__name__}; a list of numbers is needed, one for each completion"
+            )
+        if len(values) != count:
+            raise ConfigError(
+                f"{self.name}: returned {len(values)} rewards for {count} completions; one each, in their order"
             )
         return [self._score(value) for value in values]
 
-    def _score(self, value: float | None) -> Score:
+    def _score(self, value: Any) -> Score:
         if value is None:
-            return Score(None, f"{self.name} returned None")
-        if not math.isfinite(value):
-            return Score(None, f"{self.name} returned {value}")
-        return Score(float(value))
+            return Score(None)
+        try:
+            if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+                raise TypeError
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError(
+                f"{self.name}: returned a {type(value).__name__} ({str(value)[:40]}) for a completion; a number or "
+                "None is needed"
+            ) from None
+        return Score(number) if math.isfinite(number) else Score(None, f"{self.name} returned {number}")
+
+
+async def _awaited(values: Awaitable[Any]) -> Any:
+    return await values
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One event loop for all async rewards of this process, in a thread: their connections outlive a call."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
+    return loop

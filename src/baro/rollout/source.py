@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from baro.errors import ConfigError, RewardError
 from baro.files import fault_point
 from baro.functional.streams import permutation, stream_key
 from baro.protocols import LocalWorld, Metrics, Next, Prepare, RewardSource, Sampler, State, World
-from baro.records import Completion, Prompt, Rollout, SamplingParams
+from baro.records import Completion, Prompt, Rollout, SamplingParams, Score
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class WeightedReward:
     def called(self) -> str:
         """Its name in logs."""
         return self.name or self.source.name
+
+
+def _started(source: RewardSource, rollouts: list[Rollout]) -> Callable[[], list[Score]]:
+    """What gives the source's scores; one that waits for others begins at once, if it can."""
+    start: Callable[[list[Rollout]], Callable[[], list[Score]]] | None = getattr(source, "start_scoring", None)
+    return partial(source.score, rollouts) if start is None else start(rollouts)
 
 
 class OnPolicySource:
@@ -189,15 +197,16 @@ class OnPolicySource:
     def _score(self, chosen: list[int], drawn: list[list[Completion]]) -> list[Sample]:
         flat = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
         rollouts = [self._rollout(i, completion.ids, completion.finished) for i, completion in flat]
-        scores = [one.source.score(rollouts) for one in self.rewards]  # by the reward's place in the list
-        errors = [next((s[k].error for s in scores if s[k].error is not None), None) for k in range(len(flat))]
+        started = [_started(one.source, rollouts) for one in self.rewards]
+        scores = [finish() for finish in started]  # by the reward's place in the list
+        errors = [self._error([found[k] for found in scores]) for k in range(len(flat))]
         self._check_errors(errors)
         samples, k = [], 0
         for i, group in zip(chosen, drawn, strict=True):
             kept = []
             for completion in group:
                 if errors[k] is None:
-                    kept.append(self._branch(completion, [float(found[k].value) for found in scores]))
+                    kept.append(self._branch(completion, [found[k].value for found in scores]))
                 k += 1
             samples.append(self.prompt_samples[i].with_completions(kept))
         return samples
@@ -214,10 +223,18 @@ class OnPolicySource:
         prompt = self.prompts[i]
         return Rollout(prompt.prompt, self.decode(ids), ids, finished, dict(prompt.extra))
 
-    def _branch(self, completion: Completion, scores: Sequence[float]) -> Branch:
+    def _error(self, scores: Sequence[Score]) -> str | None:
+        """Why a completion has no reward: a source failed, or none has an opinion."""
+        if all(one.value is None and one.error is None for one in scores):
+            names = ", ".join(one.called for one in self.rewards)
+            return f"no reward scores this completion ({names} returned None)"
+        return next((one.error for one in scores if one.error is not None), None)
+
+    def _branch(self, completion: Completion, scores: Sequence[float | None]) -> Branch:
+        """Sources without an opinion have no part in the sum; their own score is NaN."""
         ids = torch.tensor(completion.ids, dtype=torch.long)
         terms = list(zip(self.rewards, scores, strict=True))
-        total = sum(one.weight * score for one, score in terms)
+        total = sum(one.weight * score for one, score in terms if score is not None)
         return Branch(
             ids=ids,
             scored=torch.ones(len(ids), dtype=torch.bool),
@@ -227,7 +244,7 @@ class OnPolicySource:
                 "score": total,
                 "finished": float(completion.finished),
                 "rollout": float(self.rollout),
-                **{f"score/{one.called}": score for one, score in terms},
+                **{f"score/{one.called}": math.nan if score is None else float(score) for one, score in terms},
             },
         )
 
