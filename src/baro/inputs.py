@@ -24,7 +24,7 @@ from baro.declared import FEEDBACK, Kind, default_name, inputs_in, is_object
 from baro.errors import ConfigError, RunError
 from baro.files import hash_path
 from baro.hub import is_hub_id, snapshot
-from baro.models.folders import check_tokens
+from baro.models.folders import check_tokens, model_config
 from baro.models.load import load_scalar_model
 from baro.models.place import AUTO, arithmetic
 from baro.protocols import LocalWorld, PairJudge, World
@@ -146,8 +146,7 @@ def open_run(verb: str, config: Config, out: Path | str | None, **options: Any) 
 def load_template(value: str, kind: TemplateKind = "auto") -> Template:
     """A model's tokenizer and template, said. A model of a run keeps the template that it was trained with."""
     folder = resolve(value, "model")
-    own = Template.load(folder)
-    check_tokens(folder, own.tokenizer.get_vocab())
+    own = template_of(folder)
     template = own if kind == "auto" else Template.load(folder, kind)
     if template.fingerprint != own.fingerprint and (Path(value) / "run.json").exists():
         raise ConfigError(
@@ -177,6 +176,14 @@ def find_own_modules() -> None:
     """Let modules of the working directory be imported."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+
+
+def template_of(folder: Path) -> Template:
+    """A model's tokenizer and own template, after its config is found to be one that Baro takes, and fits it."""
+    model_config(folder)
+    template = Template.load(folder)
+    check_tokens(folder, template.tokenizer.get_vocab())
+    return template
 
 
 def load_object(name: str) -> Any:
@@ -225,8 +232,7 @@ def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfi
             raise ConfigError(f"{by}: is neither a function nor an object with score(rollouts)")
         return FunctionReward(found, name=default_name(by))
     folder = resolve(by, "model")
-    template = Template.load(folder)
-    check_tokens(folder, template.tokenizer.get_vocab())
+    template = template_of(folder)
     log.info("%s: %s", by, template.describe())
     frozen = compute.model_copy(update={"gradient_checkpointing": False})
     model = load_scalar_model(folder, compute=frozen)

@@ -266,6 +266,15 @@ def test_code_of_a_folder_never_runs(folder, tmp_path, ask, kind, monkeypatch):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("ask", [load_template, load_reward])
+def test_a_folder_is_refused_before_its_tokenizer_is_read(folder, ask, monkeypatch):
+    """transformers reads config.json for a tokenizer too, and says what helps nobody."""
+    monkeypatch.setattr(Template, "load", lambda *_: pytest.fail("the tokenizer was read first"))
+    settings(folder, model_type="own", auto_map={"AutoConfig": "configuration_own.OwnConfig"})
+    with pytest.raises(ConfigError, match="brings code of its own"):
+        ask(str(folder))
+
+
 def test_a_known_config_with_a_model_of_its_own_is_refused(folder):
     settings(folder, model_type="vit", auto_map={"AutoModelForCausalLM": "modeling_own.OwnModel"})
     with pytest.raises(ConfigError, match="brings code of its own"):
