@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import toys
 from safetensors.torch import save_file
+from torch.distributed.fsdp import fully_shard
 
 from baro.compute import LoraConfig
 from baro.config import RolloutConfig, TrainerConfig
@@ -107,6 +108,15 @@ def narrow(world: World) -> toys.ToyRun:
     return toys.ToyRun(toys.Sft(policy=policy), toys.file_source(samples, world), {"main": samples})
 
 
+def blocks(world: World) -> toys.ToyRun:
+    """sft with each layer sharded by itself: what is set on the root does not reach it."""
+    made = toys.sft(world)
+    if world.size > 1:
+        for layer in made.objective.of["policy"].trunk.layers:
+            fully_shard(layer, mesh=world.mesh)
+    return made
+
+
 def weights(trainer: Trainer, world: World) -> dict[str, torch.Tensor]:
     """All that is trained, whole; every rank must ask."""
     states = trainer.state_dict()["modules"]
@@ -134,7 +144,7 @@ def main(folder: Path) -> None:
         if world.rank == 0:
             save_file(found, folder / f"{name}.safetensors")
 
-    for build in (toys.sft, toys.ppo, narrow):
+    for build in (toys.sft, toys.ppo, narrow, blocks):
         made = build(world)
         trainer = Trainer(made.objective, made.source, CONFIG, world=world)
         trainer.fit()

@@ -65,7 +65,9 @@ def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
         assert (found[name] - tensor).norm() <= limit * max(float(tensor.norm()), 1.0), name
 
 
-@pytest.mark.parametrize(("build", "limit"), [(toys.sft, 1e-9), (toys.ppo, 1e-9), (ranks.narrow, 1e-4)])
+@pytest.mark.parametrize(
+    ("build", "limit"), [(toys.sft, 1e-9), (toys.ppo, 1e-9), (ranks.narrow, 1e-4), (ranks.blocks, 1e-9)]
+)
 def test_two_ranks_equal_one(two, build, limit):
     run = build(LocalWorld())
     trainer = Trainer(run.objective, run.source, ranks.CONFIG)

@@ -22,7 +22,7 @@ class TorchWorld:
 
     def __init__(self, device: str = "cpu") -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
-        self._mesh = init_device_mesh(device, (self.size,))
+        self.mesh = init_device_mesh(device, (self.size,))
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         found: list[Any] = [None] * self.size
@@ -46,7 +46,7 @@ class TorchWorld:
     def shard(self, module: nn.Module) -> None:
         # Back into shards after each forward: else parameters are whole until the next backward, and a forward without
         # gradient has none.
-        fully_shard(module, mesh=self._mesh, reshard_after_forward=True)
+        fully_shard(module, mesh=self.mesh, reshard_after_forward=True)
         for part in _sharded(module):  # neither setting reaches the parts of a module
             part.set_force_sum_reduction_for_comms(True)  # gloo has no other sum for fp32
             part.set_gradient_divide_factor(1.0)
@@ -68,7 +68,7 @@ class TorchWorld:
     def place(self, whole: Tensor, target: Tensor) -> None:
         if isinstance(target, DTensor):
             # No rank sends anything: each has the whole tensor, and takes its own part.
-            whole = distribute_tensor(whole.to(self.device), self._mesh, target.placements, src_data_rank=None)
+            whole = distribute_tensor(whole.to(self.device), self.mesh, target.placements, src_data_rank=None)
         target.detach().copy_(whole)
 
 
