@@ -138,7 +138,8 @@ def test_unknown_key_that_belongs_into_a_block(yaml_file):
 
 def test_unknown_key_like_no_other(yaml_file):
     assert refusal(yaml_file("zzzz: 1\n"), cls=DataConfig) == (
-        "dpo.yaml:1: unknown key 'zzzz'; the keys here are max_length, max_dropped_fraction, template"
+        "dpo.yaml:1: unknown key 'zzzz'; the keys here are max_length, max_dropped_fraction, encoding, "
+        "template, system, criteria, ignore"
     )
 
 
@@ -306,9 +307,11 @@ def test_sampling_params():
 
 
 def test_hash_is_of_canonical_json():
-    canonical = '{"config":{"max_dropped_fraction":0.01,"max_length":9,"template":"auto"},"inputs":{"text":"ab"}}'
+    canonical = (
+        '{"config":{"max_new_tokens":9,"min_p":0.0,"temperature":1.0,"top_k":0,"top_p":1.0},"inputs":{"text":"ab"}}'
+    )
     expected = hashlib.sha256(canonical.encode()).hexdigest()[:8]
-    assert config_hash(DataConfig(max_length=9), {"text": "ab"}) == expected == "5437c5fa"
+    assert config_hash(SamplingConfig(max_new_tokens=9), {"text": "ab"}) == expected == "ea71bdec"
 
 
 def test_hash_depends_on_what_changes_results_only():

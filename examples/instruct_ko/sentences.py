@@ -11,6 +11,7 @@ from pydantic import Field
 from baro import config as blocks
 from baro.data.files import write_rows
 from baro.data.formats import read_records
+from baro.data.layouts import Reading
 from baro.inputs import open_run, resolve
 from baro.records import Demonstration
 
@@ -27,7 +28,8 @@ def run(config, out=None):
     """Write ``records.jsonl``, one text a row."""
     run = open_run("sentences", config, {"demonstrations": (config.demonstrations, "records")}, out)
     if not run.finished:
-        records = read_records(resolve(config.demonstrations, "records"), Demonstration).records
+        topics = Reading(ignore=("label",))  # the file's label is a topic, and no thumb
+        records = read_records(resolve(config.demonstrations, "records"), Demonstration, topics).records
         sentences = [turn.content for one in records for turn in one.prompt + one.completion]
         random.Random(config.seed).shuffle(sentences)
         starts = range(0, len(sentences), config.per_row)

@@ -157,6 +157,11 @@ class DataConfig(Config):
     template: Literal["auto", "plain", "none", "open"] = Field(
         "auto", description="auto: the model's own, or plain; none: raw continuation; open: without an end, too"
     )
+    system: Literal["keep", "merge", "drop"] = Field(
+        "keep", description="system messages: as they are, above the first question, or left out"
+    )
+    criteria: list[str] = Field([], description="columns that are scores, besides those that are known as such")
+    ignore: list[str] = Field([], description="columns that judge the rows and are to be left aside")
 
 
 class RewardTerm(Config):

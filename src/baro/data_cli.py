@@ -20,6 +20,8 @@ def check(
     as_: Annotated[str | None, typer.Option("--as", metavar="KIND", help="As demonstrations, prompts, ...")] = None,
     max_length: Annotated[int, typer.Option(help="Most tokens of a row.")] = 1024,
     encoding: Encoding = "utf-8",
+    criteria: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="A column that is a score.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="A judgment to be left aside.")] = None,
     max_dropped_fraction: Annotated[float, typer.Option(help="Share of unusable rows that is an error.")] = 0.01,
     json_: Json = False,
 ) -> None:
@@ -27,11 +29,13 @@ def check(
     from rich.console import Console
 
     from baro.data.check import check_file, kind_called
+    from baro.data.layouts import Reading
     from baro.inputs import load_template, resolve
 
     template = load_template(policy) if policy is not None else None
     want = kind_called(as_) if as_ is not None else None
-    found = check_file(resolve(file, "records"), template, max_length, want, encoding)
+    reading = Reading(criteria=tuple(criteria or ()), ignore=tuple(ignore or ()), encoding=encoding)
+    found = check_file(resolve(file, "records"), template, max_length, want, reading)
     if json_:
         typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
     else:

@@ -15,10 +15,11 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. ``scored``: whether an assistant's turn is to be learned where it can be."""
 
     role: Role
     content: str
+    scored: bool = True
 
 
 Conversation = tuple[Message, ...]
@@ -157,11 +158,11 @@ def vars_of(value: object) -> dict[str, Any]:
     return {name: getattr(value, name) for name in getattr(value, "__dataclass_fields__", {})}
 
 
-def plain_conversation(turns: Conversation, role: Role = "user") -> str | list[dict[str, str]]:
+def plain_conversation(turns: Conversation, role: Role = "user") -> str | list[dict[str, Any]]:
     """A conversation as files hold it: a string for one turn of the role that strings stand for, messages otherwise."""
-    if len(turns) == 1 and turns[0].role == role:
+    if len(turns) == 1 and turns[0].role == role and turns[0].scored:
         return turns[0].content
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+    return [{"role": turn.role, "content": turn.content} | ({} if turn.scored else {"weight": 0}) for turn in turns]
 
 
 def to_row(record: Record) -> dict[str, Any]:

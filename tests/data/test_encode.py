@@ -142,7 +142,6 @@ UNUSABLE = {
         {**PAIR, "prompt": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]},
         "the prompt ends with the assistant's turn; there is nothing to answer",
     ),
-    "duplicate": (PAIR, "says the same as rows.jsonl:1"),
 }
 
 
@@ -224,8 +223,9 @@ def test_what_shows_without_a_tokenizer(jsonl):
     loaded = read_records(jsonl([PAIR, PAIR, {**PAIR, "chosen": "no"}]))
     ledger = Ledger(loaded.name)
     account(loaded, ledger)
-    assert ledger.kept == 1
-    assert [entry.reason for entry in ledger.dropped] == ["duplicate", "equal pair"]
+    assert ledger.kept == 2
+    assert [str(entry) for entry in ledger.votes] == ["rows.jsonl:2: judges what rows.jsonl:1 judges"]
+    assert [entry.reason for entry in ledger.dropped] == ["equal pair"]
 
 
 def test_a_template_error_names_the_row(encoded, mistral):

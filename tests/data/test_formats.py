@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baro.data.cells import parse_transcript
 from baro.data.formats import read_records, write_records
+from baro.data.messages import parse_transcript
 from baro.errors import DataError
 from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
 
@@ -49,8 +49,8 @@ LAYOUTS = {
     "messages": (
         {"messages": [{"role": "system", "content": "s"}, *said("hi", "hello", "bye", "ok", "why")]},
         Demonstration((Message("system", "s"), user("hi")), (answer("hello"), user("bye"), answer("ok"))),
-        "rows.jsonl: demonstrations; of 'messages', the prompt is what stands before the first answer, the rest is "
-        "the completion",
+        "rows.jsonl: demonstrations; of 'messages', the prompt is what stands before the first answer, and "
+        "the completion is the rest up to the last answer",
     ),
     "prompt/chosen/rejected": (
         {"prompt": "hi", "chosen": "hello", "rejected": "no", "p_chosen": 0.75, "margin": 2, **EXTRA},
@@ -76,7 +76,8 @@ LAYOUTS = {
     "chosen/rejected messages": (
         {"chosen": said("hi", "hello", "bye", "ok"), "rejected": said("hi", "hello", "bye", "oh no")},
         Preference((user("hi"), answer("hello"), user("bye")), (answer("ok"),), (answer("oh no"),)),
-        "rows.jsonl: preferences; 'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
+        "rows.jsonl: preferences; 'chosen' and 'rejected' are whole conversations up to their last answers, the prompt "
+        "is what both begin with",
     ),
     "chosen/rejected transcripts": (
         {
@@ -84,7 +85,8 @@ LAYOUTS = {
             "rejected": "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: bye \n\nAssistant: okapi",
         },
         Preference((user("hi"), answer("hello"), user("bye ")), (answer("okay"),), (answer("okapi"),)),
-        "rows.jsonl: preferences; 'chosen' and 'rejected' are whole conversations, the prompt is what both begin with",
+        "rows.jsonl: preferences; 'chosen' and 'rejected' are whole conversations up to their last answers, the prompt "
+        "is what both begin with",
     ),
     "rankings": (
         {"prompt": "hi", "responses": ["a", "b", HELLO], "ranks": [2, 1, 2], **EXTRA},
@@ -203,10 +205,10 @@ def test_pairs_as_rankings(jsonl, p_chosen, ranks):
     assert read_records(path, Ranking).records[0].ranks == ranks
 
 
-def test_the_layout_that_is_wanted_goes_before_the_richer_one(jsonl):
+def test_the_first_layout_that_holds_what_is_wanted_decides(jsonl):
     path = jsonl([{"prompt": "hi", "chosen": "a", "rejected": "b", "messages": said("hi", "m"), "text": "hi m"}])
     assert isinstance(read_records(path).records[0], Preference)
-    assert read_records(path, Demonstration).records[0].completion == (answer("m"),)
+    assert read_records(path, Demonstration).records[0].completion == (answer("a"),)  # somebody chose it
     assert read_records(path, Prompt).records[0].prompt == (user("hi"),)
 
 
@@ -225,18 +227,19 @@ def test_records_stand_behind_their_keys(jsonl):
 
 
 KNOWN = (
-    "prompt/chosen/rejected, chosen/rejected, prompt/response_0/response_1/better_response_id, prompt/responses/ranks, "
-    "prompt/ranking, prompt/responses/scores, prompt/responses/ratings, prompt/completion/label, prompt/completion, "
+    "prompt/chosen/rejected, messages/chosen/rejected, conversations/chosen/rejected, chosen/rejected, "
+    "prompt/response_0/response_1/better_response_id, prompt/responses/ranks, prompt/ranking, "
+    "prompt/responses/scores, prompt/responses/ratings, prompt/completion/label, prompt/completion, "
     "messages, conversations, prompt/responses, prompt/answer, prompt/tests, text, prompt"
 )
 REFUSED = {
     "missing": (
         [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "chosen": "b", "rejectd": "c"}],
-        "rows.jsonl:2: column 'rejected' is missing, which the first row has; did you mean 'rejectd'?",
+        "rows.jsonl:2: column 'rejected' is missing, which the first rows have; did you mean 'rejectd'?",
     ),
     "missing, nothing like it": (
         [{"prompt": "a", "completion": "b"}, {"prompt": "a", "xyz": "b"}],
-        "rows.jsonl:2: column 'completion' is missing, which the first row has; it has 'prompt', 'xyz'",
+        "rows.jsonl:2: column 'completion' is missing, which the first rows have; it has 'prompt', 'xyz'",
     ),
     "wrong type": (
         [{"prompt": "a", "completion": 3}],
@@ -247,13 +250,9 @@ REFUSED = {
         [{"prompt": None, "completion": "b"}],
         "rows.jsonl:1: column 'prompt' is null; text or a list of messages is needed",
     ),
-    "null content": (
-        [{"messages": [*said("hi"), {"role": "assistant", "content": None}]}],
-        "rows.jsonl:1: the content of message 2 of 'messages' is null; text is needed",
-    ),
-    "role": (
-        [{"messages": [{"role": "human", "content": "hi"}]}],
-        "rows.jsonl:1: message 1 of 'messages' has the role 'human'; known roles are system, user and assistant",
+    "content": (
+        [{"messages": [*said("hi"), {"role": "assistant", "content": 3}]}],
+        "rows.jsonl:1: the content of message 2 of 'messages' is a number; text is needed",
     ),
     "no message": (
         [{"messages": ["hi"]}],
@@ -325,7 +324,8 @@ def test_a_file_of_the_wrong_kind_is_refused_with_what_is_needed(jsonl):
         read_records(jsonl([{"prompt": "a", "chosen": "b", "rejecteds": "c"}]), Preference)
     assert str(error.value) == (
         "rows.jsonl:1: columns 'prompt', 'chosen', 'rejecteds' are prompts, and preferences are needed: "
-        "prompt/chosen/rejected, chosen/rejected, prompt/response_0/response_1/better_response_id; "
+        "prompt/chosen/rejected, messages/chosen/rejected, conversations/chosen/rejected, chosen/rejected, "
+        "prompt/response_0/response_1/better_response_id; "
         "is 'rejecteds' meant to be 'rejected'?"
     )
     with pytest.raises(DataError, match="are demonstrations, and preferences or rankings are needed"):

@@ -10,6 +10,7 @@ import pytest
 
 from baro.data.encode import account, encode_any, encode_ratings, encode_thumbs
 from baro.data.formats import read_records
+from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.errors import DataError
 from baro.records import Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
@@ -52,7 +53,10 @@ CASES = {
         {"prompt": CHAT, "response": "yes"},
         Demonstration(ASK, said("yes")),
         ({"prompt": CHAT[:2]}, "the prompt ends with the assistant's turn; there is nothing to answer"),
-        ({"prompt": [{"role": "bot", "content": ""}]}, "message 1 of 'prompt' has the role 'bot'; known roles are "),
+        (
+            {"prompt": [{"role": "user", "content": 3}]},
+            "the content of message 1 of 'prompt' is a number; text is needed",
+        ),
     ),
     "instruction/input/output": (
         {"instruction": "hi", "input": "there", "output": "yes"},
@@ -77,15 +81,15 @@ CASES = {
         Demonstration((SYSTEM, *HI), said("yes")),
         ({"conversations": SHAREGPT[:1]}, NO_ANSWER),
         (
-            {"conversations": [{"from": "tool", "value": "x"}]},
-            "message 1 of 'conversations' has the role 'tool'; known roles are human, user, gpt, assistant and system",
+            {"conversations": [{"from": "human", "value": 3}]},
+            "the content of message 1 of 'conversations' is a number; text is needed",
         ),
     ),
     "conversations as a transcript": (
         {"conversation": "\n\nHuman: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: yes"},
         Demonstration(HI, (*ASK[1:], *said("yes"))),
         ({"conversation": "\n\nHuman: \n\nAssistant: a\n\nAssistant: b"}, None),
-        ({"conversation": "hi"}, "column 'conversations' is plain text without a prompt; add a column 'prompt', or "),
+        ({"conversation": "hi"}, "column 'conversation' is plain text without a prompt; add a column 'prompt', or "),
     ),
     "text": (
         {"text": "once"},
@@ -103,13 +107,13 @@ CASES = {
         {"instruction": "hi", "chosen_response": "yes", "rejected_response": "no"},
         PAIR,
         ({"chosen_response": "no"}, EQUAL),
-        ({"rejected_response": None}, f"column 'rejected' is null; {TEXT}"),
+        ({"rejected_response": None}, f"column 'rejected_response' is null; {TEXT}"),
     ),
     "score_chosen/score_rejected": (
         {"prompt": "hi", "chosen": "yes", "rejected": "no", "score_chosen": 8.5, "score_rejected": 7},
-        Preference(HI, said("yes"), said("no"), 1.0, 1.5, {"score_chosen": 8.5, "score_rejected": 7}),
+        Preference(HI, said("yes"), said("no"), 1.0, 0.0, {"score_chosen": 8.5, "score_rejected": 7}),
         ({"rejected": "yes"}, EQUAL),
-        ({"score_chosen": None}, f"column 'score_chosen' is null; {NUMBER}"),
+        ({"score_chosen": "high"}, f"column 'score_chosen' is text; {NUMBER}"),
     ),
     "chosen/rejected messages": (
         {
@@ -154,7 +158,7 @@ CASES = {
         {"prompt": "hi", "completions": ["a", "b"], "ratings": [4, 5]},
         Rated(HI, (said("a"), said("b")), ({"rating": 4.0}, {"rating": 5.0})),
         ({"ratings": [None, None]}, "has no score; a rated answer needs one"),
-        ({"ratings": [4]}, "'responses' has 2 entries and 'ratings' 1; each response needs one"),
+        ({"ratings": [4]}, "'completions' has 2 entries and 'ratings' 1; each response needs one"),
     ),
     "score columns": (
         {"prompt": "hi", "response": "yes", "helpfulness": 4, "verbosity": 0, "source": "x"},
@@ -166,13 +170,16 @@ CASES = {
         {"prompt": "hi", "completion": "yes", "label": False},
         Thumb(HI, said("yes"), False),
         ({"completion": []}, NO_ANSWER),
-        ({"label": 1}, "column 'label' is a number; a thumb is true (up) or false (down)"),
+        (
+            {"label": "good"},
+            "column 'label' is 'good'; a thumb is true or 1 (up), false or 0 (down); if it is none, name ",
+        ),
     ),
     "prompt/answer": (
         {"question": "hi", "answer": "4", "id": 7},
         Prompt(HI, {"answer": "4", "id": 7}),
         ({}, "says the same as rows.jsonl:1"),
-        ({"question": 4}, f"column 'prompt' is a number; {TEXT}"),
+        ({"question": 4}, f"column 'question' is a number; {TEXT}"),
     ),
     "prompt/tests": (
         {"prompt": "hi", "tests": ["assert f(1) == 2"], "entry_point": "f"},
@@ -210,7 +217,8 @@ def test_an_unusable_row_is_dropped_and_told(jsonl, name):
 @pytest.mark.parametrize("name", CASES)
 def test_an_unreadable_row_stops_with_its_place(jsonl, name):
     row, _, _, (change, sentence) = CASES[name]
-    rows = [row | {key: f"{value} {i}" for key, value in row.items() if key in ("prompt", "text")} for i in range(2)]
+    texts = {key: value for key, value in row.items() if key in ("prompt", "text") and isinstance(value, str)}
+    rows = [row | {key: f"{value} {i}" for key, value in texts.items()} for i in range(2)]
     with pytest.raises(DataError) as error:
         account(read_records(jsonl([*rows, row | change])), Ledger("x"))
     assert str(error.value).startswith(f"rows.jsonl:3: {sentence}")
@@ -259,7 +267,8 @@ def test_neighbouring_rows_of_one_prompt_are_one_rated_record(jsonl):
     assert (first.completions, first.scores) == ((said("a"), said("b")), ({"helpfulness": 1.0}, {"helpfulness": 3.0}))
     assert first.extra == {"id": [1, 2], "source": "x"}
     assert read_records(jsonl(rows[:2]), Ranking).records[0].ranks == (2, 1)
-    assert len(read_records(jsonl(rows), Demonstration).records) == 3  # every answer, its scores beside it
+    best = read_records(jsonl(rows), Demonstration).records
+    assert [one.completion for one in best] == [said("b"), said("c")]  # never one that was rated lower
 
 
 def test_rated_answers_in_order_of_their_mean(jsonl):
@@ -288,8 +297,8 @@ def test_people_may_disagree_about_a_thumb(jsonl, plain):
     rows = [{"prompt": "hi", "completion": "yes", "label": label} for label in (True, False, True)]
     ledger = Ledger("x")
     samples = list(encode_thumbs(read_records(jsonl(rows), Thumb), plain, 50, ledger))
-    assert [sample.completions[0].fields for sample in samples] == [{"label": 1.0}, {"label": 0.0}]
-    assert [entry.key for entry in ledger.dropped] == ["rows.jsonl:3"]
+    assert [sample.completions[0].fields for sample in samples] == [{"label": 1.0}, {"label": 0.0}, {"label": 1.0}]
+    assert (ledger.dropped, [entry.key for entry in ledger.votes]) == ([], ["rows.jsonl:2", "rows.jsonl:3"])
 
 
 def test_scores_become_fields(jsonl, plain):
@@ -304,7 +313,12 @@ def test_scores_become_fields(jsonl, plain):
 
 def test_an_answer_serves_as_the_answer_where_one_is_wanted(jsonl):
     path = jsonl([{"Q": "hi", "A": "yes", "label": 0}])
-    assert read_records(path, Demonstration).records == (Demonstration(HI, said("yes"), {"label": 0}),)
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:1: column 'label' judges the row \(0\), and nothing obeys it here"
+    ):
+        list(read_records(path, Demonstration))
+    aside = read_records(path, Demonstration, Reading(ignore=("label",)))
+    assert aside.records == (Demonstration(HI, said("yes"), {"label": 0}),)
     assert read_records(path).records == (Prompt(HI, {"A": "yes", "label": 0}),)
 
 

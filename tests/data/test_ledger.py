@@ -50,6 +50,7 @@ def test_repeated_and_truncated_rows_are_told_and_are_nobodys_mistake():
         "dropped": {},
         "truncated": {"rows.jsonl:1": "has 9 tokens"},
         "repeated": {"rows.jsonl:2": "says the same as rows.jsonl:1"},
+        "votes": {},
     }
 
 

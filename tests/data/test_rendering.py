@@ -9,8 +9,9 @@ from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrained
 
 from baro.data.encode import ENCODERS
 from baro.data.formats import read_records
-from baro.data.ledger import Ledger, Unusable
+from baro.data.ledger import Ledger
 from baro.data.new_tokenizer import train_tokenizer
+from baro.data.rows import Unusable
 from baro.data.template import Template
 from baro.models.forward import ScoredModel
 from baro.records import Message, Rollout

@@ -19,6 +19,7 @@ from baro.data.convert import convert_file
 from baro.data.encode import account, encode_demonstrations
 from baro.data.files import find_files, read_rows
 from baro.data.formats import read_records
+from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
@@ -116,12 +117,16 @@ def test_parquet_with_messages_and_times(tmp_path, name):
 
 def test_parquet_that_cannot_be_read_says_where(tmp_path):
     good = {"prompt": "a", "completion": "b"}
-    assert refusal(table(tmp_path, [good | {"image": b"x"}])) == (
-        "rows.parquet:1: column 'image' holds bytes, which is no text; leave this column out"
-    )
     whole = table(tmp_path, [good]).read_bytes()
     (tmp_path / "rows.parquet").write_bytes(whole[:-20])
     assert refusal(tmp_path / "rows.parquet").startswith("rows.parquet: cannot be read (")
+
+
+def test_columns_of_bytes_are_left_out_and_told_once(tmp_path, caplog):
+    rows = [{"prompt": "a", "completion": "b", "image": b"x", "pictures": [{"bytes": b"y", "path": "p"}], "id": 1}]
+    with caplog.at_level("WARNING", logger="baro"):
+        assert read_records(table(tmp_path, rows)).records[0].extra == {"id": 1}
+    assert caplog.messages == ["rows.parquet: left out, since they hold bytes: 'image', 'pictures'"]
 
 
 # ------------------------------------------------------------------------------------------------------------ folders
@@ -323,22 +328,22 @@ def test_another_encoding_is_guessed_and_read_when_it_is_named(tmp_path, encodin
     sentence = refusal(tmp_path / name)
     assert f"is not UTF-8; it looks like {encoding} ({program}): save it as UTF-8 (Excel: CSV UTF-8), or" in sentence
     assert sentence.endswith(f"or give --encoding {encoding} (`data.encoding: {encoding}` in a config)")
-    assert read_records(tmp_path / name, encoding=encoding).records[-1].prompt[0].content == text
+    assert read_records(tmp_path / name, reading=Reading(encoding=encoding)).records[-1].prompt[0].content == text
 
 
 def test_utf_16_is_read_when_it_is_named(tmp_path):
     (tmp_path / "rows.csv").write_bytes(joined(PAIRS, "\t").encode("utf-16"))
     assert refusal(tmp_path / "rows.csv").startswith("rows.csv:1: looks like UTF-16: save it as UTF-8")
-    loaded = read_records(tmp_path / "rows.csv", encoding="utf-16")
+    loaded = read_records(tmp_path / "rows.csv", reading=Reading(encoding="utf-16"))
     assert [one.chosen[0].content for one in loaded.records] == ["Hello!", "반가워요"]
 
 
 def test_an_encoding_that_does_not_fit_or_is_none(tmp_path):
     (tmp_path / "rows.csv").write_bytes("prompt,completion\na,b\n한,b\n".encode())
     with pytest.raises(DataError, match=r"^rows.csv:\d: in this line or below it stands what is no ascii \("):
-        list(read_records(tmp_path / "rows.csv", encoding="ascii"))
+        list(read_records(tmp_path / "rows.csv", reading=Reading(encoding="ascii")))
     with pytest.raises(ConfigError, match=r"^cp94: no such encoding; give one as utf-8, cp949, cp1252 or utf-16"):
-        read_records(tmp_path / "rows.csv", encoding="cp94")
+        read_records(tmp_path / "rows.csv", reading=Reading(encoding="cp94"))
 
 
 def test_the_command_line_and_a_config_take_an_encoding(tmp_path, monkeypatch, capsys):

@@ -68,12 +68,13 @@ FILES = {
     ),
     "column.jsonl": (
         rows([*ROWS[:2], {"prompt": "Say 3.", "completoin": "3"}]),
-        "column.jsonl:3: column 'completion' is missing, which the first row has; did you mean 'completoin'?",
+        "column.jsonl:3: column 'completion' is missing, which the first rows have; did you mean 'completoin'?",
     ),
     "layout.jsonl": (
         rows([{"topic": "Say 1.", "completion": "1"}]),
         "layout.jsonl:1: no known layout has the columns 'topic', 'completion'; give one of prompt/chosen/rejected, "
-        "chosen/rejected, prompt/response_0/response_1/better_response_id, prompt/responses/ranks, prompt/ranking, "
+        "messages/chosen/rejected, conversations/chosen/rejected, chosen/rejected, "
+        "prompt/response_0/response_1/better_response_id, prompt/responses/ranks, prompt/ranking, "
         "prompt/responses/scores, prompt/responses/ratings, prompt/completion/label, prompt/completion, messages, "
         "conversations, prompt/answer, text",
     ),
@@ -162,7 +163,7 @@ def test_a_mended_file_goes_on_in_the_same_directory(project, baro):
     write(project, "mended.jsonl", rows([*ROWS[:8], {"prompt": "Say 9."}]))
     command = [*sft(demonstrations="mended.jsonl"), "--out", "bad/mended"]
     assert baro(*command).errors == (
-        "mended.jsonl:9: column 'completion' is missing, which the first row has; it has 'prompt'"
+        "mended.jsonl:9: column 'completion' is missing, which the first rows have; it has 'prompt'"
     )
     write(project, "mended.jsonl", rows(ROWS[:9]))
     said = baro(*command)

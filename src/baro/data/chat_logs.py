@@ -13,8 +13,9 @@ from typing import Any, Literal, cast, get_args
 
 from baro.data.files import write_rows
 from baro.data.formats import Loaded, read_records
-from baro.data.ledger import Ledger, Unusable
+from baro.data.ledger import Ledger
 from baro.data.personal import find_personal, mask_personal
+from baro.data.rows import Unusable
 from baro.errors import ConfigError
 from baro.records import Conversation, Demonstration, Message, Prompt, Record, Thumb, to_row
 
@@ -50,7 +51,6 @@ def prompts_of(
     """
     seen: set[Conversation] = set()
     for row, record in loaded:
-        assert record is not None, "only another kind of record has rows without one"
         if isinstance(record, Unusable):
             ledger.drop(row, record.reason, record.sentence)
             continue

@@ -13,14 +13,16 @@ from rich.text import Text
 
 from baro.batch import Sample
 from baro.data.encode import ENCODERS, account
-from baro.data.files import UTF_8, find_files, write_rows
+from baro.data.files import find_files, write_rows
 from baro.data.formats import NOUNS, read_records
-from baro.data.ledger import Ledger, Unusable
+from baro.data.layouts import Reading
+from baro.data.ledger import Ledger
+from baro.data.rows import Unusable
 from baro.data.source import held_out_rows
 from baro.data.stored import encode_cached
 from baro.data.template import Template
 from baro.data.warnings import warnings_about
-from baro.errors import ConfigError
+from baro.errors import ConfigError, DataError
 from baro.records import Record, content_hash
 
 ROWS_SHOWN = 3
@@ -79,10 +81,10 @@ def check_file(
     template: Template | None,
     max_length: int,
     want: type[Record] | None = None,
-    encoding: str = UTF_8,
+    reading: Reading | None = None,
 ) -> CheckReport:
     """What the file is taken for, three rows as tokens, and the ledger; without a template only what needs none."""
-    loaded = read_records(path, want, encoding)
+    loaded = read_records(path, want, reading)
     ledger = Ledger(loaded.name)
     found = warnings_about(loaded, template)
     if template is None:
@@ -108,7 +110,13 @@ def split_file(
 
     ``hold_out``: a fraction below 1, or a number of rows. by="prompt" keeps rows of one prompt on one side.
     """
-    groups = [key if isinstance(record, Unusable) else _group(record, by) for key, record in read_records(path).rows()]
+    loaded = read_records(path)
+    if loaded.fit.layout.assemble is not None:
+        raise DataError(
+            f"{loaded.name}: its rows are turns of trees, which cannot be cut by row; write them as rankings first, by "
+            "`baro data convert FILE --to prompt/responses/ranks`"
+        )
+    groups = [_group(key, record, by) for key, record in loaded.rows()]
     held = held_out_rows(groups, hold_out, seed)
     train_path, held_path = Path(out_dir) / "train.jsonl", Path(out_dir) / "held_out.jsonl"
     write_rows(train_path, (row.line for i, row in enumerate(find_files(path)) if i not in held))
@@ -120,8 +128,10 @@ def split_file(
     return train_path, held_path, counts | {name: len(groups) for name, groups in prompts.items()}
 
 
-def _group(record: Record, by: Literal["prompt", "row"]) -> str:
+def _group(key: str, record: Record | Unusable, by: Literal["prompt", "row"]) -> str:
     """What must not stand on both sides; raw text has no prompt, and equal texts stay together."""
+    if isinstance(record, Unusable):
+        return key
     return content_hash(record.prompt if by == "prompt" and record.prompt else record)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from baro.data.cells import write_transcript
 from baro.data.files import UTF_8, write_rows
 from baro.data.formats import NOUNS, Loaded, escaped, read_records
-from baro.data.layouts import LAYOUTS, NAMES
-from baro.data.ledger import Ledger, Unusable
+from baro.data.known import LAYOUTS
+from baro.data.layouts import NAMES, Looked, Reading
+from baro.data.ledger import Ledger
+from baro.data.messages import write_transcript
+from baro.data.rows import Unusable
 from baro.errors import ConfigError, DataError
 from baro.records import Conversation, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
 
@@ -25,7 +27,7 @@ def convert_file(path: str | Path, to: str, out: str | Path, encoding: str = UTF
     if not str(out).removesuffix(".gz").endswith((".jsonl", ".json")):
         raise ConfigError(f"{out}: is no name for JSON Lines; let it end in .jsonl or .jsonl.gz")
     kind, write, columns = _target(to)
-    loaded = read_records(path, kind, encoding)
+    loaded = read_records(path, kind, Reading(encoding=encoding))
     if loaded.converted:
         holds = loaded.fit.layout.makes
         others = ", ".join(name for name, (known, _) in TARGETS.items() if known is holds)
@@ -37,7 +39,6 @@ def convert_file(path: str | Path, to: str, out: str | Path, encoding: str = UTF
 
 def _converted(loaded: Loaded, write: Write, columns: dict[str, str], ledger: Ledger) -> Iterator[dict[str, Any]]:
     for key, record in loaded:
-        assert record is not None, "only another kind of record has rows without one"
         try:
             if isinstance(record, Unusable):
                 raise record
@@ -56,7 +57,9 @@ def _row(record: Record, write: Write, columns: dict[str, str]) -> dict[str, Any
     taken = {columns.get(name, name) for name in written} & set(record.extra)
     if taken:
         raise Unusable("", f"has a column {min(taken)!r} of its own, which this layout needs for something else")
-    fit = next(fit for one in LAYOUTS if one.makes is type(record) and (fit := one.fit(row)) is not None)
+    fit = next(
+        fit for one in LAYOUTS if one.makes is type(record) and (fit := one.fit(Looked([row]), Reading())) is not None
+    )
     if fit.record(row) != record:
         raise Unusable("", "would be read back as something else; this layout cannot hold it")
     return row

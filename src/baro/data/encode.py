@@ -20,9 +20,9 @@ from rich.progress import track
 
 from baro.batch import Branch, Sample
 from baro.data.formats import Loaded
-from baro.data.ledger import Ledger, Unusable
+from baro.data.ledger import Ledger
 from baro.data.rendering import Rendered, Rewritten
-from baro.data.rows import placed
+from baro.data.rows import Unusable, placed
 from baro.data.template import Encoded, Template, last_end
 from baro.records import (
     Answers,
@@ -234,36 +234,43 @@ def completions_of(record: Record) -> tuple[Conversation, ...]:
 
 
 def _usable(loaded: Loaded, ledger: Ledger) -> Iterator[tuple[str, Any]]:
-    """The rows that pass the checks of their own and are no repetition; the ledger hears of the others."""
+    """The rows that pass the checks of their own and are no repetition; the ledger hears of the others.
+
+    A judgment of what was judged before is a vote and counts, whether it agrees with the earlier one or not.
+    """
     first: dict[bytes, str] = {}
     for key, record in loaded:
-        if record is None:
-            ledger.pass_over(key, "holds none", "is a thumb down; only thumbs up are answers to imitate")
-            continue
         try:
             if isinstance(record, Unusable):
                 raise record
             _check(record, loaded.is_text)
         except Unusable as fault:
-            ledger.drop(key, fault.reason, fault.sentence)
+            tell = ledger.pass_over if fault.expected else ledger.drop
+            tell(key, fault.reason, fault.sentence)
             continue
         same_as = first.setdefault(_digest(record), key)
         if same_as == key:
             yield key, record
-            continue
-        tell = ledger.pass_over if loaded.converted else ledger.drop
-        tell(key, "duplicate", f"says the same as {same_as}")
+        elif isinstance(record, Preference | Ranking | Thumb | Rated) and not loaded.converted:
+            ledger.vote(key, f"judges what {same_as} judges")
+            yield key, record
+        else:
+            tell = ledger.pass_over if loaded.converted else ledger.drop
+            tell(key, "duplicate", f"says the same as {same_as}")
 
 
 def _digest(record: Record) -> bytes:
-    """Equal for equal prompts with equal completions: a million of them fit into memory."""
+    """Equal for equal prompts with equal completions, in whatever order: a million of them fit into memory."""
     digest = hashlib.blake2b(digest_size=16)
-    for turns in (record.prompt, *completions_of(record)):
-        said = "".join(f"{turn.role} {len(turn.content)} {turn.content}" for turn in turns)
-        digest.update(f"{len(turns)} {said}".encode())
-    if isinstance(record, Thumb):
-        digest.update(b"up" if record.label else b"down")  # people may disagree
+    judged = isinstance(record, Preference | Ranking | Rated)
+    for part in (_said(record.prompt), *(sorted if judged else list)(map(_said, completions_of(record)))):
+        digest.update(part)
     return digest.digest()
+
+
+def _said(turns: Conversation) -> bytes:
+    parts = (f"{turn.role}{'' if turn.scored else '-'} {len(turn.content)} {turn.content}" for turn in turns)
+    return f"{len(turns)} {''.join(parts)}".encode("utf-8", "surrogatepass")
 
 
 def _check(record: Record, raw: bool) -> None:
@@ -288,6 +295,8 @@ def _check(record: Record, raw: bool) -> None:
 
 
 def _check_ranking(ranking: Ranking) -> None:
+    if len(ranking.completions) < 2:
+        raise Unusable("no order", "has one response, and a ranking needs two", expected=True)
     if len(set(ranking.ranks)) < 2:
         raise Unusable("no order", "all 'ranks' are equal; a ranking needs two different ranks")
     ranks: dict[Conversation, int] = {}

@@ -1,27 +1,33 @@
 """Files of any known layout as records: what is recognised, what one record holds of another, how records are written.
 
-The first row decides, every other row must fit; what was taken for what is told in one sentence. The layouts are in
-``layouts``. Nothing is held in memory that is not asked for.
+The first rows decide, every other row must fit; what was taken for what is told in one sentence. The layouts are in
+``known``. Nothing is held in memory that is not asked for.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from baro.data.cells import is_open_transcript
-from baro.data.files import UTF_8, Files, find_files, nearest, write_rows
-from baro.data.layouts import LAYOUTS, NAMES, Fit, listed
-from baro.data.ledger import Unusable
-from baro.data.rows import Row, placed
+from baro.data.files import Files, find_files, nearest, write_rows
+from baro.data.known import LAYOUTS
+from baro.data.layouts import NAMES, Fit, Looked, Reading, is_number, listed
+from baro.data.messages import is_open_transcript, system_as
+from baro.data.rows import Row, Unusable, placed
 from baro.errors import DataError
 from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
 
 Wanted = type[Record] | tuple[type[Record], ...]
+Read = tuple[str, Record | Unusable]
+
+LOOKED_AT = 500  # rows that decide what a file is
+log = logging.getLogger("baro")
 
 NOUNS: dict[type, str] = {
     Prompt: "prompts",
@@ -38,9 +44,8 @@ NOUNS: dict[type, str] = {
 class Loaded:
     """The records of a file or folder, read when they are asked for.
 
-    ``kind``: what every record is. Iterating gives each row's key and record, one after the other; None stands for a
-    row that holds no such record and is nobody's mistake (a thumb down, where answers to imitate are wanted), Unusable
-    for one that holds none and should.
+    ``kind``: what every record is. Iterating gives each row's key and record, one after the other; where a row cannot
+    be used, or holds no such record (a thumb down, where answers to imitate are wanted), an Unusable says so.
     """
 
     files: Files
@@ -68,32 +73,45 @@ class Loaded:
         """The same file as other records, which were made of its rows; these are held in memory."""
         return replace(self, held=tuple(rows), kind=kind)
 
-    def __iter__(self) -> Iterator[tuple[str, Record | Unusable | None]]:
+    def __iter__(self) -> Iterator[Read]:
         if self.held is not None:
             yield from self.held
             return
-        rows: Iterator[tuple[str, Any]] = self.rows()
+        rows = self.rows()
         if self.fit.layout.merges:
-            rows = (_merged(list(group)) for _, group in groupby(rows, key=lambda row: getattr(row[1], "prompt", row)))
+            rows = (_merged(list(group)) for _, group in groupby(rows, key=_neighbours))
         for key, record in rows:
-            yield key, record if isinstance(record, Unusable) else placed(key, serve, record, self.kind)
+            yield key, placed(key, self._served, record)
 
-    def rows(self) -> Iterator[tuple[str, Record | Unusable]]:
-        """Each row by itself, as the record that its layout makes, or why there is none in it."""
+    def rows(self) -> Iterator[Read]:
+        """Each row by itself, as the record that its layout makes; of trees each question."""
+        if self.fit.layout.assemble is not None:
+            columns = ((row.key, row.columns) for row in self.files)
+            for _, group in groupby(columns, key=lambda row: row[1].get(self.fit.layout.together)):
+                yield from self.fit.layout.assemble(list(group))
+            return
         for row in self.files:
-            yield row.key, self._missing(row) or placed(row.key, self.fit.record, row.columns)
+            yield row.key, _usable(row, self.fit)
 
-    def _missing(self, row: Row) -> Unusable | None:
-        """In a table an empty cell may be an empty text or one that is missing."""
-        needed = [self.fit.names[column] for column in self.fit.layout.columns] if row.table else []
-        missing = next((name for name in needed if row.columns.get(name, "") is None), None)
-        if missing is None:
-            return None
-        return Unusable("missing cell", f"the cell under {missing!r} is empty; fill it in or remove the row")
+    def _served(self, record: Record | Unusable) -> Record | Unusable:
+        if isinstance(record, Unusable):
+            return record
+        if self.fit.reading.system != "keep":
+            record = replace(record, prompt=system_as(record.prompt, self.fit.reading.system))
+        return serve(record, self.kind)
 
     @cached_property
     def _all(self) -> tuple[tuple[str, Record], ...]:
-        return tuple((key, record) for key, record in self if not isinstance(record, Unusable | None))
+        """All that can be used; what cannot is told in the log, since there is no ledger here."""
+        every = list(self)
+        unusable = [(key, one) for key, one in every if isinstance(one, Unusable) and not one.expected]
+        if unusable:
+            key, first = unusable[0]
+            log.warning(
+                "%s: %d of %d rows cannot be used and are left out; the first: %s: %s",
+                *(self.name, len(unusable), len(every), key, first.sentence),
+            )
+        return tuple((key, record) for key, record in every if not isinstance(record, Unusable))
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -109,21 +127,46 @@ class Loaded:
         """The records of these keys, in this order: what stands behind the samples that were kept."""
         wanted = list(keys)
         missing = set(wanted)
-        found = {key: record for key, record in self if key in missing and not isinstance(record, Unusable | None)}
+        found = {key: record for key, record in self if not isinstance(record, Unusable) and key in missing}
         return [found[key] for key in wanted]
 
 
-def read_records(path: str | Path, want: Wanted | None = None, encoding: str = UTF_8) -> Loaded:
+def _usable(row: Row, fit: Fit) -> Record | Unusable:
+    try:
+        _check_cells(row, fit)
+        return placed(row.key, fit.record, row.columns)
+    except Unusable as fault:
+        return fault
+
+
+def _check_cells(row: Row, fit: Fit) -> None:
+    """In a table an empty cell may be an empty text or one that is missing."""
+    needed = (
+        [fit.names[column] for column in fit.layout.columns if column not in fit.layout.judged] if row.table else []
+    )
+    missing = next((name for name in needed if row.columns.get(name, "") is None), None)
+    if missing is not None:
+        raise Unusable("missing cell", f"the cell under {missing!r} is empty; fill it in or remove the row")
+
+
+def _neighbours(row: Read) -> object:
+    """Equal for neighbouring rows that belong together."""
+    return row[0] if isinstance(row[1], Unusable) else row[1].prompt
+
+
+def read_records(path: str | Path, want: Wanted | None = None, reading: Reading | None = None) -> Loaded:
     """Take a file as the wanted kind of record, or as whatever it holds.
 
-    A record that contains the wanted one serves (a preference holds a demonstration and a prompt); with several wanted
-    kinds the first that the file has, or contains, is made. Raises DataError, here for the first row and while reading
-    for the others: ``file:line``, what, and what to do.
+    A record that contains the wanted one serves (a preference holds a demonstration and a prompt); the first layout of
+    the table that makes or contains one of the wanted kinds decides. Raises DataError, here for what the first rows are
+    and while reading for each row: ``file:line``, what, and what to do.
     """
-    files = find_files(path, encoding)
-    first = next(iter(files))
-    fit, kind = _recognise(first, want if isinstance(want, tuple) else (want,) if want else None)
-    return Loaded(files, fit, kind, _describe(files, first, fit, kind))
+    reading = reading or Reading()
+    files = find_files(path, reading.encoding)
+    first = list(islice(files, LOOKED_AT))
+    looked = Looked([row.columns for row in first])
+    fit, kind = _recognise(first[0], looked, want if isinstance(want, tuple) else (want,) if want else None, reading)
+    return Loaded(files, fit, kind, _describe(files, looked, fit, kind))
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -157,9 +200,10 @@ def _best(ranking: Ranking) -> Demonstration:
     return Demonstration(ranking.prompt, ranking.completions[ranking.ranks.index(min(ranking.ranks))], ranking.extra)
 
 
-def _liked(thumb: Thumb) -> Demonstration | None:
-    extra = {**thumb.extra, "label": thumb.label}
-    return Demonstration(thumb.prompt, thumb.completion, extra) if thumb.label else None
+def _liked(thumb: Thumb) -> Demonstration | Unusable:
+    if not thumb.label:
+        return Unusable("thumb down", "is a thumb down; only thumbs up are answers to imitate", expected=True)
+    return Demonstration(thumb.prompt, thumb.completion, {**thumb.extra, "label": thumb.label})
 
 
 def _ordered(rated: Rated) -> Ranking:
@@ -178,8 +222,7 @@ def _prompt_in(record: Demonstration | Preference | Ranking | Thumb | Rated) -> 
     return Prompt(record.prompt, record.extra)
 
 
-# A function gives None for a row that holds none, which is nobody's mistake.
-CONTAINS: dict[tuple[type[Record], type[Record]], tuple[str, Callable[[Any], Record | None]]] = {
+CONTAINS: dict[tuple[type[Record], type[Record]], tuple[str, Callable[[Any], Record | Unusable]]] = {
     (Preference, Demonstration): ("'chosen' serves as the answer", _chosen),
     (Preference, Ranking): ("each pair serves as a ranking of two", _two_ranked),
     (Ranking, Demonstration): ("the best response serves as the answer", _best),
@@ -196,14 +239,14 @@ CONTAINS: dict[tuple[type[Record], type[Record]], tuple[str, Callable[[Any], Rec
 }
 
 
-def serve(record: Record, want: type[Record]) -> Record | None:
-    """The wanted record that this one is or contains, None where it holds none."""
+def serve(record: Record, want: type[Record]) -> Record | Unusable:
+    """The wanted record that this one is or contains."""
     if isinstance(record, want):
         return record
     return CONTAINS[type(record), want][1](record)
 
 
-def _merged(rows: Sequence[tuple[str, Rated]]) -> tuple[str, Rated]:
+def _merged(rows: Sequence[tuple[str, Any]]) -> tuple[str, Any]:
     """Neighbouring rows of one prompt as one record; other columns in which they differ become lists."""
     (key, first), records = rows[0], [record for _, record in rows]
     if len(records) == 1:
@@ -218,24 +261,24 @@ def _merged(rows: Sequence[tuple[str, Rated]]) -> tuple[str, Rated]:
 # ----------------------------------------------------------------------------------------------------- recognition
 
 
-def _recognise(row: Row, wanted: tuple[type[Record], ...] | None) -> tuple[Fit, type[Record]]:
-    """The layout of the first row and the kind of record to make of it."""
-    fitting = [fit for layout in LAYOUTS if (fit := layout.fit(row.columns)) is not None]
+def _recognise(
+    row: Row, looked: Looked, wanted: tuple[type[Record], ...] | None, reading: Reading
+) -> tuple[Fit, type[Record]]:
+    """The layout of the first rows and the kind of record to make of it."""
+    fitting = [fit for layout in LAYOUTS if (fit := layout.fit(looked, reading)) is not None]
     if wanted is None and fitting:
-        return fitting[0], fitting[0].layout.makes
+        return replace(fitting[0], wanted=fitting[0].layout.makes), fitting[0].layout.makes
     wanted = wanted or tuple(NOUNS)
-    for fit in fitting:
-        if fit.layout.makes in wanted and fit.layout.makes is not Prompt:
-            return fit, fit.layout.makes
     for fit in fitting:
         for want in wanted:
             if fit.layout.makes is want or (fit.layout.makes, want) in CONTAINS:
-                return fit, want
-    raise DataError(f"{row.key}: {_unknown(row.columns, fitting, wanted)}")
+                return replace(fit, wanted=want), want
+    raise DataError(f"{row.key}: {_unknown(dict.fromkeys(looked.names), fitting, wanted)}")
 
 
 def _unknown(columns: dict[str, Any], fitting: Sequence[Fit], wanted: tuple[type[Record], ...]) -> str:
-    serving = [one for one in LAYOUTS if any(one.makes is w or (one.makes, w) in CONTAINS for w in wanted)]
+    common = [one for one in LAYOUTS if one.common]
+    serving = [one for one in common if any(one.makes is w or (one.makes, w) in CONTAINS for w in wanted)]
     missing = dict.fromkeys(name for one in serving for name in one.columns if name not in columns)
     taken = {name for fit in fitting for name in fit.names.values()} | {
         name for names in NAMES.values() for name in names
@@ -250,8 +293,29 @@ def _unknown(columns: dict[str, Any], fitting: Sequence[Fit], wanted: tuple[type
     return f"{seen}; give one of {known}{hint}"
 
 
-def _describe(files: Files, row: Row, fit: Fit, want: type[Record]) -> str:
+def _describe(files: Files, looked: Looked, fit: Fit, want: type[Record]) -> str:
     parts = [files.says] if files.says else []
-    parts += [fit.says(row.columns)]
+    parts += [fit.says(looked)]
     parts += [CONTAINS[fit.layout.makes, want][0]] if fit.layout.makes is not want else []
-    return f"{files.name}: {NOUNS[fit.layout.makes]}; " + "; ".join(parts)
+    parts += {"keep": [], "merge": ["system messages stand above the question"], "drop": ["without system messages"]}[
+        fit.reading.system
+    ]
+    return f"{files.name}: {NOUNS[fit.layout.makes]}; " + "; ".join(parts + _about_scores(looked, fit))
+
+
+def _about_scores(looked: Looked, fit: Fit) -> list[str]:
+    """What the two scores of pairs are used for, and how often they say otherwise than the pair."""
+    names = [fit.names.get(name) for name in ("score_chosen", "score_rejected")]
+    gaps = [
+        float(columns[names[0]]) - float(columns[names[1]])
+        for columns in looked.rows
+        if all(name is not None and is_number(columns.get(name)) for name in names)
+    ]
+    if not gaps:
+        return []
+    scale, against = fit.reading.margin_scale, sum(gap < 0 for gap in gaps)
+    used = "kept and not used" if scale is None else f"a margin = {scale:g} × score difference where none is given"
+    said = [f"the scores are {used} (median difference {median(gaps):g})"]
+    return said + (
+        [f"in {against} of the first {len(gaps)} pairs the chosen answer has the lower score"] * bool(against)
+    )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from baro.data.cells import is_messages
+from baro.data.messages import is_messages
 from baro.data.rows import Notes, Row, kind_of
 from baro.data.tables import LISTS
 from baro.errors import DataError

@@ -1,25 +1,26 @@
-"""The table of layouts: which columns belong together, and the record that a row of them makes.
+"""What a layout is: columns that belong together, and the record that a row of them makes. The table is in ``known``.
 
-A layout is one small function and one entry in ``LAYOUTS``. Columns go by the names that public files give them
-(``NAMES``); the functions see the first of these names only. Errors are DataErrors without a place, which readers add.
+Columns go by the names that public files give them (``NAMES``); the functions see the first of these names only. Errors
+are DataErrors without a place, which readers add, and speak of the file's own names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from baro.data import cells
-from baro.data.cells import Columns
-from baro.data.files import nearest
-from baro.data.rows import kind_of
+from baro.config import DataConfig
+from baro.data import messages
+from baro.data.cells import Columns, empty, number
+from baro.data.files import UTF_8, nearest
+from baro.data.rows import Unusable
 from baro.errors import DataError
-from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Record, Thumb
+from baro.records import Answers, Demonstration, Prompt, Record
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "prompt": ("prompt", "question", "query", "instruction", "Q"),
+    "prompt": ("prompt", "question", "query", "instruction", "Q", "input"),
     "completion": ("completion", "response", "output"),
     "chosen": ("chosen", "chosen_response"),
     "rejected": ("rejected", "rejected_response"),
@@ -30,84 +31,214 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """What else a column may be called; the first name that a row has is taken."""
 
-STRENGTH = ("p_chosen", "margin", "score_chosen", "score_rejected")
-_CRITERIA = (
-    "helpfulness|harmlessness|honesty|truthfulness|correctness|coherence|complexity|verbosity|clarity|security|safety|"
-    r"empathy|politeness|creativity|instruction_following|quality|overall|score|rating|reward|\w+_score|\w+_rating"
+CRITERIA = (
+    *("helpfulness", "harmlessness", "honesty", "truthfulness", "correctness", "coherence", "complexity", "verbosity"),
+    *("clarity", "security", "safety", "empathy", "politeness", "creativity", "instruction_following", "quality"),
+    *("overall", "score", "rating", "reward"),
 )
-_NUMBERED = r"(completion|response)_(\d+)"
+"""Columns that are scores, higher is better. Others are scores where ``data.criteria`` names them."""
+JUDGING = re.compile(
+    r"labels?|scores?|ranks?|ranking|ratings?|rewards?|(sample_)?weights?|p_chosen|margin|winner|preference|preferred|"
+    r"thumbs?|votes?|" + "|".join(CRITERIA)
+)
+"""Columns that judge an answer: where nothing reads them, the answer would be taken for a good one."""
+NUMBERS_THAT_JUDGE = re.compile(r"\w+_(score|rating|reward)")
+"""Likewise, where they hold numbers. Whether more is better, their names do not say."""
+AGAINST_JUDGED = re.compile(r"labels?|(sample_)?weights?|winner|preferred")
+"""Columns that may change or weigh a judgment that the row holds in another way."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says about a file's columns. A pair's margin is ``margin_scale`` times its score difference."""
+
+    criteria: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    system: Literal["keep", "merge", "drop"] = "keep"
+    margin_scale: float | None = None
+    encoding: str = UTF_8
+
+    @classmethod
+    def of(cls, config: DataConfig, *, criteria: Iterable[str] = (), margin_scale: float | None = None) -> Reading:
+        """What a config says, and further criteria."""
+        return cls((*config.criteria, *criteria), tuple(config.ignore), config.system, margin_scale, config.encoding)
+
+
+class Looked:
+    """The first rows of a file, as far as they decide what it is."""
+
+    def __init__(self, rows: Sequence[Columns]) -> None:
+        self.rows = rows
+        self.names = list(dict.fromkeys(name for columns in rows for name in columns))
+
+    def values(self, name: str) -> list[Any]:
+        """What a column says, without the cells that say nothing."""
+        return [columns[name] for columns in self.rows if not empty(columns.get(name))]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell holds a finite number."""
+    try:
+        number(value, "")
+    except DataError:
+        return False
+    return True
+
+
+def always(looked: Looked, reading: Reading) -> bool:
+    """No more than its columns is asked of a file."""
+    return True
 
 
 @dataclass(frozen=True)
 class Layout:
     """Columns that belong together.
 
-    build: a record of a row's cells, by their first names, and its other columns. also: a pattern of further columns.
-    keeps: columns that are read and stay among the others. when: what must hold of the first row's columns as well.
-    merges: neighbouring rows of one prompt become one record.
+    build: a record of a row's cells, by their first names, and its other columns. numbered: a pattern of further
+    columns that are read; scored: columns that are scores are read. keeps: columns that are read and stay among the
+    others. when: what must hold of the first rows as well. judged: the columns without which a row says nothing.
+    merges: neighbouring rows of one prompt become one record. assemble: makes, in place of ``build``, the records of
+    neighbouring rows with the same ``together``.
     """
 
     columns: tuple[str, ...]
     makes: type[Record]
-    build: Callable[[Columns, dict[str, Any]], Record]
+    build: Callable[[Columns, dict[str, Any], Reading], Record]
     says: str
     optional: tuple[str, ...] = ()
-    also: str = r"(?!)"
+    numbered: str = r"(?!)"
+    scored: bool = False
     keeps: tuple[str, ...] = ()
-    when: Callable[[Columns], bool] = lambda columns: True
+    when: Callable[[Looked, Reading], bool] = always
+    judged: tuple[str, ...] = ()
     merges: bool = False
+    together: str = ""
+    assemble: Callable[[Sequence[tuple[str, Columns]]], Iterator[tuple[str, Record | Unusable]]] | None = None
+    common: bool = True  # worth naming where a file is not recognised
 
     @property
     def name(self) -> str:
         """The columns as people write them."""
         return "/".join(self.columns)
 
-    def fit(self, columns: Columns) -> Fit | None:
-        """How this layout reads rows like this one, None if it does not."""
+    def fit(self, looked: Looked, reading: Reading) -> Fit | None:
+        """How this layout reads rows like these ones, None if it does not."""
         names = {}
         for column in (*self.columns, *self.optional):
-            found = next((name for name in NAMES.get(column, (column,)) if name in columns), None)
+            found = next((name for name in NAMES.get(column, (column,)) if name in looked), None)
             if found is None and column in self.columns:
                 return None
             names[column] = found or column
         if names.get("prompt") != "instruction":
             names.pop("input", None)  # Alpaca's; anywhere else it may mean anything
-        return Fit(self, names) if self.when(columns) else None
+        if len(set(names.values())) < len(names) or not self.when(looked, reading):
+            return None
+        return Fit(self, names, reading)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A layout with the names that a file gives its columns."""
+    """A layout with the names that a file gives its columns, and what the user says about them.
+
+    wanted: what a stage makes of the records; a prompt is one whatever was said about its answers.
+    """
 
     layout: Layout
     names: Mapping[str, str]
+    reading: Reading = field(default_factory=Reading)
+    wanted: type[Record] | None = None
 
     def record(self, columns: Columns) -> Record:
-        """A row as a record; columns that the layout does not know are kept as its ``extra``."""
+        """A row as a record; columns that the layout does not know are kept as its ``extra``.
+
+        Raises DataError where it cannot be read or judges in a way that nothing obeys, Unusable where it says nothing.
+        """
         for column in self.layout.columns:
-            if self.names[column] not in columns:
+            if self.names[column] not in columns and column not in self.layout.judged:
                 raise DataError(_missing(self.names[column], columns, self.names.values()))
+        unsaid = next((self.names[c] for c in self.layout.judged if empty(columns.get(self.names[c]))), None)
+        if unsaid is not None:
+            raise Unusable(f"no {unsaid}", f"has no {unsaid!r}, and so no judgment")
+        others = self.others(columns)
+        self._check_judging(columns, others)
         read = {column: columns[name] for column, name in self.names.items() if name in columns}
-        read |= {name: value for name, value in columns.items() if re.fullmatch(self.layout.also, name)}
-        return self.layout.build(read, {name: columns[name] for name in self.others(columns)})
+        read |= {name: value for name, value in columns.items() if self._further(name)}
+        try:
+            made = self.layout.build(read, {name: columns[name] for name in others}, self.reading)
+        except (DataError, Unusable) as error:
+            error.args = (self._own_names(str(error)),)
+            if isinstance(error, Unusable):
+                error.sentence = error.args[0]
+            raise
+        return made
+
+    def _own_names(self, sentence: str) -> str:
+        for column, name in self.names.items():
+            sentence = sentence.replace(f"{column!r}", f"{name!r}") if column != name else sentence
+        return sentence
+
+    def _check_judging(self, columns: Columns, others: Iterable[str]) -> None:
+        for name in others:
+            if name not in self.reading.ignore and self._judges(name, columns[name]):
+                raise DataError(
+                    f"column {name!r} judges the row ({_short(columns[name])}), and nothing obeys it here; name it in "
+                    "data.ignore to leave it aside, or in data.criteria if it is a score of which more is better"
+                )
+
+    def _judges(self, name: str, value: Any) -> bool:
+        if self.wanted is Prompt or empty(value) or name in self.layout.keeps:
+            return False
+        if self.layout.makes not in (Demonstration, Answers):
+            return bool(AGAINST_JUDGED.fullmatch(name))
+        return bool(JUDGING.fullmatch(name) or (NUMBERS_THAT_JUDGE.fullmatch(name) and is_number(value)))
+
+    def _further(self, name: str) -> bool:
+        """Whether a column is read though the layout does not name it."""
+        scored = self.layout.scored and name in (*CRITERIA, *self.reading.criteria)
+        return name not in self.reading.ignore and bool(scored or re.fullmatch(self.layout.numbered, name))
 
     def others(self, columns: Iterable[str]) -> list[str]:
         """The columns that are kept beside the record."""
         known = {name for column, name in self.names.items() if column not in self.layout.keeps}
-        return [name for name in columns if name not in known and not re.fullmatch(self.layout.also, name)]
+        return [name for name in columns if name not in known and not self._further(name)]
 
-    def says(self, columns: Columns) -> str:
+    def says(self, looked: Looked) -> str:
         """What was taken for what."""
         names = {column: repr(name) for column, name in self.names.items()}
         parts = [f"the prompt is {names['prompt']}"] if names.get("prompt", "'prompt'") != "'prompt'" else []
         parts.append(self.layout.says.format_map(names))
-        further = [name for name in columns if re.fullmatch(self.layout.also, name)]
+        further = [name for name in looked.names if self._further(name)]
         parts += [f"read as well: {listed(further)}"] if further else []
-        optional = [column for column in self.layout.optional if self.names.get(column) in columns]
-        parts += [f"{names[column]} read as well" for column in optional]
-        told = {self.names[column] for column in self.layout.keeps}
-        others = [name for name in self.others(columns) if name not in told]
-        return "; ".join(parts + ([f"kept beside them: {listed(others)}"] if others else []))
+        optional = [column for column in self.layout.optional if self.names.get(column) in looked]
+        parts += [f"{names[column]} read as well" for column in optional if column not in self.layout.keeps]
+        told = {self.names[column] for column in self.layout.keeps if column not in self.layout.optional}
+        others = [name for name in self.others(looked.names) if name not in told]
+        parts += [f"kept beside them: {listed(others)}"] if others else []
+        return "; ".join([*parts, *self._about_messages(looked, others)])
+
+    def _about_messages(self, looked: Looked, others: Sequence[str]) -> list[str]:
+        """Keys of messages that nobody reads, and columns that look like turns and are none of the record."""
+        read = [name for name in looked.names if name not in others]
+        keys = sorted({key for name in read for value in looked.values(name) for key in messages.unknown_keys(value)})
+        turns = [name for name in others if looked.values(name) and all(map(_like_turns, looked.values(name)))]
+        left = [f"left out of messages: {listed(keys)}"] if keys else []
+        return left + ([f"look like turns of a conversation, and are not read: {listed(turns)}"] if turns else [])
+
+
+def _like_turns(value: Any) -> bool:
+    return (
+        messages.looks_spelled(value)
+        or messages.is_messages(value)
+        or (isinstance(value, list) and len(value) > 1 and all(isinstance(one, str) and " " in one for one in value))
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def listed(columns: Iterable[str]) -> str:
@@ -118,250 +249,4 @@ def listed(columns: Iterable[str]) -> str:
 def _missing(name: str, columns: Columns, known: Iterable[str]) -> str:
     near = nearest(name, [other for other in columns if other not in known])
     hint = f"did you mean {near!r}?" if near else f"it has {listed(columns)}"
-    return f"column {name!r} is missing, which the first row has; {hint}"
-
-
-# ---------------------------------------------------------------------------------------------------- demonstrations
-
-
-def _text(row: Columns, extra: dict[str, Any]) -> Demonstration:
-    return Demonstration((), (Message("assistant", cells.string(row, "text")),), extra)
-
-
-def _answer_in(column: str) -> Callable[[Columns, dict[str, Any]], Demonstration]:
-    def build(row: Columns, extra: dict[str, Any]) -> Demonstration:
-        prompt = cells.prompt_of(row)
-        return Demonstration(prompt, cells.answer(row, column, prompt), extra)
-
-    return build
-
-
-def _conversation_in(column: str) -> Callable[[Columns, dict[str, Any]], Demonstration]:
-    def build(row: Columns, extra: dict[str, Any]) -> Demonstration:
-        turns = cells.with_system(row, cells.whole_conversation(row[column], column))
-        return Demonstration(*cells.split_at_answer(turns), extra)
-
-    return build
-
-
-# ------------------------------------------------------------------------------------------------------- preferences
-
-
-def _pair(row: Columns, extra: dict[str, Any]) -> Preference:
-    prompt = cells.prompt_of(row)
-    chosen, rejected = (cells.answer(row, name, prompt) for name in ("chosen", "rejected"))
-    return Preference(prompt, chosen, rejected, *_strength(row), extra)
-
-
-def _transcripts(row: Columns, extra: dict[str, Any]) -> Preference:
-    both = [cells.with_system(row, cells.whole_conversation(row[name], name)) for name in ("chosen", "rejected")]
-    chosen, rejected = (cells.through_last_answer(turns) for turns in both)
-    common = cells.common_prompt(chosen, rejected)
-    return Preference(chosen[:common], chosen[common:], rejected[common:], *_strength(row), extra)
-
-
-def _safe_rlhf(row: Columns, extra: dict[str, Any]) -> Preference:
-    """The preference by helpfulness; the safety columns stay as they are, for a cost model."""
-    prompt, better = cells.prompt_of(row), cells.whole(row["better_response_id"])
-    if better not in (0, 1):
-        raise DataError(f"'better_response_id' is {row['better_response_id']!r}; 0 or 1 is needed")
-    first, second = (cells.answer(row, name, prompt) for name in ("response_0", "response_1"))
-    chosen, rejected = (second, first) if better else (first, second)
-    return Preference(prompt, chosen, rejected, extra=extra)
-
-
-def _strength(row: Columns) -> tuple[float, float]:
-    """p_chosen and margin; two scores make a margin where none is given."""
-    found = {name: cells.number(row[name], f"column {name!r}") for name in STRENGTH if name in row}
-    p_chosen = found.get("p_chosen", 1.0)
-    if not 0.0 <= p_chosen <= 1.0:
-        raise DataError(f"'p_chosen' is {p_chosen}; a probability from 0 to 1 is needed")
-    difference = found["score_chosen"] - found["score_rejected"] if STRENGTH[2] in found and STRENGTH[3] in found else 0
-    return p_chosen, float(found.get("margin", difference))
-
-
-# ------------------------------------------------------------------------------------- rankings, ratings, thumbs, rest
-
-
-def _ranked(row: Columns, extra: dict[str, Any]) -> Ranking:
-    answers, ranks = cells.listed(row, "responses"), [cells.whole(rank) for rank in cells.listed(row, "ranks")]
-    _same_length("ranks", answers, ranks)
-    return _ranking(row, answers, ranks, "ranks", extra)
-
-
-def _numbered(row: Columns, extra: dict[str, Any]) -> Ranking:
-    """``ranking`` holds a rank for each of the numbered columns; it may count from 0."""
-    columns = sorted(
-        (name for name in row if re.fullmatch(_NUMBERED, name)), key=lambda name: int(name.rpartition("_")[2])
-    )
-    answers, ranks = [row[name] for name in columns], [cells.whole(rank) for rank in cells.listed(row, "ranking")]
-    _same_length("ranking", answers, ranks)
-    from_zero = 0 in ranks
-    return _ranking(row, answers, [None if r is None else r + from_zero for r in ranks], "ranking", extra)
-
-
-def _ranking(row: Columns, answers: list[Any], ranks: list[int | None], column: str, extra: dict[str, Any]) -> Ranking:
-    known = [rank for rank in ranks if rank is not None and rank >= 1]
-    if len(known) != len(ranks):
-        raise DataError(f"{column!r} must be whole numbers from 1, the best, upwards")
-    prompt = cells.prompt_of(row)
-    completions = tuple(cells.completion(one, "responses", prompt) for one in answers)
-    return Ranking(prompt, completions, tuple(known), extra)
-
-
-def _same_length(column: str, answers: list[Any], values: list[Any]) -> None:
-    if len(answers) != len(values):
-        raise DataError(
-            f"'responses' has {len(answers)} entries and {column!r} {len(values)}; each response needs "
-            f"{'a rank' if column in ('ranks', 'ranking') else 'one'}"
-        )
-
-
-def _rated(column: str) -> Callable[[Columns, dict[str, Any]], Rated]:
-    """A list with an object of scores for each response, or with one number, which is then the score ``column``."""
-
-    def build(row: Columns, extra: dict[str, Any]) -> Rated:
-        answers, values = cells.listed(row, "responses"), cells.listed(row, column)
-        _same_length(column, answers, values)
-        prompt, criterion = cells.prompt_of(row), column.removesuffix("s")
-        given = [value if isinstance(value, dict) else {criterion: value} for value in values]
-        completions = tuple(cells.completion(one, "responses", prompt) for one in answers)
-        return Rated(prompt, completions, tuple(_scores(one, f"in {column!r} the score") for one in given), extra)
-
-    return build
-
-
-def _score_columns(row: Columns, extra: dict[str, Any]) -> Rated:
-    prompt = cells.prompt_of(row)
-    given = {name: value for name, value in row.items() if re.fullmatch(_CRITERIA, name)}
-    return Rated(prompt, (cells.answer(row, "completion", prompt),), (_scores(given, "column"),), extra)
-
-
-def _scores(given: Mapping[str, Any], place: str) -> dict[str, float]:
-    """Scores by criterion; what was not judged is null, and left out."""
-    return {name: cells.number(value, f"{place} {name!r}") for name, value in given.items() if value not in (None, "")}
-
-
-def _has_scores(columns: Columns) -> bool:
-    values = [value for name, value in columns.items() if re.fullmatch(_CRITERIA, name) and value not in (None, "")]
-    try:
-        return bool(values) and all(cells.number(value, "") is not None for value in values)
-    except DataError:
-        return False
-
-
-def _thumb(row: Columns, extra: dict[str, Any]) -> Thumb:
-    label, prompt = cells.truth(row["label"]), cells.prompt_of(row)
-    if label is None:
-        raise DataError(f"column 'label' is {kind_of(row['label'])}; a thumb is true (up) or false (down)")
-    return Thumb(prompt, cells.answer(row, "completion", prompt), label, extra)
-
-
-def _is_thumb(columns: Columns) -> bool:
-    return cells.truth(columns.get("label")) is not None
-
-
-def _answers(row: Columns, extra: dict[str, Any]) -> Answers:
-    texts = row["responses"]
-    finished = row.get("finished", [True] * len(texts) if isinstance(texts, list) else [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise DataError("column 'responses' must be a list of texts; answers are what `baro generate` writes")
-    if not isinstance(finished, list) or not all(isinstance(one, bool) for one in finished):
-        raise DataError("column 'finished' must be a list of true and false")
-    _same_length("finished", texts, finished)
-    return Answers(cells.prompt_of(row), tuple(texts), tuple(finished), extra)
-
-
-def _prompt(row: Columns, extra: dict[str, Any]) -> Prompt:
-    return Prompt(cells.prompt_of(row), extra)
-
-
-BEFORE = ("system", "input")
-LAYOUTS = [  # the first that fits is taken
-    Layout(
-        ("prompt", "chosen", "rejected"),
-        Preference,
-        _pair,
-        "prompt, {chosen} and {rejected} as named",
-        (*BEFORE, *STRENGTH),
-        keeps=STRENGTH[2:],
-    ),
-    Layout(
-        ("chosen", "rejected"),
-        Preference,
-        _transcripts,
-        "{chosen} and {rejected} are whole conversations, the prompt is what both begin with",
-        ("system", *STRENGTH),
-        keeps=STRENGTH[2:],
-    ),
-    Layout(
-        ("prompt", "response_0", "response_1", "better_response_id"),
-        Preference,
-        _safe_rlhf,
-        "the chosen response is the one that {better_response_id} names",
-        BEFORE,
-        keeps=("better_response_id",),
-    ),
-    Layout(
-        ("prompt", "responses", "ranks"),
-        Ranking,
-        _ranked,
-        "prompt, {responses} and {ranks} (1 is best) as named",
-        BEFORE,
-    ),
-    Layout(
-        ("prompt", "ranking"),
-        Ranking,
-        _numbered,
-        "{ranking} has a rank for each numbered response, the lowest is the best",
-        BEFORE,
-        also=_NUMBERED,
-        when=lambda columns: any(re.fullmatch(_NUMBERED, name) for name in columns),
-    ),
-    Layout(("prompt", "responses", "scores"), Rated, _rated("scores"), "{scores} are those of {responses}", BEFORE),
-    Layout(("prompt", "responses", "ratings"), Rated, _rated("ratings"), "{ratings} are those of {responses}", BEFORE),
-    Layout(
-        ("prompt", "completion", "label"),
-        Thumb,
-        _thumb,
-        "the answer is {completion}, {label} its thumb",
-        BEFORE,
-        when=_is_thumb,
-    ),
-    Layout(
-        ("prompt", "completion"),
-        Rated,
-        _score_columns,
-        "the answer is {completion}, beside it stand its scores; neighbouring rows of one prompt belong together",
-        BEFORE,
-        also=_CRITERIA,
-        when=_has_scores,
-        merges=True,
-    ),
-    Layout(
-        ("prompt", "completion"),
-        Demonstration,
-        _answer_in("completion"),
-        "the answer is {completion}",
-        BEFORE,
-        when=lambda columns: not _is_thumb(columns),  # thumbs down are nothing to imitate
-    ),
-    *(
-        Layout(
-            (column,),
-            Demonstration,
-            _conversation_in(column),
-            f"of {{{column}}}, the prompt is what stands before the first answer, the rest is the completion",
-            ("system",),
-        )
-        for column in ("messages", "conversations")
-    ),
-    Layout(
-        ("prompt", "responses"), Answers, _answers, "{responses} are answers without a judgment", (*BEFORE, "finished")
-    ),
-    Layout(("prompt", "answer"), Prompt, _prompt, "{answer} is kept for verifiers", BEFORE, keeps=("answer",)),
-    Layout(("prompt", "answer"), Demonstration, _answer_in("answer"), "the answer is {answer}", BEFORE),
-    Layout(("prompt", "tests"), Prompt, _prompt, "{tests} is kept for verifiers", BEFORE, keeps=("tests",)),
-    Layout(("text",), Demonstration, _text, "{text} is raw text"),
-    Layout(("prompt",), Prompt, _prompt, "{prompt} is the prompt", BEFORE),
-]
+    return f"column {name!r} is missing, which the first rows have; {hint}"

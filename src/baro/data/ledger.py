@@ -15,14 +15,6 @@ from baro.errors import DataError
 WAY_OUT = "mend them, or raise data.max_length or data.max_dropped_fraction"
 
 
-class Unusable(DataError):
-    """A row that can be read and not be used: the reason, the same for all its kind, and a sentence on this one."""
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason, self.sentence = reason, sentence
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What happened to one row. ``reason`` is the same for all rows of a kind, ``sentence`` tells of this one."""
@@ -41,7 +33,7 @@ class Ledger:
 
     repeated: rows that hold nothing more where a larger record is read as a smaller one: they say again what an earlier
     one said (four pairs hold one prompt four times), or are thumbs down where answers to imitate are wanted. They are
-    left out, and are nobody's mistake.
+    left out, and are nobody's mistake. votes: rows that judge what an earlier one judged; they are used, each counts.
     """
 
     name: str
@@ -49,6 +41,7 @@ class Ledger:
     dropped: list[Entry] = field(default_factory=list)
     truncated: list[Entry] = field(default_factory=list)
     repeated: list[Entry] = field(default_factory=list)
+    votes: list[Entry] = field(default_factory=list)
 
     def keep(self) -> None:
         """The row is used."""
@@ -65,6 +58,10 @@ class Ledger:
     def pass_over(self, key: str, reason: str, sentence: str) -> None:
         """The row holds nothing that an earlier one did not."""
         self.repeated.append(Entry(key, reason, sentence))
+
+    def vote(self, key: str, sentence: str) -> None:
+        """The row is used, and judges what was judged before."""
+        self.votes.append(Entry(key, "judged before", sentence))
 
     def state(self) -> dict[str, Any]:
         """All of it as JSON, for ``restore``."""
@@ -114,4 +111,9 @@ class Ledger:
         return {"name": self.name, "rows": self.rows, "kept": self.kept, **parts}
 
     def _parts(self) -> list[tuple[str, list[Entry]]]:
-        return [("dropped", self.dropped), ("truncated", self.truncated), ("repeated", self.repeated)]
+        return [
+            ("dropped", self.dropped),
+            ("truncated", self.truncated),
+            ("repeated", self.repeated),
+            ("votes", self.votes),
+        ]

@@ -13,7 +13,7 @@ from typing import Literal
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from baro.data.ledger import Unusable
+from baro.data.rows import Unusable
 from baro.errors import ConfigError, DataError
 from baro.records import Conversation, Message
 
@@ -95,11 +95,11 @@ class Rendering:
         opened = self._opened[1]
         if self.opening and len(completion) == 1 and opened.endswith(self.opening):
             whole = opened + self._continued(completion[0].content) + self.closing
-            return Rendered(opened, whole, ((len(opened), len(whole)),))
+            return Rendered(opened, whole, ((len(opened), len(whole)),) if completion[0].scored else ())
         whole = self._render(turns)
         spans = []
         for count, turn in enumerate(turns):
-            if count < len(prompt) or turn.role != "assistant":
+            if count < len(prompt) or turn.role != "assistant" or not turn.scored:
                 continue
             start = opened if count == len(prompt) else self._render(turns[:count], opened=True)
             end = whole if count + 1 == len(turns) else self._render(turns[: count + 1])
@@ -115,7 +115,7 @@ class Rendering:
     def last_answered(self, prompt: Conversation, completion: Conversation) -> Rendered:
         """The same with the last answer alone as completion: for templates that rewrite earlier answers."""
         turns = prompt + completion
-        last = max(i for i, turn in enumerate(turns) if turn.role == "assistant")
+        last = max(i for i, turn in enumerate(turns) if turn.role == "assistant" and turn.scored)
         return self.answered(turns[:last], turns[last : last + 1])
 
     def _continued(self, answer: str) -> str:

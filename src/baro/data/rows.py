@@ -14,6 +14,18 @@ Notes = dict[str, None]
 """What a file turned out to be while it was read, for its description: each once, in order."""
 
 
+class Unusable(DataError):
+    """A row that can be read and not be used: the reason, the same for all its kind, and a sentence on this one.
+
+    expected: the file is of such rows by its nature (thumbs down where answers to imitate are wanted), so that they do
+    not count as faults.
+    """
+
+    def __init__(self, reason: str, sentence: str, *, expected: bool = False) -> None:
+        super().__init__(sentence)
+        self.reason, self.sentence, self.expected = reason, sentence, expected
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of a file: ``key`` is ``file:line``, ``text`` how it stands there (None: not as JSON).
@@ -44,5 +56,7 @@ def placed(key: str, function: Callable[..., T], *arguments: Any) -> T:
     """Call, and say which row it was that failed."""
     try:
         return function(*arguments)
+    except Unusable:
+        raise  # the ledger says where
     except DataError as error:
         raise DataError(f"{key}: {error}") from error

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -219,7 +220,7 @@ def _name(loaded: Loaded, encode: Encode, template: Template, max_length: int) -
         return None
     rows = [loaded.files.sha256, loaded.files.called, loaded.files.encoding]
     made_by = [module.__name__, qualified, _code(Path(inspect.getfile(module))), version("tokenizers")]
-    kind = [loaded.kind.__name__, loaded.fit.layout.name, dict(loaded.fit.names)]
+    kind = [loaded.kind.__name__, loaded.fit.layout.name, dict(loaded.fit.names), asdict(loaded.fit.reading)]
     return content_hash([rows, kind, template.fingerprint, max_length, made_by])
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import cache
 from itertools import chain
 from typing import Any, BinaryIO
 
-from baro.data.cells import is_messages, parsed
+from baro.data.cells import parsed
+from baro.data.messages import is_messages
 from baro.data.rows import Notes, Row
 from baro.errors import DataError
 
 TAB = "\t"
 ARROW_FILE = b"ARROW1"
 
+log = logging.getLogger("baro")
 LISTS = frozenset(
     {"messages", "conversations", "conversation", "responses", "completions", "ranks", "ranking", "ratings", "scores"}
     | {"finished"}
@@ -127,6 +131,10 @@ def _arrow_rows(path: str, batches: Callable[[], Iterator[Any]]) -> Iterator[Row
     try:
         number = 0
         for batch in batches():
+            bytes_in = tuple(one.name for one in batch.schema if _holds_bytes(one.type))
+            if bytes_in:
+                _tell_bytes(path, bytes_in)
+                batch = batch.drop_columns(list(bytes_in))
             for columns in batch.to_pylist():
                 number += 1
                 key = f"{path}:{number}"
@@ -134,6 +142,21 @@ def _arrow_rows(path: str, batches: Callable[[], Iterator[Any]]) -> Iterator[Row
                 yield Row(key, None, plain, table=True)
     except arrow.ArrowException as error:
         raise DataError(f"{path}: cannot be read ({error}); write or copy it again") from error
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column's type has bytes in it, which are images or sound and no text."""
+    from pyarrow import types
+
+    if types.is_nested(kind):
+        return any(_holds_bytes(kind.field(i).type) for i in range(kind.num_fields))
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+@cache
+def _tell_bytes(name: str, columns: tuple[str, ...]) -> None:
+    """Once, however often the file is read."""
+    log.warning("%s: left out, since they hold bytes: %s", name, ", ".join(map(repr, columns)))
 
 
 def _plain(value: Any, key: str, column: str) -> Any:

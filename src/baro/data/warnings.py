@@ -9,7 +9,7 @@ from itertools import islice
 
 from baro.data.encode import completions_of
 from baro.data.formats import Loaded
-from baro.data.ledger import Unusable
+from baro.data.rows import Unusable
 from baro.data.template import Template
 from baro.records import Record, Thumb
 
@@ -25,7 +25,7 @@ _MARKUP = re.compile(
 
 def warnings_about(loaded: Loaded, template: Template | None) -> tuple[str, ...]:
     """Sentences about the first rows; each says what to do."""
-    records = [record for _, record in islice(loaded, LOOKED_AT) if not isinstance(record, Unusable | None)]
+    records = [record for _, record in islice(loaded, LOOKED_AT) if not isinstance(record, Unusable)]
     return tuple(_markup(loaded, records, template)) + tuple(_thumbs(records))
 
 

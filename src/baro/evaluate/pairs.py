@@ -14,6 +14,7 @@ import numpy as np
 from baro.batch import Sample
 from baro.data.encode import encode_preferences
 from baro.data.formats import Loaded, read_records
+from baro.data.layouts import Reading
 from baro.data.template import Template
 from baro.errors import ConfigError, DataError
 from baro.evaluate.config import Config
@@ -60,7 +61,7 @@ class Pairs:
 
 def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """X/pair_accuracy for every policy, reward and judge, and the baselines, all on the same pairs."""
-    pairs = Pairs(run, config, read_records(resolve(str(config.pairs), "records"), Preference, config.data.encoding))
+    pairs = Pairs(run, config, read_records(resolve(str(config.pairs), "records"), Preference, Reading.of(config.data)))
     gaps = dict(scorer_gaps(pairs))
     by_key = dict(pairs.items())
     common = [key for key in by_key if all(key in found for found in gaps.values())]
@@ -129,7 +130,7 @@ def baseline_gaps(config: Config, pairs: Mapping[str, Preference]) -> dict[str, 
     texts = {key: (text_of(pair.chosen), text_of(pair.rejected)) for key, pair in pairs.items()}
     found = {"baseline/longer_wins": {key: float(len(one) - len(other)) for key, (one, other) in texts.items()}}
     if config.baseline_pairs is not None:
-        known = read_records(resolve(config.baseline_pairs, "records"), Preference, config.data.encoding).records
+        known = read_records(resolve(config.baseline_pairs, "records"), Preference, Reading.of(config.data)).records
         model = UnigramBaseline.fit([text_of(p.chosen) for p in known], [text_of(p.rejected) for p in known])
         gaps = {key: model.score(one) - model.score(other) for key, (one, other) in texts.items()}
         found["baseline/unigram"] = gaps

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from baro.data.formats import NOUNS, read_records
-from baro.data.ledger import Ledger, Unusable
+from baro.data.ledger import Ledger
+from baro.data.rows import Unusable
 from baro.errors import ConfigError
 from baro.feedback import answers
 from baro.feedback.judged import Judged, ranking_of, winner
@@ -23,7 +24,6 @@ def read_plain(path: Path, ledger: Ledger) -> list[Judged]:
     for key, record in loaded:
         if isinstance(record, Unusable):
             ledger.drop(key, record.reason, record.sentence)
-        if isinstance(record, Unusable | None):
             continue
         completions, answer = _judgment(record)
         texts = [_text(one) for one in completions]

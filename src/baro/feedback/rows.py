@@ -17,7 +17,7 @@ from pydantic import Field
 from sqlalchemy import Connection, select
 
 from baro.config import Config
-from baro.data.cells import is_open_transcript, parse_transcript, write_transcript
+from baro.data.messages import is_open_transcript, parse_transcript, write_transcript
 from baro.errors import DataError
 from baro.feedback import schema
 from baro.feedback.asked import Task

@@ -10,6 +10,7 @@ from baro import config as blocks
 from baro.compute import ComputeConfig
 from baro.data.encode import encode_texts
 from baro.data.formats import read_records
+from baro.data.layouts import Reading
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.rendering import plain_text
 from baro.data.template import Template
@@ -55,7 +56,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     shape, seed = config.architecture, config.trainer.seed
-    records = read_records(resolve(config.text, "records"), Demonstration, config.data.encoding).records
+    records = read_records(resolve(config.text, "records"), Demonstration, Reading.of(config.data)).records
     texts = [plain_text(r.prompt + r.completion) if r.prompt else r.completion[0].content for r in records]
     template = Template(train_tokenizer(texts, shape.vocabulary), "plain")
     length = min(config.data.max_length, shape.max_positions)

@@ -36,6 +36,7 @@ from baro.batch import GroupBatch, Sample
 from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_comparisons, encode_ratings
 from baro.data.formats import Loaded
+from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.data.rating import check_input_template, input_template, pair_template
 from baro.data.template import Template
@@ -80,6 +81,9 @@ class Config(blocks.Config):
     center_rewards_coefficient: float = Field(
         0.0, ge=0, description="weight of a pair's (r_w + r_l)², which pulls to 0"
     )
+    margin_scale: float | None = Field(
+        None, gt=0, description="a pair's margin is this times score_chosen − score_rejected; no margin unless given"
+    )
     criteria: dict[str, float] = Field({}, description="recorded scores to learn, with weights; all alike unless given")
     pooling: Pooling | None = Field(
         None, description="the state that is read: last (first for encoders) unless given, or mean, or max"
@@ -101,6 +105,8 @@ class Config(blocks.Config):
             raise ValueError(f"label_smoothing is for pairs, and loss is {self.loss}; leave it out")
         if self.freeze_backbone and self.lora is not None:
             raise ValueError("freeze_backbone and lora exclude each other: adapters are trained in the backbone")
+        if self.margin_scale is not None and self.loss != "bradley_terry":
+            raise ValueError(f"margin_scale is for pairs, and loss is {self.loss}; leave it out")
         if self.criteria and self.loss != "regression":
             raise ValueError(f"criteria are learned by loss regression, and loss is {self.loss}; leave them out")
         if self.center_rewards_coefficient and (self.loss == "regression" or self.sigmoid):
@@ -165,7 +171,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     job = stage.Offline("reward", config, out)
     if not job.finished:
         criteria = dict(config.criteria) if config.loss == "regression" else {"score": 1.0}
-        job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder))
+        columns = Reading.of(config.data, criteria=config.criteria, margin_scale=config.margin_scale)
+        job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder), columns)
         model = _model(config, job.folder, criteria)
         job.fit(Objective(model, config))
         if config.loss != "regression" and not config.sigmoid:

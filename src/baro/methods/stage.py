@@ -22,6 +22,7 @@ from baro.checkpoints import as_os_error
 from baro.collate import collate
 from baro.config import Config, DataConfig, SamplingConfig, TrainerConfig
 from baro.data.formats import Loaded, read_records
+from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.data.source import FileSource, split_held_out
 from baro.data.stored import Encode, encode_cached
@@ -52,11 +53,12 @@ class Reader:
     want: type[Record] | tuple[type[Record], ...]
     encode: Encode
     max_length: int | None = None  # the config's unless given
+    reading: Reading | None = None  # likewise
 
     def read(self, value: str) -> tuple[Loaded, Sequence[Sample]]:
         """The records of an input and their samples; the samples' keys name the records that were kept."""
         path = resolve(value, "records")
-        loaded = read_records(path, self.want, self.config.encoding)
+        loaded = read_records(path, self.want, self.reading or Reading.of(self.config))
         log.info("%s", loaded.description)
         ledger = Ledger(loaded.name)
         length = self.max_length or self.config.max_length
@@ -143,11 +145,12 @@ class Offline:
         want: type[Record] | tuple[type[Record], ...],
         encode: Encode,
         change: Callable[[Template], Template] = lambda template: template,
+        reading: Reading | None = None,
     ) -> None:
         """The training and the held-out samples; ``change`` may put another template in place of the model's."""
         self.template = change(load_template(self._model, self.config.data.template))
         length = longest_row(self._model, self.config.data)
-        reader = Reader(self.run, self.template, self.config.data, want, encode, length)
+        reader = Reader(self.run, self.template, self.config.data, want, encode, length, reading)
         self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
 
     def fit(self, objective: Objective, prepare: Prepare | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from baro.batch import Branch, Sample
-from baro.data.ledger import Unusable
+from baro.data.rows import Unusable
 from baro.data.template import Template
 from baro.models.folders import positions_of
 from baro.models.forward import ScoredModel, forward_samples
