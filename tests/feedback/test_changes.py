@@ -479,3 +479,30 @@ def test_ties_are_still_ties(desk):
     desk.say("ann", task, neither())
     change(desk, "withdraw", tasks=(task,))
     assert desk.do(assign._repeat, desk.rater("ann").id, desk.project.id) is None
+
+
+def test_who_settles_a_task_does_so_alone(desk, clock):
+    task = desk.task("pair", "q", ("a", "b"))
+    for rater, slot in (("ann", 0), ("ben", 1)):
+        desk.say(rater, task, win(slot))
+    settlers = [Rater(desk.rater(name).id, name, "adjudicator", "en") for name in ("eve", "fay")]
+    lease = desk.do(assign.lease_to_adjudicate, task, settlers[0], desk.project)
+    with pytest.raises(Refused, match="somebody else is settling this task just now"):
+        desk.do(assign.lease_to_adjudicate, task, settlers[1], desk.project)
+    assert desk.do(assign.lease_to_adjudicate, task, settlers[0], desk.project).assignment_id == lease.assignment_id
+    clock(31 * 60_000)  # who let it lie gives it up
+    desk.do(assign.lease_to_adjudicate, task, settlers[1], desk.project)
+
+
+def test_skips_are_seen_and_flagged(desk):
+    tasks = [desk.task("pair", f"q{i}", ("a", "b"), overlap=1) for i in range(12)]
+    desk.say("ben", tasks[0], win(0))
+    ann = desk.rater("ann")
+    for _ in range(8):
+        lease = desk.do(assign.claim, ann, desk.project)
+        desk.do(assign.give_back, lease.assignment_id, ann.id, lease.secret, skip_reason="language")
+    with desk.store.read() as connection:
+        found = {one["pseudonym"]: one for one in panel.raters(connection, desk.project)}
+    assert (found["ann"]["done"], found["ann"]["skips"]["count"], found["ann"]["skips"]["n"]) == (0, 8, 8)
+    assert [one["flag"] for one in found["ann"]["flags"]] == ["skips"]
+    assert (found["ben"]["skips"]["count"], found["ben"]["skips"]["n"], found["ben"]["flags"]) == (0, 1, [])

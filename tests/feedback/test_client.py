@@ -347,3 +347,18 @@ def test_a_change_says_which_tasks(site: Site, wire: Wire):
     with pytest.raises(Refused) as refused:
         client(site, wire, "rater").next("colours")
     assert (refused.value.code, refused.value.status) == ("paused", 409)
+
+
+def test_several_are_invited_and_one_works_in_two_projects(site: Site, wire: Wire):
+    manager = client(site, wire, "manager")
+    made = manager.invite("colours", lang="en", count=3)["people"]
+    assert len({one["pseudonym"] for one in made}) == len({one["link"] for one in made}) == 3
+    with pytest.raises(Refused, match="about one person; leave count out"):
+        manager.invite("colours", pseudonym="mina", count=2)
+    rater = Client.join(made[0]["link"], transport=wire)
+    with pytest.raises(Refused):
+        rater.next("elsewhere")
+    assert manager.invite("elsewhere", rater=made[0]["pseudonym"])["rater"] == made[0]["rater"]
+    assert rater.next("elsewhere") is None
+    assert [one["name"] for one in rater.me()["projects"]] == ["colours", "elsewhere"]
+    assert len(manager.listed("elsewhere", "raters")["raters"]) == 2

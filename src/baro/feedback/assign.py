@@ -312,6 +312,10 @@ def lease_to_adjudicate(connection: Connection, task_id: str, rater: Rater, proj
     had = connection.execute(mine).all()
     if any(row.purpose == "judge" and row.state != "released" for row in had):
         raise Refused("conflict", "you have had this task to judge yourself; somebody else has to settle it")
+    busy = (table.c.task_id == task_id) & (table.c.purpose == "adjudicate") & (table.c.rater_id != rater.id)
+    others = select(table.c.id).where(busy, text(schema.LEASED), table.c.expires_ms >= ids.now_ms())
+    if connection.execute(others).first() is not None:
+        raise Refused("conflict", "somebody else is settling this task just now; take another one")
     item, response = schema.task_item, schema.response
     own = select(item.c.slot).join(response).where(item.c.task_id == task_id, response.c.rater_id == rater.id)
     if connection.execute(own).first() is not None:

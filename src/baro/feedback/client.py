@@ -263,9 +263,13 @@ class Client(Calls):
         lang: str = "ko",
         pseudonym: str | None = None,
         rater: str | None = None,
+        count: int = 1,
     ) -> Json:
-        """A link for one person; ``rater``: the id of somebody who has lost theirs."""
-        body = {"role": role, "lang": lang, "pseudonym": pseudonym, "rater": rater}
+        """A link for one person, or under "people" for each of ``count`` people.
+
+        ``rater``: somebody who has lost theirs, or who is to work in this project, too.
+        """
+        body = {"role": role, "lang": lang, "pseudonym": pseudonym, "rater": rater, "count": count}
         return self._manage("POST", in_project(project, "invites"), body)
 
     def revoke(self, rater: str) -> None:

@@ -21,7 +21,10 @@ def invite(
     lang: Annotated[str, typer.Option(metavar="ko|en", help="The language of their page.")] = "ko",
     pseudonym: Annotated[str | None, typer.Option(help="What a new person is called; a number unless given.")] = None,
     again: Annotated[
-        str | None, typer.Option("--again", metavar="RATER", help="Another link for who has lost theirs.")
+        str | None,
+        typer.Option(
+            "--again", metavar="RATER", help="Another link for who has lost theirs, or works in another project."
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Where the server is reached; as `serve` was started last unless given.")
@@ -32,7 +35,7 @@ def invite(
     """Who was invited, with a link that works once each; give each to one person."""
     from baro.feedback.address import known_address
     from baro.feedback.cells import write_private_csv
-    from baro.feedback.people import add_rater, find_rater, pseudonyms_of
+    from baro.feedback.people import add_member, add_rater, find_rater, pseudonyms_of
     from baro.feedback.people import invite as make_invite
     from baro.feedback.project import get_project
 
@@ -47,6 +50,7 @@ def invite(
         new = {"role": role, "lang": lang, "pseudonym": pseudonym}
         if again is not None:
             people = [find_rater(connection, again, active=True)]
+            add_member(connection, project.id, people[0], ACTOR)
         else:
             people = [add_rater(connection, project.id, **new) for _ in range(count)]
         names = pseudonyms_of(connection, people)

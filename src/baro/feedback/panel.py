@@ -30,6 +30,7 @@ from baro.functional.votes import binomial_test
 LOW = 0.7  # a rater who is surely below is flagged
 SIDES_N = 20
 QUICK_SHARE = 0.2
+SKIPPED_SHARE = 0.3
 FLAG_LEVEL = 0.05  # for each flag the probability that any of the raters gets it by chance
 CHOSEN = ("margin", "disagreement")  # policies that choose by a reward model's scores
 
@@ -122,14 +123,15 @@ def _left(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
-    """Every rater with judgments here: how much, how quickly, how well as far as is known, and what stands out."""
+    """Every rater with judgments or skips here: how much, how quickly, how well as far as known, what stands out."""
     votes = votes_of(connection, project.id)
     people = {row.id: row for row in connection.execute(select(schema.rater))}
     others, gold = agreement_with_others(main_scales(first_votes(votes))), gold_answers(votes)
     everyone = _counted_all(others.values())
     cases = {habit: by_rater(given) for habit, given in cases_of(connection, project, votes).items()}
+    skipped = _skipped(connection, project.id)
     found = []
-    for rater in sorted({one.rater_id for one in votes.judgments}):
+    for rater in sorted({one.rater_id for one in votes.judgments} | set(skipped)):
         mine = [one for one in votes.judgments if one.rater_id == rater]
         seconds = [one.active_ms / 1000 for one in mine if one.active_ms is not None]
         row: dict[str, Any] = {"rater": rater, "pseudonym": people[rater].pseudonym, "role": people[rater].role}
@@ -138,11 +140,20 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
         row |= {"gold": share(*gold.get(rater, (0, 0))), "left": _left(cases["left"].get(rater, []))}
         row |= {habit: share(*counts(cases[habit].get(rater, []))) for habit in ("repeats", "quick")}
         row |= {"others": share(*others.get(rater, (0, 0)))}
+        row |= {"skips": share(skipped.get(rater, 0), skipped.get(rater, 0) + len(mine))}
         found.append(row)
     flagged = {name: _flagged(name, found, everyone) for name in FLAGS}
     for row in found:
         row["flags"] = [_flag(name, row, everyone) for name in FLAGS if row["rater"] in flagged[name]]
     return found
+
+
+def _skipped(connection: Connection, project_id: str) -> dict[str, int]:
+    """How many tasks each rater has left to others."""
+    table, task = schema.assignment, schema.task
+    query = select(table.c.rater_id, func.count()).join(task, task.c.id == table.c.task_id)
+    query = query.where(task.c.project_id == project_id, table.c.state == "skipped").group_by(table.c.rater_id)
+    return {rater: int(count) for rater, count in connection.execute(query)}
 
 
 def _counted_all(shares: Iterable[tuple[int, int]]) -> float | None:
@@ -155,6 +166,7 @@ FLAGS = {
     "repeats": "{share} tasks shown again got the same",
     "sides": "{share} choices are the left answer; by chance so far from half: p = {p:.2g}",
     "quick": "{share} answers came quicker than the texts can be read",
+    "skips": "{share} tasks were left to others",
     "others": "{share} answers agree with the other raters; all raters: {everyone:.0%}",
 }
 
@@ -176,6 +188,8 @@ def _by_chance(name: str, row: Mapping[str, Any], everyone: float | None) -> flo
             return float(found["p"])
         case "quick":
             return binomial_tail(found["count"], found["n"], QUICK_SHARE, "high")
+        case "skips":
+            return binomial_tail(found["count"], found["n"], SKIPPED_SHARE, "high")
         case "others":
             known = everyone is not None and 0 < everyone < 1
             return binomial_tail(found["count"], found["n"], everyone, "low") if known else None  # type: ignore[arg-type]

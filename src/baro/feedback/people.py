@@ -62,6 +62,17 @@ def add_rater(
     return made
 
 
+def add_member(connection: Connection, project_id: str, rater_id: str, actor: str) -> bool:
+    """Let somebody who is known work on this project, too; whether that is new."""
+    table = schema.member
+    here = (table.c.project_id == project_id) & (table.c.rater_id == rater_id)
+    if connection.execute(select(table.c.rater_id).where(here)).first() is not None:
+        return False
+    connection.execute(insert(table).values(project_id=project_id, rater_id=rater_id))
+    log_event(connection, actor, "join", "rater", rater_id, {"project": project_id})
+    return True
+
+
 def check_lang(lang: str) -> None:
     """Refused for a language that the pages do not have."""
     if lang not in LANGS:

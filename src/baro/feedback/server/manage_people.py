@@ -29,12 +29,13 @@ router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
 
 
 class Invitation(Body):
-    """Who is invited: somebody new, or with ``rater`` somebody who has lost their link."""
+    """Who is invited: somebody new, ``count`` people, or with ``rater`` who has lost their link or works elsewhere."""
 
     pseudonym: str | None = Field(None, min_length=1, max_length=60)
     role: Literal["rater", "adjudicator", "manager"] = "rater"
     lang: Literal["en", "ko"] = "ko"
-    rater: str | None = Field(None, max_length=40)
+    rater: str | None = Field(None, max_length=60)
+    count: int = Field(1, ge=1, le=1000)
 
 
 class Wanted(Body):
@@ -70,19 +71,25 @@ def _members(connection: Connection, project: Project) -> list[dict[str, Any]]:
 
 @router.post("/projects/{project}/invites")
 def invite(request: Request, store: Stored, manager: Manager, project: Name, given: Invitation) -> Response:
-    """A link for one person; its token stands after the #, so that no server and no log sees it."""
+    """A link for each; its token stands after the #, so that no server and no log sees it."""
+    if given.count > 1 and (given.rater or given.pseudonym):
+        raise Refused("invalid", "a pseudonym and rater are about one person; leave count out")
+    address = str(request.base_url).rstrip("/")
 
-    def work(connection: Connection) -> dict[str, Any]:
+    def work(connection: Connection) -> list[dict[str, Any]]:
         found = project_of(connection, manager, project)
         if given.rater is None:
-            options = given.model_dump(include={"role", "lang", "pseudonym"})
-            rater_id = people.add_rater(connection, found.id, **options, actor=manager.id)
+            options = given.model_dump(include={"role", "lang", "pseudonym"}) | {"actor": manager.id}
+            invited = [people.add_rater(connection, found.id, **options) for _ in range(given.count)]
         else:
-            rater_id = people.find_rater(connection, given.rater, active=True)
-        token = people.invite(connection, rater_id, actor=manager.id)
-        return {"link": f"{str(request.base_url).rstrip('/')}/join#{token}", "rater": rater_id}
+            invited = [people.find_rater(connection, given.rater, active=True)]
+            people.add_member(connection, found.id, invited[0], manager.id)
+        names = people.pseudonyms_of(connection, invited)
+        tokens = [(one, people.invite(connection, one, actor=manager.id)) for one in invited]
+        return [{"rater": one, "pseudonym": names[one], "link": f"{address}/join#{token}"} for one, token in tokens]
 
-    return JSONResponse(store.write(work) | {"expires_ms": ids.now_ms() + INVITE_DAYS * DAY_MS}, 201)
+    made = store.write(work)
+    return JSONResponse(made[0] | {"people": made, "expires_ms": ids.now_ms() + INVITE_DAYS * DAY_MS}, 201)
 
 
 @router.post("/raters/{rater}/revoke")

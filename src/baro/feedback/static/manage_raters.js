@@ -2,7 +2,7 @@
 import { button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { api, call, within } from "./manage_api.js";
-import { amount, chance, confirmed, copier, field, form, grid, heading, hint, input, nothing, outcome, panel, percent, range, run, seconds, select, share, table, tag, when } from "./manage_ui.js";
+import { amount, area, chance, confirmed, copier, field, form, grid, heading, hint, input, nothing, number, outcome, panel, percent, range, run, seconds, select, share, table, tag, when } from "./manage_ui.js";
 
 const ROLES = ["rater", "adjudicator", "manager"];
 
@@ -18,18 +18,31 @@ function invitation(view) {
   const name = input("", { maxlength: 60, autocomplete: "off" });
   const role = select(ROLES.map((one) => [one, t(`manage.role.${one}`)]));
   const language = select([["ko", t("manage.lang.ko")], ["en", t("manage.lang.en")]]);
+  const count = number(1, { min: 1, max: 1000, step: 1, required: true });
+  const several = () => Object.assign(name, { disabled: count.valueAsNumber > 1, value: count.valueAsNumber > 1 ? "" : name.value });
+  count.addEventListener("input", several);
   const work = async () => {
-    const made = await call("POST", within(view.project, "invites"), { role: role.value, lang: language.value, ...(name.value.trim() ? { pseudonym: name.value.trim() } : {}) });
+    const who = name.value.trim() ? { pseudonym: name.value.trim() } : { count: count.valueAsNumber };
+    const made = await call("POST", within(view.project, "invites"), { role: role.value, lang: language.value, ...who });
     name.value = "";
     const done = view.main.querySelector(".form .outcome");
-    const shown = ticket(made);
+    const shown = made.people.length > 1 ? tickets(made) : ticket(made);
     await show(view);
     view.main.querySelector(".form .outcome").replaceChildren(shown);
     done?.replaceChildren();
     return [];
   };
   return panel(t("manage.invite.title"), hint(t("manage.invite.hint")), form(t("manage.invite.start"), work, grid(
-    field(t("manage.invite.name"), name, t("manage.invite.name.hint")), field(t("manage.role"), role, t("manage.role.hint")), field(t("manage.invite.lang"), language))));
+    field(t("manage.invite.name"), name, t("manage.invite.name.hint")), field(t("manage.role"), role, t("manage.role.hint")), field(t("manage.invite.lang"), language), field(t("manage.invite.count"), count, t("manage.invite.count.hint")))));
+}
+
+/** Several links at once, to be copied or kept as a file: they can be seen this once. */
+function tickets({ people: invited, expires_ms }) {
+  const text = area(invited.map(({ pseudonym, link }) => `${pseudonym}\t${link}`).join("\n"), { readonly: true, rows: 6, class: "field mono" });
+  const cells = [["pseudonym", "link"], ...invited.map(({ pseudonym, link }) => [pseudonym, link])];
+  const file = new Blob([`\ufeff${cells.map((row) => row.join(",")).join("\r\n")}\r\n`], { type: "text/csv" });
+  const save = h("a", { class: "button", href: URL.createObjectURL(file), download: "invitations.csv" }, t("manage.invite.csv"));
+  return h("div", { class: "ticket" }, field(t("manage.invite.links", { n: amount(invited.length) }), text), h("div", { class: "row-tools" }, copier(text), save), h("p", {}, t("manage.invite.once.all", { time: when(expires_ms) })));
 }
 
 /** The link, which can be seen this once. */
@@ -42,10 +55,10 @@ function ticket({ link, expires_ms }) {
 
 function people(view, raters, figures, where) {
   const known = new Map(figures.map((one) => [one.rater, one]));
-  const heads = [t("manage.rater"), [t("manage.raters.done"), "num"], [t("manage.raters.median"), "num"], t("manage.raters.others"), t("manage.raters.gold"), t("manage.raters.repeats"), t("manage.raters.left")];
+  const heads = [t("manage.rater"), [t("manage.raters.done"), "num"], [t("manage.raters.median"), "num"], t("manage.raters.others"), t("manage.raters.gold"), t("manage.raters.repeats"), t("manage.raters.left"), t("manage.raters.skips")];
   const rows = raters.map((person) => {
     const found = known.get(person.id);
-    const cells = [who(person, found), amount(found?.done ?? 0), seconds(found?.median_seconds), ...["others", "gold", "repeats", "left"].map((name) => (found ? share(found[name]) : null))];
+    const cells = [who(person, found), amount(found?.done ?? 0), seconds(found?.median_seconds), ...["others", "gold", "repeats", "left", "skips"].map((name) => (found ? share(found[name]) : null))];
     return Object.assign(cells, { below: [found?.flags.length > 0 && flags(found, known), actions(view, person, where)].filter(Boolean) });
   });
   return [table(t("manage.raters.list"), heads, rows), hint(t("manage.raters.flags.hint"))];
