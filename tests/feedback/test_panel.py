@@ -329,12 +329,13 @@ def test_of_many_honest_raters_hardly_one_is_flagged():
             for i in range(500)]  # fmt: skip
     for row in rows:
         agrees, left = (sum(draw.random() < p for _ in range(100)) for p in (0.68, 0.5))
+        row |= {"skips": panel.share(30, 100)}
         row |= {"others": panel.share(agrees, 100), "left": panel._left([(None, i < left) for i in range(100)])}
     rows[7]["others"], rows[8]["left"] = panel.share(40, 100), panel._left([(None, True)] * 100)
     flagged = {name: panel._flagged(name, rows, 0.68) for name in panel.FLAGS}
     assert flagged["others"] == {"r7"}
     assert flagged["sides"] == {"r8"}
-    assert not flagged["quick"] | flagged["gold"] | flagged["repeats"]
+    assert not flagged["quick"] | flagged["gold"] | flagged["repeats"] | flagged["skips"]
 
 
 def test_raters_and_their_flags(desk):
