@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from feedback.judging import Desk, neither, rank, thumbs, win
+from feedback.judging import Desk, neither, new_store, rank, thumbs, win
 from feedback.store_work import broken
 from sqlalchemy import select
 
@@ -157,9 +157,22 @@ def test_an_undone_overlap_below_the_wish_comes_back(desk):
     for rater in ("ann", "ben", "cid"):
         desk.say(rater, task, win(0))
     done = change(desk, "overlap", 2)
-    assert row(desk, task).overlap == 3
+    assert (row(desk, task).overlap, row(desk, task).first_overlap) == (3, 3)
     changes.undo(desk.store, desk.project, done["events"], "a manager")
-    assert (row(desk, task).overlap, row(desk, task).places) == (5, 2)
+    assert (row(desk, task).overlap, row(desk, task).first_overlap, row(desk, task).places) == (5, 5, 2)
+
+
+def test_a_wish_of_the_managers_is_no_vote_asked_for_by_disagreement(tmp_path):
+    """What raters disagreed on has asked for a third vote; more that the manager wants of it comes after that one."""
+    desk = Desk(new_store(tmp_path), overlap=2, max_overlap=3)
+    plain, divided = (desk.task("pair", name, ("a", "b")) for name in ("plain", "divided"))
+    desk.say("ann", divided, win(0))
+    desk.say("ben", divided, win(1))
+    change(desk, "overlap", 5)
+    assert [(row(desk, one).overlap, row(desk, one).first_overlap) for one in (plain, divided)] == [(5, 5), (5, 2)]
+    change(desk, "overlap", 1)
+    assert [(row(desk, one).overlap, row(desk, one).first_overlap) for one in (plain, divided)] == [(1, 1), (2, 2)]
+    desk.store.close()
 
 
 def test_what_was_asked_again_or_has_a_known_answer_is_left(desk, several):

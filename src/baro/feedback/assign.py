@@ -176,7 +176,10 @@ def _repeat(connection: Connection, rater_id: str, project_id: str) -> Row[Any] 
     copies = task.alias()
     repeated = exists().where(copies.c.repeat_of == task.c.id, copies.c.reserved_for == rater_id)
     query = (
-        select(task).join(assignment).join(judgment, judgment.c.assignment_id == assignment.c.id)
+        select(task).select_from(
+            task.join(assignment, assignment.c.task_id == task.c.id)
+            .join(judgment, judgment.c.assignment_id == assignment.c.id)
+        )
         .where(judgment.c.revision == 1)
         .where(assignment.c.rater_id == rater_id, assignment.c.state == "submitted", assignment.c.purpose == "judge")
         .where(task.c.project_id == project_id, task.c.kind.in_(REPEATED_KINDS), not_(task.c.is_gold))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from sqlalchemy import Connection, Row, Select, and_, case, func, not_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, func, not_, or_, select, update
 
 from baro.config import Config
 from baro.feedback import schema
@@ -250,7 +250,10 @@ def _values(change: Change) -> dict[str, Any]:
             return {"priority": change.value}
         case "overlap":
             wanted = _new_overlap(change.value)
-            return {"overlap": wanted, "places": wanted - (task.c.overlap - task.c.places)}
+            # what a manager wants is wanted whatever the votes say, unless they have asked for more already
+            plain = or_(task.c.first_overlap == task.c.overlap, wanted < task.c.first_overlap)
+            first = case((plain, wanted), else_=task.c.first_overlap)
+            return {"overlap": wanted, "first_overlap": first, "places": wanted - (task.c.overlap - task.c.places)}
     return {"open": change.action == "reopen"}
 
 
