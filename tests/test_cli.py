@@ -11,10 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
 import baro
 from baro import cli, pipeline_reader, verbs
 from baro.config import Config, TrainerConfig
+from baro.declared import declared_keys
 from baro.errors import BackendError, GuardStop
 from baro.runs import RunDir
 from baro.verbs import Verb
@@ -148,6 +150,29 @@ def test_every_verb_has_help(baro_says, words):
     code, out, _ = baro_says(*words, "--help")
     assert code == 0
     assert out.startswith(f"Usage: baro {' '.join(words)}")
+
+
+@pytest.mark.parametrize("verb", verbs.VERBS)
+def test_help_names_every_input_that_the_config_declares(baro_says, verb):
+    code, out, _ = baro_says(*verb.split(), "--help")
+    listed = [line.split()[0] for line in out.partition("Keys that name an input:\n")[2].splitlines() if line[2] != " "]
+    assert code == 0
+    assert listed == [key for key, _, _ in declared_keys(verbs.VERBS[verb].load()[0])]
+
+
+STAGES_HAVE = {"config", "set_", "out", "json_", "any_environment", "help"}
+CALLED = {"judge": "judges", "reward_": "rewards", "as_": "as_"}
+
+
+@pytest.mark.parametrize("verb", verbs.VERBS)
+def test_every_flag_of_a_stage_is_a_key_of_its_config(verb):
+    command = typer.main.get_command(cli.app)
+    for word in verb.split():
+        command = command.commands[word]
+    names = {one.name for one in command.params}
+    assert STAGES_HAVE - {"help"} <= names
+    keys = {CALLED.get(name, name.removesuffix("_flag")) for name in names - STAGES_HAVE}
+    assert keys <= verbs.VERBS[verb].load()[0].model_fields.keys()
 
 
 def test_version(baro_says):

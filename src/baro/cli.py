@@ -7,16 +7,18 @@ rest. Everything but typer is imported inside functions, so that ``baro --help``
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from baro.data_cli import app as data_app
 from baro.errors import BaroError, ConfigError
@@ -148,18 +150,43 @@ def _result(run: RunDir) -> dict[str, Any]:
     return {"run": str(run.path), "verb": run.manifest["verb"], "status": run.manifest["status"], "figures": known}
 
 
-def _training_verb(name: str, summary: str) -> None:
-    def command(
-        config: ConfigFile = None,
-        set_: Set = None,
-        out: Out = None,
-        json_: Json = False,
-        any_environment: AnyEnvironment = False,
-    ) -> None:
-        _run(name, config, set_, out, json_)
+def _stage(verb: str, group: typer.Typer = app, *, config: Any = ConfigOption, name: str | None = None) -> Any:
+    """Make a command of a function that tells what its flags mean to the config; what all stages have is added here."""
+    shared = {"config": config, "set_": Set, "out": Out, "json_": Json, "any_environment": AnyEnvironment}
 
-    command.__doc__ = summary
-    app.command(name)(command)
+    class WithInputs(TyperCommand):
+        """Its help ends with what the stage's config names, as the config declares it."""
+
+        def format_epilog(self, ctx: Any, formatter: Any) -> None:
+            with formatter.section("Keys that name an input"):
+                formatter.write_dl(_inputs_of(verb))
+
+    def add(flags: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def command(**given: Any) -> None:
+            file, overrides, out, as_json, _ = (given.pop(key) for key in shared)
+            _run(verb, file, overrides, out, as_json, **flags(**given))
+
+        unset = {"json_": False, "any_environment": False}
+        own = inspect.signature(flags, eval_str=True).parameters.values()
+        rest = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=unset.get(key), annotation=kind)
+            for key, kind in shared.items()
+        ]
+        command.__signature__ = inspect.Signature([*own, *rest])  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in (*own, *rest)}
+        command.__doc__ = flags.__doc__
+        group.command(name or flags.__name__, cls=WithInputs)(command)
+        return flags
+
+    return add
+
+
+def _inputs_of(verb: str) -> list[tuple[str, str]]:
+    """The keys of a verb's config that name something, with what they mean."""
+    from baro.declared import declared_keys
+    from baro.verbs import VERBS
+
+    return [(key, field.description or "") for key, _, field in declared_keys(VERBS[verb].load()[0])]
 
 
 def _one(flag: str, positional: Any, option: Any) -> Any:
@@ -218,17 +245,25 @@ def run(
     typer.echo(json.dumps(found, ensure_ascii=False) if json_ else str(loaded.out))
 
 
+def _by_config_alone(verb: str, summary: str) -> None:
+    def flags() -> dict[str, Any]:
+        return {}
+
+    flags.__doc__ = summary
+    _stage(verb, config=ConfigFile, name=verb)(flags)
+
+
 for _verb, _summary in {
-    "base": "A small new model from text: tokenizer, random weights, pre-training. Input: text.",
-    "sft": "Supervised fine-tuning. Inputs: policy, demonstrations.",
-    "reward": "A reward model from pairs or rankings. Inputs: model, preferences.",
-    "dpo": "Direct preference optimisation. Inputs: policy, preferences, ref_policy.",
-    "ppo": "PPO on a reward. Inputs: policy, prompts, reward_model or rewards, ref_policy, value_model.",
+    "base": "A small new model from text: tokenizer, random weights, pre-training.",
+    "sft": "Supervised fine-tuning on demonstrations.",
+    "reward": "A reward model from pairs or rankings.",
+    "dpo": "Direct preference optimisation.",
+    "ppo": "PPO on a reward.",
 }.items():
-    _training_verb(_verb, _summary)
+    _by_config_alone(_verb, _summary)
 
 
-@app.command()
+@_stage("generate")
 def generate(
     policy: Annotated[str | None, typer.Argument(metavar="POLICY", help="The same as --policy.")] = None,
     policy_flag: Annotated[str | None, typer.Option("--policy", metavar="RUN", help="Who answers.")] = None,
@@ -236,15 +271,10 @@ def generate(
     n: Annotated[int | None, typer.Option("-n", "--n", help="Answers to each prompt; 4 unless given.")] = None,
     limit: Limit = None,
     seed: Seed = None,
-    config: ConfigOption = None,
-    set_: Set = None,
-    out: Out = None,
-    json_: Json = False,
-    any_environment: AnyEnvironment = False,
-) -> None:
+) -> dict[str, Any]:
     """Answers of a policy to prompts."""
     who = _one("policy", policy, policy_flag)
-    _run("generate", config, set_, out, json_, policy=who, prompts=prompts, n=n, limit=limit, seed=seed)
+    return {"policy": who, "prompts": prompts, "n": n, "limit": limit, "seed": seed}
 
 
 @app.command()
@@ -270,7 +300,7 @@ def chat(
     run(load_config(Config, config, set_ or (), values))
 
 
-@app.command()
+@_stage("label")
 def label(
     answers: Annotated[str | None, typer.Argument(metavar="ANSWERS", help="The same as --answers.")] = None,
     answers_flag: Annotated[str | None, typer.Option("--answers", metavar="RUN", help="What to judge.")] = None,
@@ -278,19 +308,13 @@ def label(
     as_: Annotated[str | None, typer.Option("--as", metavar="pairs|ranks|best", help="The form; pairs first.")] = None,
     pairs_per_prompt: Annotated[int | None, typer.Option(help="Compared pairs of each prompt.")] = None,
     seed: Seed = None,
-    config: ConfigOption = None,
-    set_: Set = None,
-    out: Out = None,
-    json_: Json = False,
-    any_environment: AnyEnvironment = False,
-) -> None:
+) -> dict[str, Any]:
     """Judge answers by a reward model, a judge or a function."""
     what = _one("answers", answers, answers_flag)
-    given = {"answers": what, "by": by, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
-    _run("label", config, set_, out, json_, **given)
+    return {"answers": what, "by": by, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
 
 
-@feedback_app.command()
+@_stage("feedback collect", feedback_app)
 def collect(
     answers: Annotated[str | None, typer.Argument(metavar="ANSWERS", help="The same as --answers.")] = None,
     answers_flag: Annotated[str | None, typer.Option("--answers", metavar="RUN", help="What is judged.")] = None,
@@ -298,19 +322,13 @@ def collect(
     overlap: Annotated[int | None, typer.Option(help="Judgments of each task.")] = None,
     by: Annotated[str | None, typer.Option(metavar="module:NAME", help="Simulated people.")] = None,
     seed: Seed = None,
-    config: ConfigOption = None,
-    set_: Set = None,
-    out: Out = None,
-    json_: Json = False,
-    any_environment: AnyEnvironment = False,
-) -> None:
+) -> dict[str, Any]:
     """Answers in, judgments out: serves the page until everything is judged."""
     what = _one("answers", answers, answers_flag)
-    given = {"answers": what, "kind": kind, "overlap": overlap, "by": by, "seed": seed}
-    _run("feedback collect", config, set_, out, json_, **given)
+    return {"answers": what, "kind": kind, "overlap": overlap, "by": by, "seed": seed}
 
 
-@app.command()
+@_stage("evaluate")
 def evaluate(
     policies: Annotated[list[str] | None, typer.Argument(metavar="[NAME=]RUN...", help="As --policies.")] = None,
     policies_flag: Annotated[list[str] | None, typer.Option("--policies", metavar="[NAME=]RUN")] = None,
@@ -323,16 +341,11 @@ def evaluate(
     ref_policy: Annotated[str | None, typer.Option(metavar="RUN", help="What KL is measured to.")] = None,
     limit: Limit = None,
     seed: Seed = None,
-    config: ConfigOption = None,
-    set_: Set = None,
-    out: Out = None,
-    json_: Json = False,
-    any_environment: AnyEnvironment = False,
-) -> None:
+) -> dict[str, Any]:
     """Compare policies on prompts, and scorers on pairs; with intervals."""
     who = _one("policies", policies, policies_flag) or []
     named = any("=" in one for one in who)
-    given = {
+    return {
         "policies": _named("--policies", who) if named else who,
         "against": against,
         "prompts": prompts,
@@ -341,37 +354,30 @@ def evaluate(
         "judges": _named("--judge", judge),
         "rewards": _named("--reward", reward_),
         "ref_policy": ref_policy,
+        "limit": limit,
+        "seed": seed,
     }
-    _run("evaluate", config, set_, out, json_, **given, limit=limit, seed=seed)
 
 
-@app.command()
+@_stage("report")
 def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="What to report on.")],
     title: Annotated[str | None, typer.Option(help="The heading.")] = None,
     language: Annotated[str | None, typer.Option(metavar="en|ko", help="Of the report's own words.")] = None,
-    set_: Set = None,
-    out: Out = None,
-    json_: Json = False,
-    any_environment: AnyEnvironment = False,
-) -> None:
+) -> dict[str, Any]:
     """One self-contained HTML page about runs."""
-    _run("report", None, set_, out, json_, runs=runs, title=title, language=language)
+    return {"runs": runs, "title": title, "language": language}
 
 
 # -------------------------------------------------------------------------------------------------------------- data
 
 
-@data_app.command("split")
+@_stage("data split", data_app, name="split")
 def split_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file or a run.")],
     hold_out: Annotated[float | None, typer.Option(metavar="300|0.1", help="How many rows, or what share.")] = None,
     by: Annotated[str | None, typer.Option(metavar="prompt|row", help="What stays on one side.")] = None,
     seed: Seed = None,
-    set_: Set = None,
-    out: Out = None,
-    json_: Json = False,
-    any_environment: AnyEnvironment = False,
-) -> None:
+) -> dict[str, Any]:
     """Cut a file in two: train.jsonl and held_out.jsonl in a run directory."""
-    _run("data split", None, set_, out, json_, file=file, hold_out=hold_out, by=by, seed=seed)
+    return {"file": file, "hold_out": hold_out, "by": by, "seed": seed}
