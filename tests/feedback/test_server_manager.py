@@ -36,7 +36,7 @@ def test_projects_and_settings(site: Site):
     assert unknown.json()["problems"] == ["overlaps: Extra inputs are not permitted"]
     changed = manage(site, "PATCH", "projects/colours", {"settings": {"blur": True}}).json()
     assert changed["settings"]["blur"] is True
-    assert manage(site, "GET", f"projects/{changed['id']}").json() == changed
+    assert manage(site, "GET", f"projects/{changed['name']}").json() == changed
     listed = manage(site, "GET", "projects").json()["projects"]
     assert [(one["name"], one["prompts"], one["tasks"], one["raters"]) for one in listed] == [
         ("colours", 6, 6, 3),

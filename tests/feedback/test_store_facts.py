@@ -159,7 +159,7 @@ def test_a_project_s_words(store):
     store.write(lambda c: project.change_settings(c, made, {"overlap": 3}, "test"))
     later = store.write(lambda c: project.change_settings(c, made, {"blur": True}, "test"))
     assert (later.overlap, later.blur) == (3, True)
-    assert store.write(lambda c: project.get_project(c, made.id)).settings == later
+    assert store.write(lambda c: project.project_by_id(c, made.id)).settings == later
     first = store.write(lambda c: project.publish_guideline(c, made, "ko", "# 하나", "test"))
     assert store.write(lambda c: project.publish_guideline(c, made, "ko", "# 하나", "test")) == first
     assert store.write(lambda c: project.publish_guideline(c, made, "ko", "# 둘", "test")) != first
@@ -269,7 +269,7 @@ def test_invites_work_once_and_sessions_end(store, clock):
     with pytest.raises(Refused, match="there is no session"):
         look()
     for work_ in (people.invite, lambda c, r: people.revoke(c, r, "test"), lambda c, r: people.erase(c, r, "test")):
-        with pytest.raises(Refused, match="there is no such rater"):
+        with pytest.raises(Refused, match="there is no rater with the id"):
             store.write(lambda c, work_=work_: work_(c, "nobody"))
 
 

@@ -35,7 +35,7 @@ def invite(
     """Who was invited, with a link that works once each; give each to one person."""
     from baro.feedback.address import known_address
     from baro.feedback.cells import write_private_csv
-    from baro.feedback.people import add_member, add_rater, find_rater, pseudonyms_of
+    from baro.feedback.people import active_id, add_member, add_rater, find_rater, pseudonyms_of
     from baro.feedback.people import invite as make_invite
     from baro.feedback.project import get_project
 
@@ -49,7 +49,7 @@ def invite(
         project = get_project(connection, name)
         new = {"role": role, "lang": lang, "pseudonym": pseudonym}
         if again is not None:
-            people = [find_rater(connection, again, active=True)]
+            people = [active_id(find_rater(connection, again))]
             add_member(connection, project.id, people[0], ACTOR)
         else:
             people = [add_rater(connection, project.id, **new) for _ in range(count)]
@@ -78,15 +78,18 @@ def revoke(rater: RaterName, store: StoreOption = "feedback") -> None:
     """End somebody's sessions and invitations; what they judged stays."""
     from baro.feedback import people
 
-    open_store(store).write(lambda connection: people.revoke(connection, people.find_rater(connection, rater), ACTOR))
+    open_store(store).write(
+        lambda connection: people.revoke(connection, people.find_rater(connection, rater).id, ACTOR)
+    )
 
 
 @app.command()
 def erase(rater: RaterName, store: StoreOption = "feedback") -> None:
     """Forget who somebody is, and end their access; what they judged stays."""
-    from baro.feedback import people
+    from baro.feedback.people import erase as erase_rater
+    from baro.feedback.people import find_rater
 
-    open_store(store).write(lambda connection: people.erase(connection, people.find_rater(connection, rater), ACTOR))
+    open_store(store).write(lambda connection: erase_rater(connection, find_rater(connection, rater).id, ACTOR))
 
 
 @app.command()

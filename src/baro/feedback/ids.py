@@ -28,6 +28,11 @@ def new_id() -> str:
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+def looks_like_id(text: str) -> bool:
+    """Whether a name could be taken for an id: no name may, so that what finds one of both never finds the other."""
+    return len(text) == 26 and text.isascii() and set(text.upper()) <= set(_CROCKFORD)
+
+
 class _Ticks:
     """Numbers that ascend: milliseconds, with a counter that runs over into the next one."""
 

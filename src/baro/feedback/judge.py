@@ -18,7 +18,7 @@ from baro.feedback.assign import check_secret, close, counted, own_assignment, t
 from baro.feedback.criteria import criteria_of
 from baro.feedback.database import for_update, log_event
 from baro.feedback.ids import new_id, sha256
-from baro.feedback.project import get_project
+from baro.feedback.project import project_by_id
 from baro.feedback.refusals import Refused
 
 
@@ -47,7 +47,7 @@ def submit(connection: Connection, assignment_id: str, rater_id: str, given: Sub
     mine = _place(connection, task, mine)
     stored = _store(connection, task, mine, given)
     if mine.purpose == "judge":
-        reconsider(connection, get_project(connection, task.project_id), task.id)
+        reconsider(connection, project_by_id(connection, task.project_id), task.id)
     return stored
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from baro.feedback import ids, schema
 from baro.feedback.database import COMMAND_LINE, log_event, secret_seed
@@ -51,6 +51,8 @@ def add_rater(
     name = _next_pseudonym(connection, role) if pseudonym is None else pseudonym.strip()
     if not 1 <= len(name) <= 60 or not name.isprintable():
         raise Refused("invalid", "a pseudonym has 1 to 60 visible characters")
+    if ids.looks_like_id(name):
+        raise Refused("invalid", f"{name!r} looks like an id, and would be taken for one; choose another pseudonym")
     if connection.execute(select(table.c.id).where(table.c.pseudonym == name)).first():
         raise Refused("conflict", f"there is a {name!r} already; choose another pseudonym")
     made = new_id()
@@ -88,15 +90,12 @@ def _next_pseudonym(connection: Connection, role: str) -> str:
     return f"{role}-{number}"
 
 
-def find_rater(connection: Connection, name: str, *, active: bool = False) -> str:
-    """The id of who has this pseudonym or id; Refused for nobody, and with ``active`` for who works here no longer."""
-    table = schema.rater
-    row = connection.execute(select(table).where((table.c.pseudonym == name) | (table.c.id == name))).first()
+def rater_by_id(connection: Connection, rater_id: str) -> Row[Any]:
+    """A rater's row; Refused where nobody has this id."""
+    row = connection.execute(select(schema.rater).where(schema.rater.c.id == rater_id)).first()
     if row is None:
-        raise Refused("not_found", f"there is no rater {name!r}")
-    if active and not row.active:
-        raise Refused("conflict", f"{row.pseudonym} is not active any more; invite somebody new")
-    return str(row.id)
+        raise Refused("not_found", f"there is no rater with the id {rater_id!r}")
+    return row
 
 
 def pseudonyms_of(connection: Connection, rater_ids: Sequence[str]) -> dict[str, str]:
@@ -106,16 +105,31 @@ def pseudonyms_of(connection: Connection, rater_ids: Sequence[str]) -> dict[str,
     return {row.id: row.pseudonym for row in rows}
 
 
-def _check_rater(connection: Connection, rater_id: str) -> None:
-    if connection.execute(select(schema.rater.c.id).where(schema.rater.c.id == rater_id)).first() is None:
-        raise Refused("not_found", "there is no such rater")
+def rater_by_pseudonym(connection: Connection, pseudonym: str) -> Row[Any]:
+    """A rater's row; Refused where nobody is called so."""
+    row = connection.execute(select(schema.rater).where(schema.rater.c.pseudonym == pseudonym)).first()
+    if row is None:
+        raise Refused("not_found", f"there is no rater {pseudonym!r}")
+    return row
+
+
+def find_rater(connection: Connection, given: str) -> Row[Any]:
+    """Who is meant on a command line: what looks like an id is one, since no pseudonym does."""
+    return (rater_by_id if ids.looks_like_id(given) else rater_by_pseudonym)(connection, given)
+
+
+def active_id(rater: Row[Any]) -> str:
+    """A rater's id; Refused for who works here no longer."""
+    if not rater.active:
+        raise Refused("conflict", f"{rater.pseudonym} is not active any more; invite somebody new")
+    return str(rater.id)
 
 
 def invite(
     connection: Connection, rater_id: str, *, days: float = INVITE_DAYS, actor: str = COMMAND_LINE
 ) -> str:  # fmt: skip
     """The secret of a link that opens one session for the rater."""
-    _check_rater(connection, rater_id)
+    rater_by_id(connection, rater_id)
     token = new_secret()
     created = ids.now_ms()
     row = {"token_sha256": sha256(token), "rater_id": rater_id, "created_ms": created}
@@ -192,7 +206,7 @@ def close_session(connection: Connection, token: str) -> None:
 
 def revoke(connection: Connection, rater_id: str, actor: str) -> None:
     """Take back every session and invite of a rater; what they judged stays."""
-    _check_rater(connection, rater_id)
+    rater_by_id(connection, rater_id)
     for table, column in ((schema.session, "revoked_ms"), (schema.invite, "used_ms")):
         here = (table.c.rater_id == rater_id) & table.c[column].is_(None)
         connection.execute(update(table).where(here).values({column: ids.now_ms()}))

@@ -14,14 +14,14 @@ from random import Random
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from baro.errors import ConfigError
 from baro.feedback import ids, schema
 from baro.feedback.answers import MAX_TEXT, AnyAnswer
 from baro.feedback.criteria import check_there_are_some
 from baro.feedback.database import COMMAND_LINE, check_text, for_update, json_text, log_event
-from baro.feedback.ids import content_sha256, new_id, sha256
+from baro.feedback.ids import content_sha256, looks_like_id, new_id, sha256
 from baro.feedback.people import check_lang
 from baro.feedback.refusals import Refused
 from baro.feedback.render import prompt_start
@@ -60,6 +60,8 @@ def create_project(
     good = 1 <= len(name) <= 100 and all(letter.isalnum() or letter in "-_." for letter in name)
     if not good or name.startswith("."):
         raise ConfigError(f"{name[:100]!r}: a project's name is made of at most 100 letters, digits, '-', '_' and '.'")
+    if looks_like_id(name):
+        raise ConfigError(f"{name}: looks like an id, and would be taken for one; choose another name")
     if connection.execute(select(schema.project.c.id).where(schema.project.c.name == name)).first():
         raise ConfigError(f"{name}: there is a project of this name already; choose another")
     made = Project(new_id(), name, settings or ProjectSettings())
@@ -73,11 +75,19 @@ def create_project(
 
 
 def get_project(connection: Connection, name: str) -> Project:
-    """A project by its name or id."""
-    table = schema.project
-    row = connection.execute(select(table).where((table.c.name == name) | (table.c.id == name))).first()
+    """A project by its name, and never by an id; Refused where there is none."""
+    return _project(connection, schema.project.c.name == name, f"there is no project {name!r}")
+
+
+def project_by_id(connection: Connection, project_id: str) -> Project:
+    """A project by its id; Refused where there is none."""
+    return _project(connection, schema.project.c.id == project_id, f"there is no project with the id {project_id!r}")
+
+
+def _project(connection: Connection, here: ColumnElement[bool], missing: str) -> Project:
+    row = connection.execute(select(schema.project).where(here)).first()
     if row is None:
-        raise Refused("not_found", f"there is no project {name!r}")
+        raise Refused("not_found", missing)
     return Project(row.id, row.name, ProjectSettings.model_validate(row.settings))
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from baro.feedback import schema
 from baro.feedback.database import Store, log_event, redacting
-from baro.feedback.project import Project, get_project
+from baro.feedback.project import Project, project_by_id
 from baro.feedback.refusals import Refused
 from baro.feedback.withdrawals import keep_up
 
@@ -46,7 +46,7 @@ def _redact(
             continue
         if message is not None and entity != "prompt":
             raise Refused("invalid", f"{entity_id} is no prompt but a {entity}; only a prompt has messages")
-        project = get_project(connection, row.project_id)
+        project = project_by_id(connection, row.project_id)
         with redacting(connection):
             same = REMOVE[entity](connection, row, message)
         details = {"why": why} | ({} if message is None else {"message": message})

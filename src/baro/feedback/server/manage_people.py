@@ -17,7 +17,7 @@ from starlette.background import BackgroundTask
 from baro.feedback import assign, habits, ids, people, schema
 from baro.feedback.derive import newest_event
 from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
-from baro.feedback.project import Project
+from baro.feedback.project import Project, project_by_id
 from baro.feedback.refusals import Refused
 from baro.feedback.server.checked import Body, CheckedRoute, Nothing
 from baro.feedback.server.figures import Figures
@@ -82,7 +82,7 @@ def invite(request: Request, store: Stored, manager: Manager, project: Name, giv
             options = given.model_dump(include={"role", "lang", "pseudonym"}) | {"actor": manager.id}
             invited = [people.add_rater(connection, found.id, **options) for _ in range(given.count)]
         else:
-            invited = [people.find_rater(connection, given.rater, active=True)]
+            invited = [people.active_id(people.rater_by_id(connection, given.rater))]
             people.add_member(connection, found.id, invited[0], manager.id)
         names = people.pseudonyms_of(connection, invited)
         tokens = [(one, people.invite(connection, one, actor=manager.id)) for one in invited]
@@ -106,10 +106,10 @@ def erase(store: Stored, manager: Manager, rater: Id, given: Nothing) -> Respons
 
 def _leave(store: Stored, manager: Rater, rater_id: str, end: Any) -> Response:
     def work(connection: Connection) -> None:
-        found = people.find_rater(connection, rater_id)
-        if found == manager.id:
+        people.rater_by_id(connection, rater_id)
+        if rater_id == manager.id:
             raise Refused("conflict", "you cannot end your own access; another manager can")
-        end(connection, found, manager.id)
+        end(connection, rater_id, manager.id)
 
     store.write(work)
     return Response(status_code=204)
@@ -194,9 +194,11 @@ def adjudicate(store: Stored, rater: Adjudicator, task: Id, given: Nothing) -> R
 def _project_of_task(connection: Connection, rater: Rater, task_id: str) -> Project:
     found = connection.execute(select(schema.task.c.project_id).where(schema.task.c.id == task_id)).scalar()
     try:
-        return project_of(connection, rater, found or "")
+        project = project_by_id(connection, found or "")
+        people.check_member(connection, rater, project.id)
     except Refused:
         raise Refused("not_found", "there is no such task to adjudicate") from None
+    return project
 
 
 # ------------------------------------------------------------------------------------------------------------- exports

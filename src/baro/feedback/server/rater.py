@@ -14,7 +14,7 @@ from baro.feedback import assign, judge, people, schema, view
 from baro.feedback.answers import MAX_TEXT, Flag, Submission
 from baro.feedback.judge import Stored as Judgment
 from baro.feedback.people import Rater
-from baro.feedback.project import Project, get_project
+from baro.feedback.project import Project, project_by_id
 from baro.feedback.refusals import Refused
 from baro.feedback.server import listing
 from baro.feedback.server.checked import Body, CheckedRoute, Nothing
@@ -195,7 +195,7 @@ def _mine(connection: Connection, rater: Rater, assignment_id: str) -> tuple[Row
     row = connection.execute(query.where(table.c.rater_id == rater.id)).first()
     if row is None:
         raise Refused("not_found", "there is no such assignment of yours")
-    return row, get_project(connection, row.project_id)
+    return row, project_by_id(connection, row.project_id)
 
 
 @router.post("/assignments/{assignment}/renew")

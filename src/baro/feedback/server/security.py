@@ -38,6 +38,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+DRAINED_BYTES, DRAIN_SECONDS = 2**20, 2.0  # read and thrown away of a body that was refused
 ONE_YEAR_SECONDS = 31_536_000
 
 
@@ -83,7 +84,8 @@ class SecurityHeaders:
 class BodyLimit:
     """Refuses a body of more than ``limit`` bytes, and one not there ``seconds`` after the application first asked.
 
-    Nothing is buffered: bytes are counted as the application reads them. An application sees a refused body end as if
+    Nothing is buffered: bytes are counted as the application reads them, and up to 1 MB of a refused body is read on
+    while its sender is told. An application sees a refused body end as if
     the client had gone, and whatever it answers to that, or raises, the client gets our refusal.
     """
 
@@ -147,9 +149,24 @@ class _Body:
             await self._send(message)
 
     async def finish(self, scope: Scope) -> None:
-        if self.refusal is not None and not self.started:
-            self.refusal.headers["connection"] = "close"  # do not read on for the rest
-            await self.refusal(scope, self._receive, self._send)
+        if self.refusal is None or self.started:
+            return
+        self.refusal.headers["connection"] = "close"  # do not read on for the rest
+        slow = self.refusal.status_code != 413
+        await self.refusal(scope, self._receive, self._send if slow else self._send_and_drain)
+
+    async def _send_and_drain(self, message: Message) -> None:
+        """A client that is still sending when the connection is closed is reset, and never reads why."""
+        if message["type"] != "http.response.body":
+            return await self._send(message)
+        await self._send(message | {"more_body": True})
+        left, done = DRAINED_BYTES, self.complete
+        with anyio.move_on_after(DRAIN_SECONDS):
+            while left > 0 and not done:
+                read = await self._receive()
+                left -= len(read.get("body", b""))
+                done = not read.get("more_body", False)
+        return await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def too_large(self) -> JSONResponse:
         message = f"the body is larger than {self.limit} bytes"
@@ -251,7 +268,7 @@ class RateLimit:
         return await self.app(scope, receive, send)
 
     def _wait_seconds(self, scope: Scope) -> float:
-        wait = self.addresses.take(_address(scope))
+        wait = self.addresses.take(network(scope["client"][0] if scope.get("client") else ""))
         session = _session(Headers(scope=scope))
         return wait if wait > 0 or session is None else self.sessions.take(session)
 
@@ -273,9 +290,8 @@ class _Buckets:
         return 0.0 if taken else (1 - tokens) / self.per_second
 
 
-def _address(scope: Scope) -> bytes:
+def network(host: str) -> bytes:
     """Who is calling: an address, or the network of 2^64 addresses that one household has in IPv6."""
-    host = scope["client"][0] if scope.get("client") else ""
     try:
         address = ipaddress.ip_address(host.split("%")[0])
     except ValueError:

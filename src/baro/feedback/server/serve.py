@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -17,12 +18,14 @@ from baro.feedback import people, schema
 from baro.feedback.address import keep_address
 from baro.feedback.database import Store
 from baro.feedback.server.app import LOCAL, create_app
+from baro.feedback.server.connections import PER_ADDRESS, Connections, Guarded
 from baro.feedback.server.policies import known_policies
 from baro.feedback.server.security import RedactTokens
 
 GRACE_SECONDS = 10  # for requests under way when the server is told to stop
 KEEP_ALIVE_SECONDS = 15
 MAX_CONNECTIONS = 500
+CLOSING = 50  # connections more than that before uvicorn says 503: those that are being closed
 FILES = Path("feedback-files")  # beside you, for a store that is no folder
 
 
@@ -121,6 +124,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _config(app: object, behind_https_proxy: bool) -> uvicorn.Config:
+    # to us a proxy is one address, and everybody is behind it
+    per_address = MAX_CONNECTIONS if behind_https_proxy else PER_ADDRESS
+    known = Connections(most=MAX_CONNECTIONS, per_address=per_address)
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
@@ -128,7 +134,8 @@ def _config(app: object, behind_https_proxy: bool) -> uvicorn.Config:
         proxy_headers=behind_https_proxy,  # of a proxy on this machine only
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS + CLOSING,
+        http=partial(Guarded, known=known),  # type: ignore[arg-type]
         ws="none",
     )
 

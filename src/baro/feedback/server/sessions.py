@@ -75,7 +75,7 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 def project_of(connection: Connection, rater: Rater, name: str) -> Project:
-    """A project by name or id. Another's project and one that is not there are refused in the same words."""
+    """A project by its name. Another's project and one that is not there are refused in the same words."""
     try:
         project = get_project(connection, name)
         check_member(connection, rater, project.id)
