@@ -145,3 +145,30 @@ def test_every_public_name_of_the_mathematics_and_the_seams_has_a_user():
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 assert len(re.findall(rf"\b{node.name}\b", texts)) > 1, f"{path.name}: {node.name} is used nowhere"
+
+
+# Calls whose text is read by this program alone or shown, or whose value was JSON a moment ago: file and function.
+NOT_WRITTEN = {
+    ("data/prefix.py", "without_prefix_space"),
+    ("problems.py", "shown"),
+    ("records.py", "content_hash"),
+    ("runs.py", "_changes"),
+    ("feedback/calls.py", "_send"),
+    ("feedback/cells.py", "safe_cell"),
+    ("feedback/commands.py", "settings"),
+    ("feedback/ids.py", "content_sha256"),
+    ("feedback/server/manager.py", "_take"),
+    ("feedback/server/rater.py", "save_draft"),
+}
+
+
+def test_json_is_written_without_nan():
+    """JSON has no NaN and no infinities; Python writes them unless it is told not to, and other readers refuse them."""
+    found = set()
+    for path in FILES:
+        for function in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]:
+            for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
+                named = {keyword.arg for keyword in call.keywords}
+                if ast.unparse(call.func) in ("json.dump", "json.dumps") and "allow_nan" not in named:
+                    found.add((path.relative_to(SOURCE).as_posix(), function.name))
+    assert found <= NOT_WRITTEN, f"give allow_nan=False, and `baro.rows.finite` where a value may be none: {found}"

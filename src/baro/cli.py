@@ -140,7 +140,7 @@ def _run(
     run = run_stage(load_config(config_class, config_file, overrides or (), given), out)
     if (run.path / "run.json").stat().st_mtime_ns < started:
         typer.echo(f"{run.path}: finished already, nothing to do", err=True)
-    typer.echo(json.dumps(_result(run), ensure_ascii=False) if as_json else str(run.path))
+    typer.echo(json.dumps(_result(run), ensure_ascii=False, allow_nan=False) if as_json else str(run.path))
 
 
 def _result(run: RunDir) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def run(
     loaded = load_pipeline(pipeline, out=out, overrides=set_ or ())
     runs = run_pipeline(loaded)
     found = {"out": str(loaded.out), "stages": {name: _result(one) for name, one in runs.items()}} if json_ else {}
-    typer.echo(json.dumps(found, ensure_ascii=False) if json_ else str(loaded.out))
+    typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False) if json_ else str(loaded.out))
 
 
 def _by_config_alone(verb: str, summary: str) -> None:

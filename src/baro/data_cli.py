@@ -37,7 +37,7 @@ def check(
     reading = Reading(criteria=tuple(criteria or ()), ignore=tuple(ignore or ()), encoding=encoding)
     found = check_file(resolve(file, "records"), template, max_length, want, reading)
     if json_:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
     else:
         Console().print(found)
     found.ledger.check(max_dropped_fraction)

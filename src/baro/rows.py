@@ -38,7 +38,7 @@ class JsonLines:
         self.path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        line = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
         with saving(self.path), open(self.path, "ab") as file:
             file.write(line.encode("utf-8", "backslashreplace"))  # half a surrogate pair becomes its JSON escape
 
@@ -71,9 +71,10 @@ class JsonLines:
             self.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same value with null for NaN and infinities, at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -151,7 +151,8 @@ class RunDir:
         self.manifest |= {"config": wanted["config"], "status": "running", "finished": None}
 
     def _write(self) -> None:
-        write_atomic(self.path / "run.json", json.dumps(self.manifest, ensure_ascii=False, indent=2) + "\n")
+        manifest = json.dumps(self.manifest, ensure_ascii=False, indent=2, allow_nan=False)
+        write_atomic(self.path / "run.json", manifest + "\n")
 
 
 def _manifest(verb: str, config: Config, inputs: Mapping[str, str], parents: Sequence[Path | str]) -> dict[str, Any]:

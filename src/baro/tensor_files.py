@@ -41,7 +41,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], whole: Callable[[Te
             raise TypeError(f"{name} is of type {tensor.dtype}, which no safetensors file holds")
         start, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    described = json.dumps(header).encode()
+    described = json.dumps(header, allow_nan=False).encode()
     described += b" " * (-len(described) % 8)
     digest = hashlib.sha256()
     with open(path, "wb") as file:

@@ -83,6 +83,6 @@ def pair_template(template: Template) -> Template:
 def _with_text(template: Template, text: str, before: str, between: str, after: str) -> Template:
     tokenizer = copy.deepcopy(template.tokenizer)
     for name, value in (("BEFORE", before), ("BETWEEN", between), ("AFTER", after)):
-        text = f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} -%}}" + text
+        text = f"{{%- set {name} = {json.dumps(value, ensure_ascii=False, allow_nan=False)} -%}}" + text
     tokenizer.chat_template = text
     return Template(tokenizer)

@@ -82,7 +82,7 @@ def encode_cached(
     with into_cache(), atomic_directory(folder) as partial:
         kinds = _write(partial, chain(first, samples))
         index = {"kinds": kinds, "ledger": ledger.state()}
-        (partial / "index.json").write_text(json.dumps(index, ensure_ascii=False))
+        (partial / "index.json").write_text(json.dumps(index, ensure_ascii=False, allow_nan=False))
     return StoredSamples(folder)
 
 

@@ -218,7 +218,7 @@ class Template:
         """Equal if and only if the same text becomes the same tokens: template, tokenizer and special ids."""
         backend = json.loads(self._backend.to_str())
         identity = [self.text, backend, self.bos, sorted(self.end_ids)]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
         """The tokenizer with this template as its chat template: a plain Hugging Face folder renders the same."""

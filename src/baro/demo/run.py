@@ -45,7 +45,7 @@ def run_demo(seed: int = 0, all: bool = False, out: Path | None = None, human: i
     if not all:
         return _one_seed(seed, out, human=human)
     folders = [_one_seed(one, out / f"seed-{one}", with_controls=True) for one in range(seed, seed + SEEDS)]
-    write_atomic(out / "summary.json", json.dumps(_summary(folders), indent=1))
+    write_atomic(out / "summary.json", json.dumps(_summary(folders), indent=1, allow_nan=False))
     return out
 
 

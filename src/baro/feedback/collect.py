@@ -55,6 +55,7 @@ from baro.feedback.settings import ProjectSettings
 from baro.feedback.stage_input import FORM_OF, rows_of
 from baro.feedback.states import state_of
 from baro.records import Answers
+from baro.rows import finite
 
 if TYPE_CHECKING:
     from baro.data.formats import Loaded
@@ -387,5 +388,5 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
     named = {"judgments": done, "rows": len(found), "pairs": len(pairs)}
     named |= {"random_tasks": at_random, "chosen_tasks": len(how) - at_random}
     figures = [{"name": name, "value": float(n), "low": None, "high": None, "n": None} for name, n in named.items()]
-    write_atomic(run.path / "figures.json", json.dumps(figures, ensure_ascii=False, indent=1))
-    write_atomic(run.path / "agreement.json", json.dumps(told, ensure_ascii=False, indent=1))
+    write_atomic(run.path / "figures.json", json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False))
+    write_atomic(run.path / "agreement.json", json.dumps(finite(told), ensure_ascii=False, indent=1, allow_nan=False))

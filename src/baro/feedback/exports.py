@@ -188,13 +188,13 @@ def _files(about: dict[str, Any], built: Built, source: Source) -> dict[str, byt
         files |= {f"{side}.csv": csv_of(list(part[0]), [list(row.values()) for row in part])} if settings.csv else {}
     about["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     files["README.md"] = card(about, settings.lang).encode()
-    files["export.json"] = (json.dumps(about, ensure_ascii=False, indent=1) + "\n").encode()
+    files["export.json"] = (json.dumps(about, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
     return files
 
 
 def lines_of(part: Sequence[rows.Row]) -> bytes:
     """JSON Lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part).encode()
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in part).encode()
 
 
 def _zipped(content: bytes) -> bytes:

@@ -187,7 +187,10 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     else:
         records = list(label_scores(cases, rater, RECORD_OF[config.as_], ledger, tally))
     tally.check(config.by)
-    write_atomic(run.path / "ledger.json", json.dumps({config.answers: ledger.to_json()}, ensure_ascii=False, indent=1))
+    write_atomic(
+        run.path / "ledger.json",
+        json.dumps({config.answers: ledger.to_json()}, ensure_ascii=False, indent=1, allow_nan=False),
+    )
     Console(stderr=True).print(ledger.summary())
     way_out = "give answers that differ (another temperature or model), or another judge"
     ledger.check(1.0, way_out)  # ties are nobody's mistake, unless there is nothing else

@@ -37,6 +37,7 @@ from baro.models.forward import ScoredModel
 from baro.models.lora import adapted, save_adapter
 from baro.protocols import Objective, Prepare, World
 from baro.records import Record, Rollout, plain_conversation
+from baro.rows import finite
 from baro.runs import RunDir
 from baro.trainer import Trainer
 
@@ -65,7 +66,8 @@ class Reader:
         samples = encode_cached(loaded, self.encode, self.template, length, ledger)
         ledgers = self.run.path / "ledger.json"
         before = json.loads(ledgers.read_text()) if ledgers.exists() else {}
-        write_atomic(ledgers, json.dumps(before | {str(value): ledger.to_json()}, ensure_ascii=False, indent=1))
+        told = before | {str(value): ledger.to_json()}
+        write_atomic(ledgers, json.dumps(told, ensure_ascii=False, indent=1, allow_nan=False))
         Console(stderr=True).print(ledger.summary())
         ledger.check(self.config.max_dropped_fraction)
         return loaded, samples
@@ -228,7 +230,7 @@ def write_figures(run: RunDir, figures: dict[str, Interval | float]) -> None:
         else {"name": name, "value": f, "low": None, "high": None, "n": None}
         for name, f in figures.items()
     ]
-    write_atomic(run.path / "figures.json", json.dumps(rows, ensure_ascii=False, indent=1))
+    write_atomic(run.path / "figures.json", json.dumps(finite(rows), ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: Sequence[Sample]) -> None:

@@ -183,7 +183,7 @@ def write_ends(folder: Path, end_ids: Collection[int], pad: int | None) -> None:
     ends = sorted({*end_ids, *stood})
     written |= {"eos_token_id": ends[0] if len(ends) == 1 else ends}
     written |= {} if pad is None else {"pad_token_id": pad}
-    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    path.write_text(json.dumps(written, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def check_folder(folder: str | Path) -> None:

@@ -203,7 +203,7 @@ def save_scalar_model(model: ScoredModel, folder: Path) -> None:
     if model.extra_head is not None:
         settings["head"] = "linear" if isinstance(model.extra_head, nn.Linear) else "ffn"
         save_file(model.extra_head.state_dict(), folder / HEAD_WEIGHTS)
-    (folder / REWARD_HEAD).write_text(json.dumps(settings, ensure_ascii=False, indent=1))
+    (folder / REWARD_HEAD).write_text(json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _load_trunk(folder: str | Path) -> PreTrainedModel:

@@ -102,7 +102,7 @@ class Job:
         """Its folder says from now on what this says."""
         names = ("project_id", "project", "prompts", "actor", "created_ms", "state", "drawn", "added", "problem")
         told = {name: getattr(self, name) for name in names} | {"draws": [one.model_dump() for one in self.draws]}
-        write_atomic(self.folder / "job.json", json.dumps(told, ensure_ascii=False))
+        write_atomic(self.folder / "job.json", json.dumps(told, ensure_ascii=False, allow_nan=False))
 
     def turn(self, state: str, problem: str | None = None) -> None:
         """Come into another state."""
