@@ -250,7 +250,7 @@ MODELS = {
     "no-weights": "no-weights: no *.safetensors weights in the folder; copy all of it, or save it again",
     "no-config": "no-config: config.json is missing; a model folder is what save_pretrained writes",
     "cut": "cut: the model cannot be loaded (...); save or copy it again",  # a library's own words
-    "cut-config": "cut-config: the tokenizer cannot be loaded (...); save it again",
+    "cut-config": "cut-config: config.json is no JSON (...); copy the folder again",
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.evaluate import evaluate
-from baro.inputs import load_reward
-from baro.methods import dpo, generate, reward, sft, stage
+from baro.inputs import load_reward, load_template
+from baro.methods import dpo, generate, ppo, reward, sft, stage
 from baro.models.load import load_scalar_model
 from baro.records import Message, Rollout
 
@@ -89,6 +90,29 @@ def test_a_reward_model_has_no_score_for_them(world, model):
 def test_no_room_for_a_prompt_is_said_as_what_it_is(world):
     sampling = {"max_new_tokens": POSITIONS}
     with pytest.raises(ConfigError, match=r"max_new_tokens is 48, .* at most 48 tokens .*positions of gpt2.*; lower"):
-        stage.prompt_room("gpt2", DataConfig(), SamplingConfig(**sampling))
+        stage.prompt_room(DataConfig(), SamplingConfig(**sampling), "gpt2")
     with pytest.raises(ConfigError, match="lower max_new_tokens"):
         generate.run(generate.Config(policy="gpt2", prompts="pairs.jsonl", sampling=sampling), world / "run")
+
+
+def test_the_fewest_positions_of_the_models_that_read_the_rows_decide(world, caplog, monkeypatch):
+    """A reference or value model may have fewer than the policy."""
+    shutil.copytree(world / "gpt2", world / "wide")
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=256, vocab_size=300)
+    GPT2LMHeadModel(config).save_pretrained(world / "wide")
+    with caplog.at_level(logging.INFO, "baro"):
+        wide = {"policy": "wide", "preferences": "pairs.jsonl"}
+        run = dpo.run(dpo.Config(**wide, ref_policy="gpt2", **FEW), world / "run")
+    assert f"max_length is {POSITIONS}: gpt2 has so many positions" in caplog.text
+    assert "pairs.jsonl:9" in (run.path / "ledger.json").read_text()
+    assert dpo.run(dpo.Config(**wide, **FEW), world / "alone").finished
+    assert "pairs.jsonl:9" not in (world / "alone" / "ledger.json").read_text()
+    terms = {"policy": "wide", "prompts": "pairs.jsonl", "reward_model": "gpt2"}
+    asked = []
+    monkeypatch.setattr(stage, "prompt_room", lambda *given: asked.append(given[2:]) or 1)
+    for changes, readers in (({}, ()), ({"ref_policy": "gpt2"}, ("gpt2",)), ({"value_model": "gpt2"}, ("gpt2",))):
+        config = ppo.Config(policy="wide", prompts="none.jsonl", rewards=[{"by": "a:b"}], **changes)
+        with pytest.raises(ConfigError, match=r"none\.jsonl"):
+            ppo._prompts(config, load_template("wide"), run)
+        assert asked.pop() == ("wide", *readers)
+    assert ppo._value_start(ppo.Config(**terms)) == "gpt2"  # the reward model, which reads the same tokens

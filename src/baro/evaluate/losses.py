@@ -31,7 +31,7 @@ def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """``P/loss`` of every policy and of ``against`` on the texts of ``config.loss_on``, bootstrap over texts."""
     figures: dict[str, Interval | float] = {}
     known: dict[str, Interval] = {}
-    length = min(stage.longest_row(player.value, config.data) for player in config.players)  # the same tokens for all
+    length = stage.longest_row(config.data, *(player.value for player in config.players))  # the same tokens for all
     for player in config.players:
         if player.value not in known:
             template = load_template(player.value, config.data.template)

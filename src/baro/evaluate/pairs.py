@@ -118,8 +118,7 @@ def implicit_gaps(pairs: Pairs, value: str, reference: str) -> Gaps:
         raise ConfigError(
             f"{value} and {reference} read other tokens; a log-ratio needs the same tokenizer and template"
         )
-    longest = min(stage.longest_row(where, pairs.config.data) for where in (value, reference))
-    samples = pairs.encoded(template, longest)
+    samples = pairs.encoded(template, stage.longest_row(pairs.config.data, value, reference))
     ours, base = (_logprobs(pairs.config, where, samples).reshape(-1, 2) for where in (value, reference))
     ratios = ours - base
     return _known([sample.key for sample in samples], ratios[:, 0] - ratios[:, 1])

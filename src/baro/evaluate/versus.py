@@ -92,7 +92,7 @@ def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Quest
     for template in templates.values():
         if template.fingerprint not in by_fingerprint:
             readers = [value for value, other in templates.items() if other.fingerprint == template.fingerprint]
-            room = min(stage.prompt_room(value, config.data, config.sampling) for value in readers)
+            room = stage.prompt_room(config.data, config.sampling, *readers)
             found, samples = read_prompts(run, template, str(config.prompts), config.data, room)
             by_fingerprint[template.fingerprint] = {sample.key: sample for sample in samples}
             prompts |= {sample.key: prompt for sample, prompt in zip(samples, found, strict=True)}

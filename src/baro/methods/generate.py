@@ -51,7 +51,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     template = load_template(config.policy, config.data.template)
-    room = stage.prompt_room(config.policy, config.data, config.sampling)
+    room = stage.prompt_room(config.data, config.sampling, config.policy)
     prompts, samples = read_prompts(run, template, config.prompts, config.data, room, config.limit)
     policy = load_policy(resolve(config.policy, "model"), compute=config.compute)
     keys = [stream_key("generate", config.seed, i) for i in range(len(samples))]

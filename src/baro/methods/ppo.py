@@ -309,7 +309,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     prompts, samples = _prompts(config, template, run)
     folder = resolve(config.policy, "model")
     policy = load_policy(folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
-    value_model = _value_model(config, terms)
+    value_model = _value_model(config)
     prepare = Prepare(policy, _ref_policy(config, policy), value_model, config)
     source = OnPolicySource(
         prompts,
@@ -347,7 +347,8 @@ def rollout_count(config: Config, prompts: int) -> int:
 
 
 def _prompts(config: Config, template: Template, run: RunDir) -> tuple[list[Prompt], list[Sample]]:
-    room = stage.prompt_room(config.policy, config.data, config.sampling)
+    readers = [config.policy, config.ref_policy, _value_start(config)]
+    room = stage.prompt_room(config.data, config.sampling, *dict.fromkeys(one for one in readers if one is not None))
     loaded, samples = stage.Reader(run, template, config.data, Prompt, encode_prompts, room).read(config.prompts)
     return loaded.at(sample.key for sample in samples), samples
 
@@ -359,21 +360,23 @@ def _ref_policy(config: Config, policy: ScoredModel) -> ScoredModel:
     return load_policy(resolve(config.ref_policy or config.policy, "model"), compute=config.compute)
 
 
-def _value_model(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredModel:
+def _value_model(config: Config) -> ScoredModel:
     """The model of values; with ``lora``, adapters and its head are all that is trained of it, as of the policy."""
-    value_model = _value_start(config, terms)
+    start, seed = _value_start(config), config.trainer.seed
+    folder = resolve(start, "model")
+    value_model = new_scalar_model(folder, seed=seed) if start == config.policy else load_value_model(folder, seed=seed)
     if config.lora is not None:
-        add_adapter(value_model, config.lora, seed=config.trainer.seed)
+        add_adapter(value_model, config.lora, seed=seed)
     return placed(value_model, config.compute)
 
 
-def _value_start(config: Config, terms: Sequence[blocks.RewardTerm]) -> ScoredModel:
-    """Where the value model starts: as told, else from the only reward model if it reads the policy's tokens."""
+def _value_start(config: Config) -> str:
+    """Where the value model starts: as told, else at the only reward model if it reads the policy's tokens."""
+    terms = config.terms
     if config.value_model is not None:
-        return load_value_model(resolve(config.value_model, "model"), seed=config.trainer.seed)
-    policy = resolve(config.policy, "model")
+        return config.value_model
     if len(terms) == 1 and not is_object(terms[0].by):
-        reward = resolve(terms[0].by, "model")
+        policy, reward = resolve(config.policy, "model"), resolve(terms[0].by, "model")
         if Template.load(reward).fingerprint == Template.load(policy).fingerprint and not is_encoder(reward):
-            return load_value_model(reward, seed=config.trainer.seed)
-    return new_scalar_model(policy, seed=config.trainer.seed)
+            return terms[0].by
+    return config.policy

@@ -82,29 +82,33 @@ class Reader:
         return samples, []
 
 
-def prompt_room(policy: str, data: DataConfig, sampling: SamplingConfig) -> int:
+def prompt_room(data: DataConfig, sampling: SamplingConfig, *models: str) -> int:
     """Tokens that a prompt may have, so that an answer fits behind it into data.max_length and the model's positions.
 
     Longer prompts are told in the ledger, with file and line.
     """
-    longest = longest_row(policy, data)
+    longest = longest_row(data, *models)
     room = longest - sampling.max_new_tokens
     if room < 1:
         raise ConfigError(
             f"sampling.max_new_tokens is {sampling.max_new_tokens}, and with its prompt a row has at most {longest} "
-            f"tokens (data.max_length, or the positions of {policy}); lower max_new_tokens"
+            f"tokens (data.max_length, or the positions of {' and '.join(models)}); lower max_new_tokens"
         )
     log.info("prompts may have fewer than %s tokens: %s less max_new_tokens", room, longest)
     return room
 
 
-def longest_row(model: str, data: DataConfig) -> int:
-    """Tokens that a row may have: data.max_length, or the model's positions where those are fewer, which is said."""
-    found = positions(resolve(model, "model"))
-    if found is None or found >= data.max_length:
+def longest_row(data: DataConfig, *models: str) -> int:
+    """Tokens that a row may have which all these models read: data.max_length, or the fewest positions of one of them.
+
+    Said where it is not data.max_length.
+    """
+    found = {positions(resolve(model, "model")) or data.max_length: model for model in models}
+    fewest = min(found)
+    if fewest >= data.max_length:
         return data.max_length
-    log.info("max_length is %s: %s has so many positions, and data.max_length is %s", found, model, data.max_length)
-    return found
+    log.info("max_length is %s: %s has so many positions (data.max_length: %s)", fewest, found[fewest], data.max_length)
+    return fewest
 
 
 class Trained:
@@ -151,7 +155,8 @@ class Offline:
     ) -> None:
         """The training and the held-out samples; ``change`` may put another template in place of the model's."""
         self.template = change(load_template(self._model, self.config.data.template))
-        length = longest_row(self._model, self.config.data)
+        models = [one.value for one in inputs_in(type(self.config), self.config) if one.kind == "model"]
+        length = longest_row(self.config.data, *models)
         reader = Reader(self.run, self.template, self.config.data, want, encode, length, reading)
         self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
 
