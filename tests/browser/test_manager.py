@@ -100,6 +100,22 @@ def test_figures_under_the_newest_guideline_only(website, page):
     expect(page.get_by_role("table", name="By version of the guideline").get_by_text("Version 1")).to_have_count(1)
 
 
+def test_figures_of_what_was_drawn_at_random(website, page):
+    work = website.work(overlap=2)
+    for _ in range(2):
+        work.add("pair")
+    opened(page, website, work, "agreement")
+    expect(page.get_by_role("button", name="Drawn at random")).to_have_count(0)
+    work.add("pair", policy="margin", score=0.0)
+    judged(website, work, raters=2)
+    opened(page, website, work, "agreement")
+    expect(page.get_by_text("1 tasks were chosen by a reward model.")).to_be_visible()
+    counts = page.locator("tbody th", has_text="Better answer").locator(".note")
+    expect(counts).to_have_text("3 items, 6 judgments, 2 raters")
+    page.get_by_role("button", name="Drawn at random").click()
+    expect(counts).to_have_text("2 items, 4 judgments, 2 raters")
+
+
 def test_drift_and_the_judgments_behind_it(website, page):
     work = judged_work(website, "drifting")
     opened(page, website, work, "agreement")

@@ -1,6 +1,7 @@
 """The command line of feedback, as a user types it: from nothing to a data set, and what goes wrong."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -227,7 +228,16 @@ def test_what_to_ask_next():
     says("import", "greetings", "answers.jsonl", "--model", "mine")
     assert says("ask", "greetings", "--count", "2").startswith("2 tasks added; 2 draws at random")
     asked = says("ask", "greetings", "--count", "2", "--by", f"{__name__}:length", "--seed", "1")
-    assert asked.startswith("2 tasks added; 1 draws at random")
+    assert re.fullmatch(r"[12] tasks added; 1 draws at random(, 1 of which are tasks already)?\n?", asked)
+    says("invite", "greetings", "--lang", "en")
+    judge_all(Store.open("feedback"))
+    told = [json.loads(says("agreement", "greetings", "--policy", one, "--json")) for one in ("all", "random")]
+    assert told[0]["policies"] == told[1]["policies"]
+    judged = [one["scales"][0]["judgments"] for one in told]
+    assert judged == [sum(told[0]["policies"].values()), told[0]["policies"]["random"]]
+    assert judged[0] > judged[1]
+    with pytest.raises(BaroError, match="--policy margin: there is no such thing; give one of all, random"):
+        says("agreement", "greetings", "--policy", "margin")
 
 
 def test_people_come_and_go():

@@ -16,7 +16,7 @@ from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, 
 
 from baro.data.formats import read_records
 from baro.errors import ConfigError
-from baro.feedback import coefficients, exports, labels, stage_input
+from baro.feedback import coefficients, exports, labels, schema, stage_input
 from baro.feedback.card import REASONS
 from baro.feedback.criteria import set_criteria
 from baro.feedback.derive import last_event
@@ -393,6 +393,50 @@ def test_the_card_and_export_json(desk, tmp_path):
     assert all(len(words) == 2 for words in REASONS.values())
     for words in (files("baro.feedback") / "texts").iterdir():  # the manager's page names them too
         assert {f"manage.drop.{reason}" for reason in REASONS} <= set(json.loads(words.read_text()))
+
+
+@pytest.mark.parametrize(("layout", "kind"), [("pairs", "pair"), ("trl", "pair"), ("ranks", "rank"), ("facts", "pair")])
+def test_each_row_says_how_its_task_was_selected(desk, tmp_path, layout, kind):
+    """Chosen, chosen and later drawn at random, imported, and random from the start; and the card has both figures."""
+    texts = ("short", "much longer", "the longest of all")[: 3 if kind == "rank" else 2]
+    ways = {"chosen": {"policy": "margin", "score": -0.1}, "both": {"policy": "margin", "score": -0.2},
+            "brought": {"policy": "imported"}, "drawn": {"propensity": 0.25}}  # fmt: skip
+    tasks = {name: desk.task(kind, name, texts, **how) for name, how in ways.items()}
+    drawn = {"task_id": tasks["both"], "policy": "random", "score": None, "propensity": 0.125}
+    desk.do(lambda c: c.execute(schema.draw.insert().values(event_id=1, **drawn)))
+    for i, task in enumerate(tasks.values()):
+        for rater in ("ann", "ben"):
+            desk.say(rater, task, rank(1, 2, 3) if kind == "rank" else win(int(i == 0 and rater == "ben"), 3))
+    if kind == "pair":
+        desk.say("cid", tasks["chosen"], win(0))
+    rows = preview(desk, layout)["rows"]
+    found = {json.dumps(row["prompt"]): (row["policy"], row["propensity"]) for row in rows}
+    named = {name: how for name in tasks for prompt, how in found.items() if name in prompt}
+    assert named == {"chosen": ("margin", 1.0), "both": ("random", 0.125), "brought": ("imported", 1.0),
+                     "drawn": ("random", 0.25)}  # fmt: skip
+    folder = Path(write(desk, layout, tmp_path)["folder"])
+    about = json.loads((folder / "export.json").read_text())
+    assert about["policies"] == {"imported": 1, "margin": 1, "random": 2}
+    everything, at_random = about["agreement"][0], about["agreement_random"][0]
+    assert at_random["items"] == everything["items"] / 2
+    card = (folder / "README.md").read_text()
+    assert "Some tasks were chosen by a reward model (imported 1, margin 1, random 2)" in card
+    if kind == "pair":
+        assert (everything["raw"]["value"], at_random["raw"]["value"]) == (pytest.approx(5 / 6, abs=1e-6), 1.0)
+
+
+def test_votes_that_disagreement_asked_for_are_named_on_the_card(tmp_path):
+    desk = Desk(new_store(tmp_path / "store"), overlap=2, max_overlap=3)
+    task = desk.task("pair", "q", ("a", "b"))
+    for rater, slot in (("ann", 0), ("ben", 1), ("cid", 0)):
+        desk.say(rater, task, win(slot))
+    folder = Path(write(desk, "pairs", tmp_path)["folder"])
+    assert (
+        "Left out here: 1 votes that were asked for because earlier ones disagreed"
+        in (folder / "README.md").read_text()
+    )
+    assert json.loads((folder / "export.json").read_text())["agreement"][0]["judgments"] == 2
+    desk.store.close()
 
 
 def test_the_store_knows_its_exports(store, tmp_path):

@@ -234,7 +234,8 @@ def test_asking_again(site: Site):
     for expected in ({"tasks": 1, "judgments": 2}, {"tasks": 0, "judgments": 0}):
         assert manage(site, "POST", "projects/colours/again", {}).json() == expected
     rows = manage(site, "GET", "projects/colours/tasks").json()["items"]
-    (later,), (earlier,) = [[one for one in rows if one["policy"] == "again"], [one for one in rows if not one["open"]]]
+    (earlier,) = [one for one in rows if not one["open"]]
+    (later,) = [one for one in rows if one["id"] == earlier["later"]]
     assert (earlier["later"], later["later"], later["judgments"]) == (later["id"], None, 0)
     first, second = (manage(site, "GET", f"tasks/{one['id']}").json() for one in (earlier, later))
     assert (first["earlier"], first["later"]) == (None, second["id"])

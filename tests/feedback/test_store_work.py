@@ -250,9 +250,9 @@ def test_any_order_of_work(store, database):
         assert broken(connection) == []
         found = dict(connection.execute(select(table.c.state, func.count()).group_by(table.c.state)).all())
         purposes = set(connection.execute(select(table.c.purpose)).scalars())
-        policies = set(connection.execute(select(schema.task.c.policy)).scalars())
+        again = connection.execute(select(func.count()).where(schema.task.c.again_of.is_not(None))).scalar_one()
     if database == "sqlite":  # enough examples that everything happened
         assert set(found) >= {"submitted", "expired", "released"}, found
         assert purposes == {"judge", "adjudicate"}
-        assert policies == {"random", "again"}
+        assert again > 0
     store.check()
