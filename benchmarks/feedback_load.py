@@ -86,8 +86,10 @@ class Server:
 class Crowd:
     """Raters who work until nothing is left, with the accidents that happen to them."""
 
-    def __init__(self, address: str, think: tuple[float, float], accidents: float, lease_seconds: float, most: int):
-        self.address, self.think, self.accidents = address, think, accidents
+    def __init__(
+        self, addresses: list[str], think: tuple[float, float], accidents: float, lease_seconds: float, most: int
+    ):
+        self.addresses, self.think, self.accidents = addresses, think, accidents
         self.lease_seconds, self.most = lease_seconds, most
         self.acknowledged: dict[str, str] = {}  # key -> judgment id
         self.seconds: dict[str, list[float]] = {"next": [], "judgment": []}
@@ -96,7 +98,9 @@ class Crowd:
     async def work(self, number: int, token: str) -> None:
         draw = random.Random(number)
         async with httpx2.AsyncClient(
-            base_url=self.address, headers={"Authorization": f"Bearer {token}"}, timeout=30
+            base_url=self.addresses[number % len(self.addresses)],
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
         ) as client:
             await asyncio.sleep(draw.uniform(0, self.think[1]))
             for _ in range(self.most):
@@ -204,25 +208,35 @@ def main() -> None:
     parser.add_argument("--accidents", type=float, default=0.05, help="how often each kind of accident happens")
     parser.add_argument("--lease", type=float, default=4.0, help="seconds")
     parser.add_argument("--port", type=int, default=18765)
+    parser.add_argument("--servers", type=int, default=1, help="processes on one store, at this port and the next ones")
     given = parser.parse_args()
     tasks = given.tasks or given.raters * given.judgments // given.overlap
     with tempfile.TemporaryDirectory() as folder:
         where = given.store or folder
         store = Store.open(where, create=True)
         tokens = fill(store, tasks, given.overlap, given.lease, given.raters)
-        server = Server(where, given.port, Path(folder) / "server.log")
+        servers: list[Server] = []
         try:
-            crowd = Crowd(server.address, tuple(given.think), given.accidents, given.lease, 2 * given.judgments
-                          if given.tasks is None else given.judgments)  # fmt: skip
+            for at in range(given.servers):
+                servers.append(Server(where, given.port + at, Path(folder) / f"server-{at}.log"))  # noqa: PERF401
+            addresses = [one.address for one in servers]
+            most = 2 * given.judgments if given.tasks is None else given.judgments
+            crowd = Crowd(addresses, tuple(given.think), given.accidents, given.lease, most)
             seconds = asyncio.run(run(crowd, tokens))
         finally:
-            server.kill()
+            for one in servers:
+                one.kill()
         found = count(store, given.overlap, crowd, finished=given.tasks is None)
     figures = {name: percentiles(values) for name, values in crowd.seconds.items()}
     answered = len(crowd.seconds["judgment"])
     print(
         json.dumps(
-            {"store": "postgresql" if "://" in where else "sqlite", "raters": given.raters, "cores": os.cpu_count()}
+            {
+                "store": "postgresql" if "://" in where else "sqlite",
+                "servers": given.servers,
+                "raters": given.raters,
+                "cores": os.cpu_count(),
+            }
             | {"think": list(given.think), "seconds": round(seconds, 1)}
             | {"judgments_per_second": round(answered / seconds, 1)}
             | found

@@ -104,6 +104,9 @@ def serve(
         list[str] | None, typer.Option(metavar="RUN", help="What managers may draw answers from.")
     ] = None,
     files: Annotated[Path | None, typer.Option(metavar="DIR", help="Where exports go; the store unless given.")] = None,
+    pool: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Connections to PostgreSQL of this process; 8 unless given.")
+    ] = None,
     store: StoreOption = "feedback",
 ) -> None:
     """The web page on which people judge."""
@@ -118,6 +121,7 @@ def serve(
         behind_https_proxy=behind_https_proxy,
         policies=policies or (),
         files=files,
+        pool=pool,
     )
 
 

@@ -30,6 +30,7 @@ from baro.feedback.refusals import Refused
 Result = TypeVar("Result")
 FILE = "feedback.db"  # inside a store's folder
 BUSY_MS = 20_000  # how long a writer waits for another
+POOL = 8  # connections of one process to PostgreSQL, which takes 100 in all unless told otherwise
 RETRIES = 5  # on PostgreSQL: serialization failures, deadlocks, and two who were first
 _NOT_UNIQUE = "23505"
 _TRY_AGAIN = ("40001", "40P01", _NOT_UNIQUE)
@@ -48,11 +49,17 @@ class Store:
         self._turn = threading.Lock()  # writers of one process queue here, and not in SQLite's polling
 
     @classmethod
-    def open(cls, where: str | Path, *, create: bool = False) -> Store:
-        """A folder (its file is feedback.db) or ``postgresql://...``; ConfigError where there is none."""
+    def open(cls, where: str | Path, *, create: bool = False, pool: int | None = None) -> Store:
+        """A folder (its file is feedback.db) or ``postgresql://...``; ConfigError where there is none.
+
+        pool: connections to PostgreSQL, 8 unless given. Who needs one more waits for it, for BUSY_MS at most.
+        """
         from baro.feedback.migrate import bring_up_to_date
 
-        store = cls._postgres(str(where)) if "://" in str(where) else cls._sqlite(Path(where), create=create)
+        if pool is not None and "://" not in str(where):
+            raise ConfigError(f"{where}: pool is for PostgreSQL; a store in a folder has no such limit, leave it out")
+        on_server = "://" in str(where)
+        store = cls._postgres(str(where), pool or POOL) if on_server else cls._sqlite(Path(where), create=create)
         try:
             bring_up_to_date(store, create=create)
         except BaseException:
@@ -74,7 +81,7 @@ class Store:
         return cls(_sqlite_engine(path, "BEGIN"), _sqlite_engine(path, "BEGIN IMMEDIATE"), str(folder), path)
 
     @classmethod
-    def _postgres(cls, url: str) -> Store:
+    def _postgres(cls, url: str, pool: int) -> Store:
         try:
             parsed = sqlalchemy.make_url(url)
         except (sqlalchemy.exc.ArgumentError, ValueError):
@@ -82,7 +89,7 @@ class Store:
         if parsed.get_backend_name() not in ("postgresql", "postgres"):
             raise ConfigError(f"{parsed.get_backend_name()}://...: give a folder, or a URL that begins postgresql://")
         try:
-            engine = _postgres_engine(parsed.set(drivername="postgresql+psycopg"))
+            engine = _postgres_engine(parsed.set(drivername="postgresql+psycopg"), pool)
         except ModuleNotFoundError as error:
             raise ConfigError("PostgreSQL needs psycopg: pip install 'baro[feedback,postgres]'") from error
         return cls(engine, engine, parsed.render_as_string(hide_password=True))
@@ -265,14 +272,14 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.005)
 
 
-def _postgres_engine(url: sqlalchemy.URL) -> Engine:
+def _postgres_engine(url: sqlalchemy.URL, pool: int) -> Engine:
     given = url.query.get("options", "")
     options = f"{given} -c lock_timeout={BUSY_MS}".strip()
     # No statement is prepared: its plan would be made for the empty tables in which a large import begins, and kept.
     arguments = {"options": options, "prepare_threshold": None}
     engine = sqlalchemy.create_engine(
         url.difference_update_query(["options"]), connect_args=arguments, json_serializer=json_text,
-        pool_size=20, max_overflow=40, pool_pre_ping=True,
+        pool_size=pool, max_overflow=0, pool_timeout=BUSY_MS / 1000, pool_pre_ping=True,
     )  # fmt: skip
     event.listen(engine, "before_cursor_execute", _check_parameters)
     return engine

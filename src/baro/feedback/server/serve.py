@@ -38,16 +38,17 @@ def serve(
     behind_https_proxy: bool = False,
     policies: Sequence[str] = (),
     files: Path | None = None,
+    pool: int | None = None,
 ) -> None:
     """Serve a store until SIGTERM or Ctrl-C; requests under way are answered first.
 
     hosts: the names under which people reach it, besides this machine's own. behind_https_proxy: a proxy on this
     machine speaks HTTPS to them. policies: runs, models' folders, folders of runs and hub ids that managers may draw
-    answers from. files: where exports go; the store's folder unless given.
+    answers from. files: where exports go; the store's folder unless given. pool: connections to PostgreSQL.
     """
     check_address(host, hosts, behind_https_proxy)
     offered = known_policies(policies)
-    store = Store.open(where)
+    store = Store.open(where, pool=pool)
     try:
         store.check()
         folder = files or (FILES if store.is_postgres else Path(where))
