@@ -9,6 +9,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from baro import config as blocks
+from baro.declared import Model
 from baro.inputs import load_template, open_run
 from baro.methods import stage
 
@@ -16,7 +17,7 @@ from baro.methods import stage
 class Config(blocks.Config):
     """``do: examples.hh_rlhf.encoder:run``."""
 
-    tokens_of: str = Field(description="the model whose tokenizer it reads: a run or a folder")
+    tokens_of: Model = Field(description="the model whose tokenizer it reads: a run or a folder")
     hidden_size: int = Field(128, ge=8, description="width of the residual stream")
     layers: int = Field(4, ge=1, description="transformer blocks")
     heads: int = Field(4, ge=1, description="attention heads; they divide hidden_size")
@@ -26,7 +27,7 @@ class Config(blocks.Config):
 
 def run(config, out=None):
     """Write ``model/``."""
-    run = open_run("encoder", config, {"tokens_of": (config.tokens_of, "model")}, out)
+    run = open_run("encoder", config, out)
     if not run.finished:
         template = load_template(config.tokens_of)
         torch.manual_seed(config.seed)

@@ -12,6 +12,7 @@ from baro import config as blocks
 from baro.data.files import write_rows
 from baro.data.formats import read_records
 from baro.data.layouts import Reading
+from baro.declared import Records
 from baro.inputs import open_run, resolve
 from baro.records import Demonstration
 
@@ -19,14 +20,14 @@ from baro.records import Demonstration
 class Config(blocks.Config):
     """``do: examples.instruct_ko.sentences:run``."""
 
-    demonstrations: str = Field(description="questions with answers: a run or a file")
+    demonstrations: Records = Field(description="questions with answers: a run or a file")
     per_row: int = Field(12, ge=1, description="sentences in each text")
     seed: int = Field(0, ge=0, description="seed of their order")
 
 
 def run(config, out=None):
     """Write ``records.jsonl``, one text a row."""
-    run = open_run("sentences", config, {"demonstrations": (config.demonstrations, "records")}, out)
+    run = open_run("sentences", config, out)
     if not run.finished:
         topics = Reading(ignore=("label",))  # the file's label is a topic, and no thumb
         records = read_records(resolve(config.demonstrations, "records"), Demonstration, topics).records
