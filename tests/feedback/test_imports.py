@@ -317,7 +317,7 @@ def test_one_name_in_two_forms_of_unicode_is_one_person(desk, tmp_path):
     assert desk.do(lambda c: c.execute(select(schema.rater.c.pseudonym)).scalars().all()) == ["평가"]
 
 
-@pytest.mark.parametrize(("seconds", "ms"), [(3e7, 86_400_000), (-1, 0), (1e400, None)])
+@pytest.mark.parametrize(("seconds", "ms"), [(3e7, 86_400_000), (-1, 0), (1e300, 86_400_000)])
 def test_a_page_that_stayed_open_for_a_month(store, tmp_path, seconds, ms):
     desk = Desk(store)
     done = bring(desk, saved(tmp_path, "export.json", [annotated(("left", "03-01"), lead_time=seconds)]))
