@@ -277,7 +277,7 @@ def test_a_new_run_says_what_it_is():
             "config": {
                 "beta": 0.1,
                 "seed": 0,
-                "block": {"max_length": 1024, "max_dropped_fraction": 0.01, "encoding": "utf-8", "template": "auto"},
+                "block": DataConfig().model_dump(mode="json"),
                 "note": "",
             },
             "seed": 0,
@@ -372,9 +372,8 @@ def test_another_config_or_data_is_refused(status):
         f'{start} input preferences "0123456789abcdef" (now "ffffffffffffffff"); {WAY_OUT}'
     )
     assert refusal(inputs={}) == (f'{start} input preferences "0123456789abcdef" (now not set); {WAY_OUT}')
-    assert (
-        refusal(config=DataConfig(), inputs={}).count("(now ") == 12
-    )  # beta, seed, note, 3 of block, 3 of now, the data
+    keys = len(DataConfig.model_fields)
+    assert refusal(config=DataConfig(), inputs={}).count("(now ") == 4 + 2 * keys  # beta, seed, note, data; block, now
     named = {"preferences": HASH, "rewards": "object judges:gold"}
     run = begin("other", inputs=named)
     run.metrics.append({"step": 1})

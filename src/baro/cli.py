@@ -376,8 +376,9 @@ def report(
 def split_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file or a run.")],
     hold_out: Annotated[float | None, typer.Option(metavar="300|0.1", help="How many rows, or what share.")] = None,
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Of a file that is not UTF-8: cp949.")] = None,
     by: Annotated[str | None, typer.Option(metavar="prompt|row", help="What stays on one side.")] = None,
     seed: Seed = None,
 ) -> dict[str, Any]:
     """Cut a file in two: train.jsonl and held_out.jsonl in a run directory."""
-    return {"file": file, "hold_out": hold_out, "by": by, "seed": seed}
+    return {"file": file, "hold_out": hold_out, "by": by, "encoding": encoding, "seed": seed}

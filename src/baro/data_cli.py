@@ -73,6 +73,7 @@ def prompts(
     all_agreed: Annotated[
         bool, typer.Option("--all-agreed", help="Everybody agreed, though the rows do not say so.")
     ] = False,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Conversations with people as prompts: with consent, once each, without personal data."""
     from rich.console import Console
@@ -81,7 +82,7 @@ def prompts(
     from baro.inputs import resolve
 
     description, ledger = write_prompts(
-        resolve(file, "records"), out, personal=personal_called(personal), all_agreed=all_agreed
+        resolve(file, "records"), out, personal=personal_called(personal), all_agreed=all_agreed, encoding=encoding
     )
     Console(stderr=True).print(description, ledger.summary(), sep="\n", markup=False, soft_wrap=True)
     typer.echo(str(out))

@@ -71,7 +71,11 @@ class RunDir:
         run.close = weakref.finalize(run, os.close, _lock(path))
         with ExitStack() as on_the_way_out:
             on_the_way_out.callback(run.close)
-            run._take_up(wanted, set(_flat(wanted["config"])) - set(_flat(identity(config))), allow_environment_change)
+            run._take_up(
+                wanted,
+                set(flat_settings(wanted["config"])) - set(flat_settings(identity(config))),
+                allow_environment_change,
+            )
             if not run.finished:
                 on_the_way_out.pop_all()
         return run
@@ -217,7 +221,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _subject(manifest: Mapping[str, Any], free_keys: set[str]) -> dict[str, Any]:
     """What makes a run this run and no other: its verb, its config without ``free_keys``, its data."""
-    settings = {key: value for key, value in _flat(manifest["config"]).items() if key not in free_keys}
+    settings = {key: value for key, value in flat_settings(manifest["config"]).items() if key not in free_keys}
     inputs = {f"input {name}": value[:16] if len(value) == 64 else value for name, value in manifest["inputs"].items()}
     return {"verb": manifest["verb"], **settings, **inputs}
 
@@ -230,9 +234,10 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {was.get(key, 'not set')} (now {now.get(key, 'not set')})" for key in keys)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested blocks as one level of dotted keys; lists stay whole."""
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's values by their keys with dots; an empty block is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        block = isinstance(value, Mapping) and value
+        flat |= flat_settings(value, f"{prefix}{key}.") if block else {f"{prefix}{key}": value}
     return flat

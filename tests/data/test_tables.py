@@ -353,6 +353,13 @@ def test_the_command_line_and_a_config_take_an_encoding(tmp_path, monkeypatch, c
     assert CliRunner().invoke(cli.app, [*arguments, "--encoding", "cp949"]).exit_code == 0
     assert (tmp_path / "out.jsonl").read_text() == '{"prompt": "한국", "completion": "b"}\n'
     assert CliRunner().invoke(cli.app, ["data", "check", "rows.csv", "--encoding", "cp949"]).exit_code == 0
+    arguments = ["data", "prompts", "rows.csv", "--all-agreed", "--out", "prompts.jsonl", "--encoding", "cp949"]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    assert (tmp_path / "prompts.jsonl").read_text() == '{"prompt": "한국"}\n'
+    (tmp_path / "two.csv").write_bytes("prompt,completion\n한국,b\n서울,c\n".encode("cp949"))
+    train, held, _ = split_file(tmp_path / "two.csv", 1, "row", tmp_path / "out", 0, "cp949")
+    written = (train.read_text() + held.read_text()).splitlines()
+    assert sorted(written) == ['{"prompt": "서울", "completion": "c"}', '{"prompt": "한국", "completion": "b"}']
     run = RunDir.open(tmp_path / "run", verb="sft", config=DataConfig(), inputs={}, parents=[])
     template = Template(train_tokenizer(["한국"], 300))
     reader = Reader(run, template, DataConfig(encoding="cp949"), Demonstration, encode_demonstrations)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from baro.data.files import write_rows
+from baro.data.files import UTF_8, write_rows
 from baro.data.formats import Loaded, read_records
+from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.data.personal import find_personal, mask_personal
 from baro.data.rows import Unusable
@@ -24,7 +25,7 @@ Personal = Literal["drop", "mask", "keep"]
 
 
 def write_prompts(
-    path: str | Path, out: Path, *, personal: Personal = "drop", all_agreed: bool = False
+    path: str | Path, out: Path, *, personal: Personal = "drop", all_agreed: bool = False, encoding: str = UTF_8
 ) -> tuple[str, Ledger]:
     """Write a log's prompts as JSON Lines; returns what the log was taken for, and the ledger.
 
@@ -32,7 +33,7 @@ def write_prompts(
     """
     if not str(out).removesuffix(".gz").endswith(".jsonl"):
         raise ConfigError(f"{out}: is no name for JSON Lines; let it end in .jsonl or .jsonl.gz")
-    loaded = read_records(path)
+    loaded = read_records(path, reading=Reading(encoding=encoding))
     ledger = Ledger(loaded.name)
     rows = [to_row(one) for _, one in prompts_of(loaded, ledger, personal=personal, all_agreed=all_agreed)]
     ledger.kept = len(rows)

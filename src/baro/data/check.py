@@ -13,7 +13,7 @@ from rich.text import Text
 
 from baro.batch import Sample
 from baro.data.encode import ENCODERS, account
-from baro.data.files import find_files, write_rows
+from baro.data.files import UTF_8, write_rows
 from baro.data.formats import NOUNS, read_records
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
@@ -104,13 +104,18 @@ def kind_called(name: str) -> type[Record]:
 
 
 def split_file(
-    path: str | Path, hold_out: float, by: Literal["prompt", "row"], out_dir: str | Path, seed: int
+    path: str | Path,
+    hold_out: float,
+    by: Literal["prompt", "row"],
+    out_dir: str | Path,
+    seed: int,
+    encoding: str = UTF_8,
 ) -> tuple[Path, Path, dict[str, int]]:
     """Write ``train.jsonl`` and ``held_out.jsonl``, each row as it stood and in its order.
 
     ``hold_out``: a fraction below 1, or a number of rows. by="prompt" keeps rows of one prompt on one side.
     """
-    loaded = read_records(path)
+    loaded = read_records(path, reading=Reading(encoding=encoding))
     if loaded.fit.layout.assemble is not None:
         raise DataError(
             f"{loaded.name}: its rows are turns of trees, which cannot be cut by row; write them as rankings first, by "
@@ -119,8 +124,8 @@ def split_file(
     groups = [_group(key, record, by) for key, record in loaded.rows()]
     held = held_out_rows(groups, hold_out, seed)
     train_path, held_path = Path(out_dir) / "train.jsonl", Path(out_dir) / "held_out.jsonl"
-    write_rows(train_path, (row.line for i, row in enumerate(find_files(path)) if i not in held))
-    write_rows(held_path, (row.line for i, row in enumerate(find_files(path)) if i in held))
+    write_rows(train_path, (row.line for i, row in enumerate(loaded.files) if i not in held))
+    write_rows(held_path, (row.line for i, row in enumerate(loaded.files) if i in held))
     prompts: dict[str, set[str]] = {"train_prompts": set(), "held_out_prompts": set()}
     for i, group in enumerate(groups):
         prompts["held_out_prompts" if i in held else "train_prompts"].add(group)

@@ -27,6 +27,7 @@ from baro.evaluate.markup import (
 from baro.evaluate.results import interval_cell
 from baro.evaluate.stages import Figure, Stage, parents_of
 from baro.evaluate.words import Words
+from baro.runs import flat_settings
 
 EXAMPLES = 20
 
@@ -126,7 +127,7 @@ def _costs(stages: Sequence[Stage], words: Words) -> Html:
 
 def _settings(stage: Stage, stages: Sequence[Stage], words: Words) -> Html:
     columns = [Column(words["setting"]), Column(words["value"])]
-    flat = _flat(stage.config)
+    flat = flat_settings(stage.config)
     rows = [(element("code", key), element("code", _shown(value))) for key, value in flat.items()]
     others = {
         words["parents"]: ", ".join(p.name if isinstance(p, Stage) else p for p in parents_of(stage, stages)),
@@ -141,13 +142,6 @@ def _settings(stage: Stage, stages: Sequence[Stage], words: Words) -> Html:
     inner = table(columns, rows, label=summary) if rows else ""
     verb = element("span", stage.verb, class_="tag") if stage.verb != stage.name else ""
     return details(joined([foreign(summary), " ", verb]), listed, inner, id_=anchor(stage, stages))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return flat
 
 
 def _shown(value: Any) -> str:
