@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from sqlalchemy import Connection, Row, Select, and_, case, func, not_, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, exists, func, not_, or_, select, update
 
 from baro.config import Config
 from baro.feedback import schema
-from baro.feedback.again import rounds_of
 from baro.feedback.assign import end_leases
 from baro.feedback.database import Store, for_update, log_event
 from baro.feedback.intake import in_parts
@@ -118,10 +117,9 @@ def preview(connection: Connection, project: Project, chosen: Chosen, change: Ch
         return int(connection.execute(select(func.count()).select_from(query.subquery())).scalar_one())
 
     held = select(assignment.c.id).where(assignment.c.task_id.in_(ids), assignment.c.purpose == "judge")
-    asked = _asked_again(connection, ids) if change.action == "reopen" else set()
     return {
         "tasks": count(select(task.c.id).where(all_)),
-        "changed": count(ids) - len(asked),
+        "changed": count(ids),
         "judgments": count(held.where(assignment.c.state.in_(("submitted", "extra")))),
         "in_hand": count(held.where(assignment.c.state == "leased")),
     }
@@ -185,12 +183,12 @@ def _changing(project: Project, chosen: Chosen, change: Change) -> Any:
 
 
 def _differs(project: Project, change: Change) -> Any:
-    task, value = schema.task, change.value
+    task, value, later = schema.task, change.value, schema.task.alias()
     match change.action:
         case "close":
             return task.c.open
         case "reopen":
-            return not_(task.c.open)
+            return and_(not_(task.c.open), not_(exists().where(later.c.again_of == task.c.id)))
         case "withdraw":
             return not_(task.c.withdrawn)
         case "restore":
@@ -198,17 +196,6 @@ def _differs(project: Project, change: Change) -> Any:
         case "overlap":
             return task.c.overlap != _new_overlap(value)
     return task.c.priority != value
-
-
-def _asked_again(connection: Connection, ids: Select[Any]) -> set[str]:
-    """Those of these tasks in whose place another one stands that asks the same again."""
-    task = schema.task
-    found = {row.id: row.prompt_id for row in connection.execute(select(task).where(task.c.id.in_(ids)))}
-    prompts, asked = sorted(set(found.values())), set[str]()
-    for start in range(0, len(prompts), AT_ONCE):
-        for tasks in rounds_of(connection, prompts[start : start + AT_ONCE]):
-            asked |= found.keys() & set(tasks[:-1])
-    return asked
 
 
 def _change(
@@ -219,9 +206,6 @@ def _change(
     here = _changing(project, Chosen(tasks=tuple(ids)), change)
     query = select(task).where(here).order_by(task.c.id)
     rows = {row.id: row for row in connection.execute(for_update(connection, query, of=task))}
-    if change.action == "reopen":
-        for one in _asked_again(connection, select(task.c.id).where(here)):
-            del rows[one]
     if not rows:
         return 0, None
     details = {"value": change.value, "former": _former(rows.values(), change), **more}
