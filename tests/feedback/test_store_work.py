@@ -168,7 +168,7 @@ class People(RuleBasedStateMachine):
 
     @rule(
         which=WHICH,
-        action=st.sampled_from(["close", "reopen", "withdraw", "restore", "priority", "overlap"]),
+        action=st.sampled_from(["close", "reopen", "reopen", "withdraw", "restore", "restore", "priority", "overlap"]),
         value=st.integers(1, 4),
         some=st.booleans(),
         back=st.booleans(),
@@ -197,7 +197,7 @@ class People(RuleBasedStateMachine):
         with self.store.read() as connection:
             return connection.execute(query).all()
 
-    @rule(which=WHICH, withdrawn=st.booleans())
+    @rule(which=WHICH, withdrawn=st.sampled_from([True, False, False]))
     def withdraw_prompt(self, which, withdrawn):
         with self.store.read() as connection:
             prompt = connection.execute(
@@ -218,7 +218,7 @@ class People(RuleBasedStateMachine):
         self.removed.append(row.prompt_id if message else row.response_id)
         redact(self.store, self.removed[-1], "asked for", "test")
 
-    @rule(state=st.sampled_from(["open", "open", "paused", "ended"]))
+    @rule(state=st.sampled_from(["open", "open", "open", "paused", "ended"]))
     def set_state(self, state):
         self.store.write(lambda c: changes.set_state(c, self.made, state, "test"))
         self.state = state
@@ -241,7 +241,7 @@ def test_any_order_of_work(store, database):
         event.listen(store._writer, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         store._writer.dispose()
     machine = type("PeopleHere", (People,), {"store": store})
-    examples = {"sqlite": 15, "postgres": 6}[database]
+    examples = {"sqlite": 30, "postgres": 6}[database]
     checks = list(HealthCheck)
     limits = settings(max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=checks)
     run_state_machine_as_test(machine, settings=settings(limits, derandomize=True))
