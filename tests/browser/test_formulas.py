@@ -23,6 +23,11 @@ def listed(formulas):
     return "\n".join(f"- {one}" for one in formulas)
 
 
+def seen(source):
+    """A source as the page shows it: what cannot be seen, by its number."""
+    return source.replace("\u202e", "U+202E").replace("\u200b", "U+200B")
+
+
 def shown(page):
     """The sources of what is typeset, after checking that it has a size, and of what is not."""
     made = page.evaluate(SHAPES)
@@ -42,7 +47,7 @@ def test_the_corpus(website, at_work):
     work.add("rank", answers, question="Solve $x^2 = 4$.")
     page = at_work(website, work)
     made, refused = shown(page)
-    assert sorted(refused) == sorted(REFUSED)
+    assert sorted(refused) == sorted(map(seen, REFUSED))
     assert len(made) == len(TYPESET) + len(BLOCKS) + 1
     assert page.locator(".katex-error").count() == 0
     for text in TEXT:
@@ -117,7 +122,7 @@ def test_hostile_formulas_are_inert_and_quick(website, at_work):
     assert page.locator(".prose :is(a, img, [id], .button, iframe, script)").count() == 0
     assert page.evaluate("document.querySelectorAll('.prose math [style]').length") == 0
     _, refused = shown(page)
-    assert [one for one in HOSTILE if one not in refused] == []
+    assert [one for one in HOSTILE if seen(one) not in refused] == []
     press(page, "1")  # the page goes on
 
 

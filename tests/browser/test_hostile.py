@@ -94,7 +94,7 @@ def test_links_are_shown_before_they_are_followed(website, at_work):
 
 
 def test_hostile_texts_on_the_managers_pages(website, visits, at_work):
-    work = website.work(currency=EVIL[:20], thumb_reasons=(EVIL[:100],))
+    work = website.work(currency=EVIL[:10], thumb_reasons=(EVIL[:100],))
     work.criteria()
     labels = {"en": {"name": EVIL, "anchors": [EVIL] * 5}}
     evil = [{"key": "evil", "labels": labels, "low": 1, "high": 5, "weight": 1.0}]

@@ -23,7 +23,7 @@ STATIC = Path(render.__file__).parent / "static"
 HTML = {"a", "bdi", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ins",
         "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"}  # fmt: skip
 CLASS = re.compile(
-    r"(c-[a-z0-9]{1,3}|formula|display|refused|code|table|math|plain|diff|too-(long|deep|complex)|language|image"
+    r"(c-[a-z0-9]{1,3}|formula|display|refused|code|table|math|plain|diff|too-(long|deep|complex)|language|image|unseen"
     r"|align-(left|center|right))"
 )
 
@@ -336,12 +336,36 @@ def test_fuzz_any_unicode(source):
     assert letters <= Counter(read(html).text), source
 
 
-def test_bidirectional_controls_stay_where_they_are():
-    html = to_html("a \u202eb\n\n![\u202ex](http://h) c\n\n- \u2067d")
-    assert html.count("\u202e") == 2
-    assert html.count("\u2067") == 1
-    assert "<bdi>\u202ex</bdi>" in html
-    assert "dir=" not in html
+@pytest.mark.parametrize("char", [*"\u202a\u202e\u2066\u2069\u200b\u2060\ufeff\u3164", "\U000e0041"])
+def test_what_cannot_be_seen_is_shown_by_its_number(char):
+    """Everywhere: in text, code, links, images' words, tables, formulas, differences and what is too long."""
+    tag = f'<span class="unseen">U+{ord(char):04X}</span>'
+    for source in (f"a{char}b", f"`a{char}b`", f"```python\na{char}b\n```", f"[a{char}b](http://x.example)",
+                   f"# a{char}b", f"![a{char}b](http://x.example)", f"|a{char}b|\n|-|", f"$a{char}b$"):  # fmt: skip
+        html = to_html(source)
+        assert tag in html, source
+        assert char not in html, source
+        read(html)
+    assert tag in to_html(f"a{char}b" * render.MAX_MARKDOWN)
+    assert tag in diff_html(f"a{char}b", "ab")[0]
+    address = to_html(f"[a](http://x.example/{char})")
+    assert text_of(address).strip() in ("a", f"[a](http://x.example/U+{ord(char):04X})")
+    assert 'class="unseen"' not in "".join(re.findall("<a [^>]*>", address))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "👩\u200d🔬",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "می\u200cخواهم",
+        "क्\u200dष",
+        "❤\ufe0f",
+    ],
+)
+def test_joiners_stay_where_they_join(kept):
+    assert to_html(kept) == f"<p>{kept}</p>\n"
+    assert "U+200D" in to_html("a\u200db")
 
 
 # --- what Markdown, code and mathematics look like --------------------------------------------------------------------
@@ -583,9 +607,11 @@ WORDS = [
 def test_difference_gives_back_both_texts(left, right):
     sides = diff_html(left, right)
     for side, text, tag in zip(sides, (left, right), ("del", "ins"), strict=True):
-        assert text_of(side) == text
+        assert text_of(side) == text.replace("\u202e", "U+202E")
+        side = re.sub("<span[^>]*>|</span>", "", side)
         assert {found for found, _ in parts(side)} <= {"", tag}
-    same = ["".join(text for tag, text in parts(side) if not tag) for side in sides]
+    bare = [re.sub("<span[^>]*>|</span>", "", side) for side in sides]
+    same = ["".join(text for tag, text in parts(side) if not tag) for side in bare]
     assert same[0] == same[1]
 
 

@@ -58,7 +58,7 @@ ALIGNED = {"align-left", "align-center", "align-right"}
 CLASSES = {
     "code": {"formula", "display", "refused"}, "div": {"code", "table", "math"},
     "pre": {"plain", "too-long", "too-deep", "too-complex"},
-    "span": CODE_CLASSES | {"language", "image"}, "td": ALIGNED, "th": ALIGNED,
+    "span": CODE_CLASSES | {"language", "image", "unseen"}, "td": ALIGNED, "th": ALIGNED,
 }  # fmt: skip
 ATTRIBUTES: dict[str, set[str]] = {"a": {"href"}, "ol": {"start"}}
 _CLEANER = nh3.Cleaner(
@@ -76,13 +76,13 @@ class _Refused(Exception):
 def to_html(text: str) -> str:
     """A text by a model or a person as safe HTML. Never raises, never cuts.
 
-    Bidirectional controls stay: the page isolates the element that holds the result.
+    What would change the order of letters or stand between them unseen is shown by its number (see ``_UNSEEN``).
     """
     text = _readable(text)
     if len(text) > MAX_MARKDOWN:
         return _as_it_is(text, "too-long")
     try:
-        return _CLEANER.clean(_markdown(text))
+        return _CLEANER.clean(_shown(_markdown(text)))
     except _Refused as refused:
         return _as_it_is(text, str(refused))
 
@@ -110,7 +110,21 @@ def _readable(text: str) -> str:
 
 def _as_it_is(text: str, reason: str) -> str:
     # <code> because the parser of HTML drops a line break right after <pre>
-    return f'<pre class="plain {reason}"><code>{escape(text)}</code></pre>'
+    return f'<pre class="plain {reason}"><code>{_shown(escape(text))}</code></pre>'
+
+
+# Embeddings, overrides and isolates; zero widths and fillers; tags, in which words can be hidden. Joiners only after
+# letters that they do not join, and no tags of a flag: emoji, Persian and the scripts of India need them.
+_UNSEEN = re.compile(
+    "(?P<kept><[^>]*>|\U0001f3f4[\U000e0020-\U000e007f]+)"
+    "|[\u202a-\u202e\u2066-\u2069\u200b\u2060-\u2064\ufeff\u180e\u115f\u1160\u3164\uffa0\U000e0000-\U000e007f]"
+    "|(?<=[\x00-\u024f\uac00-\ud7a3])[\u200c\u200d]"
+)
+
+
+def _shown(html: str) -> str:
+    """HTML with what cannot be seen as tags: the page would obey it, and "exe.png" be read where "gnp.exe" stands."""
+    return _UNSEEN.sub(lambda one: one["kept"] or f'<span class="unseen">U+{ord(one[0]):04X}</span>', html)
 
 
 # --- Markdown
@@ -356,6 +370,6 @@ def _marked(parts: _Parts, tag: str) -> str:
     """Line breaks count, as in code: the element is a <pre>."""
     made = []
     for changed, group in groupby((part for part in parts if part[1]), key=lambda part: part[0]):
-        text = escape("".join(text for _, text in group))
+        text = _shown(escape("".join(text for _, text in group)))
         made.append(f"<{tag}>{text}</{tag}>" if changed else text)
     return f'<pre class="plain diff"><code>{"".join(made)}</code></pre>'

@@ -27,7 +27,8 @@ const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u; // zero widths, directions, 
 /** Typesets what is below an element, and gives it back. */
 export function typeset(root) {
   for (const source of root.querySelectorAll("code.formula")) {
-    const shown = source.classList.contains("refused") ? null : formula(source.textContent, source.classList.contains("display"));
+    const refused = source.classList.contains("refused") || source.querySelector(".unseen");
+    const shown = refused ? null : formula(source.textContent, source.classList.contains("display"));
     if (!shown) refuse(source);
     else {
       source.replaceWith(shown);
