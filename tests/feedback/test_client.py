@@ -358,7 +358,7 @@ def test_several_are_invited_and_one_works_in_two_projects(site: Site, wire: Wir
     rater = Client.join(made[0]["link"], transport=wire)
     with pytest.raises(Refused):
         rater.next("elsewhere")
-    assert manager.invite("elsewhere", rater=made[0]["pseudonym"])["rater"] == made[0]["rater"]
+    assert manager.invite("elsewhere", rater=made[0]["rater"])["rater"] == made[0]["rater"]
     assert rater.next("elsewhere") is None
     assert [one["name"] for one in rater.me()["projects"]] == ["colours", "elsewhere"]
     assert len(manager.listed("elsewhere", "raters")["raters"]) == 2

@@ -267,7 +267,7 @@ class Client(Calls):
     ) -> Json:
         """A link for one person, or under "people" for each of ``count`` people.
 
-        ``rater``: somebody who has lost theirs, or who is to work in this project, too.
+        ``rater``: the id of who has lost theirs, or is to work in this project, too.
         """
         body = {"role": role, "lang": lang, "pseudonym": pseudonym, "rater": rater, "count": count}
         return self._manage("POST", in_project(project, "invites"), body)
