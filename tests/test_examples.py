@@ -18,12 +18,12 @@ from baro.pipeline import run_pipeline
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = {
     "trainer": {"steps": 2, "epochs": None, "batch_size": 4},
-    "sampling": {"max_new_tokens": 4},
+    "sampling": {"max_new_tokens": 8},
     "rollout": {"prompts": 4, "completions": 1, "epochs": 1, "minibatches": 2},
     "architecture": {"vocabulary": 300, "hidden_size": 16, "intermediate_size": 24, "layers": 1, "heads": 2},
     "best_of": {},
     "hold_out": 6,
-    "n": 4,
+    "n": 8,
     "completions": 2,
     "layers": 1,
 }
@@ -35,7 +35,8 @@ def inputs(tmp_path):
     openings = [
         json.loads(line)["prompt"] for line in (EXAMPLES / "stories" / "phrases.jsonl").read_text().splitlines()
     ]
-    template = Template(train_tokenizer([*openings, "a good happy day", "a bad sad day"] * 3, 300), "plain")
+    moods = ["a good happy day", "a bad sad day"] * 100  # words of their own, so that some answers have a sentiment
+    template = Template(train_tokenizer([*openings * 3, *moods], 300), "plain")
     shape = Architecture(hidden_size=16, layers=1, heads=2, max_positions=128, intermediate_size=24)
     model = tmp_path / "stories260k"
     save_policy(new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=0), model)

@@ -129,7 +129,7 @@ OFFLINE = {
     "trainer.keep": ("best", DEAR),
     "data.max_length": (24, {}),
     "data.max_dropped_fraction": (0.0, {}),
-    "data.encoding": ("utf-16-le", {}),
+    "data.encoding": ("utf-16", {}),
     "compute.device": ("cuda", {}),
     "compute.dtype": ("bfloat16", {}),
 }
@@ -232,7 +232,7 @@ CHANGES = {
         "data.max_length": (14, {}),
         "data.max_dropped_fraction": (0.0, {}),
         "data.template": ("none", {}),
-        "data.encoding": ("utf-16-le", {}),
+        "data.encoding": ("utf-16", {}),
         "compute.device": ("cuda", {}),
         "compute.dtype": ("bfloat16", {}),
     },

@@ -225,9 +225,10 @@ def _lines_in(name: str, content: BinaryIO, encoding: str) -> Iterator[str]:
         part = content.read(READ_BYTES)
         try:
             *lines, rest = (rest + decoder.decode(part, final=not part)).split("\n")
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:  # UTF-16 without its mark raises the base of UnicodeDecodeError
+            reason = getattr(error, "reason", str(error))
             raise DataError(
-                f"{name}:{number + 1}: in this line or below it stands what is no {encoding} ({error.reason}); give "
+                f"{name}:{number + 1}: in this line or below it stands what is no {encoding} ({reason}); give "
                 "another encoding, or save it as UTF-8"
             ) from error
         for line in lines:
