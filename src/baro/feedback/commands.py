@@ -16,8 +16,7 @@ import typer
 from baro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from baro.rows import finite
-from baro.feedback.database import Store
+    from baro.feedback.database import Store
 
 app = typer.Typer(help="Judgments by people: a web page, and what becomes of them.", no_args_is_help=True,
                   rich_markup_mode=None)  # fmt: skip
@@ -48,6 +47,8 @@ def text_of(file: Path) -> str:
 
 def tell(found: Any, as_json: bool) -> None:
     """What was found, as YAML for people or as JSON."""
+    from baro.rows import finite
+
     text = json.dumps(finite(found), ensure_ascii=False, allow_nan=False)
     if as_json:
         typer.echo(text)
