@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 import torch
+import transformers
 
 from baro.batch import Sample, branch
 from baro.collate import collate
@@ -289,3 +290,19 @@ def test_every_loss_learns_and_only_some_need_a_reference(name, inputs, tmp_path
     assert margins[-1] > margins[0]
     assert len(loads) == (2 if dpo.FORMS[name].reference else 1)
     assert dpo.run(config).finished
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (torch, "__version__", "3.0"),
+        (transformers, "__version__", "6.0"),
+        (torch, "get_num_threads", lambda: 77),
+        (dpo, "hash_files", lambda paths: "another layout"),
+    ],
+)
+def test_kept_reference_log_probs_are_for_this_arithmetic_alone(monkeypatch, module, name, value):
+    prepare = dpo.Prepare(ScoredModel(tiny.llama()), "hash", 64)
+    before = prepare._arithmetic()
+    monkeypatch.setattr(module, name, value)
+    assert prepare._arithmetic() != before
