@@ -18,7 +18,7 @@ def test_ten_quick_reloads_and_two_tabs(process, visits):
     answered = []
     pages[0].on("response", lambda response: answered.append(response.status))
     for _ in range(9):
-        pages[0].reload(wait_until="commit")
+        pages[0].reload(wait_until="domcontentloaded")
     for page in reversed(pages):  # who loads last has the task
         page.reload()
         page.wait_for_function(READY)
