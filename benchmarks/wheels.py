@@ -8,6 +8,8 @@ replaced.
 from __future__ import annotations
 
 import argparse
+import atexit
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,6 +67,7 @@ def use(folder: Path) -> list[str]:
         raise SystemExit(f"{folder}: no wheel of {', '.join(absent)}; gather them again with benchmarks.wheels")
     if missing:
         target = tempfile.mkdtemp(prefix="wheels-")
+        atexit.register(shutil.rmtree, target)
         taken = [str(wheels[_plain(package)]) for package in missing]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", target]
         subprocess.run([*command, *taken], check=True)

@@ -485,3 +485,16 @@ def test_checkpoints_are_ordered_by_number():
             (run.checkpoints / f"step-{step:06d}").mkdir()
         assert [path.name for path in run.checkpoint_folders()] == ["step-000020", "step-999999", "step-1000000"]
         assert run.latest_checkpoint == Path("run/checkpoints/step-1000000")
+
+
+def test_a_package_that_is_not_there_has_no_version(monkeypatch):
+    """Baro runs from its source on a machine that has torch and transformers only."""
+
+    def missing(package):
+        if package in ("baro", "pyarrow"):
+            raise baro.runs.PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr(baro.runs, "version", missing)
+    known = baro.runs._environment()
+    assert (known["baro"], known["pyarrow"], known["torch"]) == (None, None, "1.0")

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,11 +175,19 @@ def _manifest(verb: str, config: Config, inputs: Mapping[str, str], parents: Seq
 
 
 def _environment() -> dict[str, Any]:
-    versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    versions = {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}}
     torch = sys.modules.get("torch")  # its own count where it is loaded, else the one that it would start with
     wished = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     threads = {"torch_threads": torch.get_num_threads()} if torch else {"threads": int(wished or os.cpu_count() or 1)}
     return versions | threads | {"platform": platform.platform()}
+
+
+def _version(package: str) -> str | None:
+    """None for one that is not there: what reads tables need not be, and baro itself may run from its source."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _make_directory(path: Path) -> None:
