@@ -495,6 +495,7 @@ def test_a_package_that_is_not_there_has_no_version(monkeypatch):
             raise baro.runs.PackageNotFoundError(package)
         return "1.0"
 
+    monkeypatch.undo()
     monkeypatch.setattr(baro.runs, "version", missing)
     known = baro.runs._environment()
     assert (known["baro"], known["pyarrow"], known["torch"]) == (None, None, "1.0")
