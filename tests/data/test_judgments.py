@@ -144,6 +144,13 @@ def test_a_score_whose_direction_nobody_knows_is_refused(jsonl):
     assert [one.completion for one in named.records] == [NO]  # the higher one
 
 
+def test_a_column_may_say_that_it_is_a_score(jsonl):
+    rows = [{"prompt": "hi", "response": "yes", "score/말투": 2, "clarity": 4}]
+    assert read_records(jsonl(rows)).records[0].scores == ({"말투": 2.0, "clarity": 4.0},)
+    with pytest.raises(DataError, match="column 'mood_score' judges the row"):  # beside scores that are known, too
+        list(read_records(jsonl([{**rows[0], "mood_score": 1}])))
+
+
 def test_rated_answers_serve_by_the_best_one(jsonl):
     rows = [{"prompt": "hi", "response": text, "helpfulness": n, "verbosity": 1} for text, n in (("no", 0), ("yes", 4))]
     assert [one.completion for one in read_records(jsonl(rows), Demonstration).records] == [YES]

@@ -253,7 +253,7 @@ def test_criteria(desk, tmp_path):
     loaded = read(write(desk, "criteria", tmp_path / "out"))
     assert loaded.kind is Rated
     (record,) = loaded.records
-    assert record.scores == ({"clarity": 4.0, "말투_score": 2.0},)
+    assert record.scores == ({"clarity": 4.0, "말투": 2.0},)
 
 
 def test_edits(desk, tmp_path):
@@ -293,9 +293,8 @@ def test_criteria_whose_names_look_alike(desk):
     scores = {key: [n] for n, key in enumerate(keys, start=1)}
     desk.say("ann", desk.task("criteria", "q", ("x",)), {"kind": "criteria", "scores": scores})
     (row,) = preview(desk, "criteria")["rows"]
-    assert {name: row[name] for name in row if name.endswith("_score") or name == "clarity"} == {
-        "정확성_1_score": 1.0, "정확성_1_2_score": 2.0, "clarity": 3.0
-    }  # fmt: skip
+    found = {name: row[name] for name in row if name.startswith("score/") or name == "clarity"}
+    assert found == {"score/정확성 1": 1.0, "score/정확성-1": 2.0, "clarity": 3.0}
 
 
 def test_facts_tell_everything_but_known_answers(desk):

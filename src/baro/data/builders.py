@@ -8,7 +8,7 @@ from typing import Any
 
 from baro.data import cells, messages
 from baro.data.cells import Columns
-from baro.data.layouts import CRITERIA, Looked, Reading, is_number
+from baro.data.layouts import Looked, Reading, criterion, is_number
 from baro.errors import DataError
 from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
 
@@ -200,7 +200,7 @@ def _annotations(given: Any) -> dict[str, float]:
 
 
 def score_columns(row: Columns, extra: Extra, reading: Reading) -> Rated:
-    given = {name: value for name, value in row.items() if name in (*CRITERIA, *reading.criteria)}
+    given = {said: value for name, value in row.items() if (said := criterion(name, reading)) is not None}
     prompt, (answer,) = messages.answered(row, [("completion", row["completion"])])
     return Rated(prompt, (answer,), (_scores(given, "column"),), extra)
 
@@ -212,7 +212,7 @@ def _scores(given: Mapping[str, Any], place: str) -> dict[str, float]:
 
 def has_scores(looked: Looked, reading: Reading) -> bool:
     """Whether there are columns with the names of scores, and each begins with a number."""
-    names = [n for n in (*CRITERIA, *reading.criteria) if n not in reading.ignore and looked.values(n)]
+    names = [name for name in looked.names if criterion(name, reading) is not None and looked.values(name)]
     return bool(names) and all(is_number(looked.values(name)[0]) for name in names)
 
 

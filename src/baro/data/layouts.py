@@ -37,6 +37,8 @@ CRITERIA = (
     *("overall", "score", "rating", "reward"),
 )
 """Columns that are scores, higher is better. Others are scores where ``data.criteria`` names them."""
+SCORE = "score/"
+"""What a column begins with that is a score of any name: ``score/tone``."""
 JUDGING = re.compile(
     r"labels?|scores?|ranks?|ranking|ratings?|rewards?|(sample_)?weights?|p_chosen|margin|winner|preference|preferred|"
     r"thumbs?|votes?|" + "|".join(CRITERIA)
@@ -77,6 +79,13 @@ class Looked:
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
+
+
+def criterion(column: str, reading: Reading) -> str | None:
+    """What a column is a score of; None where it is not known to be one."""
+    if column.startswith(SCORE):
+        return column.removeprefix(SCORE) or None
+    return column if column in (*CRITERIA, *reading.criteria) and column not in reading.ignore else None
 
 
 def is_number(value: Any) -> bool:
@@ -191,13 +200,14 @@ class Fit:
     def _judges(self, name: str, value: Any) -> bool:
         if self.wanted is Prompt or empty(value) or name in self.layout.keeps:
             return False
+        unknown_score = bool(NUMBERS_THAT_JUDGE.fullmatch(name)) and is_number(value)
         if self.layout.makes not in (Demonstration, Answers):
-            return bool(AGAINST_JUDGED.fullmatch(name))
-        return bool(JUDGING.fullmatch(name) or (NUMBERS_THAT_JUDGE.fullmatch(name) and is_number(value)))
+            return bool(AGAINST_JUDGED.fullmatch(name)) or (self.layout.scored and unknown_score)
+        return bool(JUDGING.fullmatch(name)) or name.startswith(SCORE) or unknown_score
 
     def _further(self, name: str) -> bool:
         """Whether a column is read though the layout does not name it."""
-        scored = self.layout.scored and name in (*CRITERIA, *self.reading.criteria)
+        scored = self.layout.scored and criterion(name, self.reading) is not None
         return name not in self.reading.ignore and bool(scored or re.fullmatch(self.layout.numbered, name))
 
     def others(self, columns: Iterable[str]) -> list[str]:

@@ -5,11 +5,9 @@ A layout's prompts are all texts or all lists of messages, whatever fits every r
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +15,7 @@ from pydantic import Field
 from sqlalchemy import Connection, select
 
 from baro.config import Config
+from baro.data.layouts import CRITERIA, SCORE
 from baro.data.messages import is_open_transcript, parse_transcript, write_transcript
 from baro.errors import DataError
 from baro.feedback import schema
@@ -371,19 +370,6 @@ def criteria_rows(source: Source) -> Built:
     return built
 
 
-CRITERIA = (
-    "helpfulness", "harmlessness", "honesty", "truthfulness", "correctness", "coherence", "complexity", "verbosity",
-    "clarity", "security", "safety", "empathy", "politeness", "creativity", "instruction_following", "quality",
-    "overall",
-)  # fmt: skip
-"""Columns that are read as scores by their own name; any other criterion's column ends in ``_score``."""
-
-
 def criteria_columns(keys: Collection[str]) -> dict[str, str]:
-    """The columns of criteria, under which every reader takes them for scores; keys that look alike are numbered."""
-    columns = {key: key for key in sorted(keys) if key in CRITERIA}
-    for key in sorted(set(keys) - set(columns)):
-        plain = re.sub(r"\W", "_", key)
-        numbered = (f"{plain}{number}_score" for number in chain([""], (f"_{n}" for n in count(2))))
-        columns[key] = next(column for column in numbered if column not in columns.values())
-    return dict(sorted(columns.items()))
+    """The columns of criteria, which are read back as scores: by their own names, or behind ``score/``."""
+    return {key: key if key in CRITERIA else SCORE + key for key in sorted(keys)}
