@@ -139,7 +139,7 @@ def test_a_score_whose_direction_nobody_knows_is_refused(jsonl):
     ]
     with pytest.raises(DataError, match=r"'toxicity_score' judges the row \(0\.1\).*data\.criteria if it is a score"):
         list(read_records(jsonl(rows)))
-    rows = [{**row, "warmth_score": row.pop("toxicity_score")} for row in rows]
+    rows = [{"prompt": "hi", "completion": text, "warmth_score": score} for text, score in (("yes", 0.1), ("no", 0.9))]
     named = read_records(jsonl(rows), Demonstration, Reading(criteria=("warmth_score",)))
     assert [one.completion for one in named.records] == [NO]  # the higher one
 
