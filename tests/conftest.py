@@ -1,8 +1,10 @@
 """The whole suite: no network; a missing system package is one loud line, and a failure under BARO_REQUIRE."""
 
+import logging
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 
 # before torch is imported: no hub, and one thread for each of several workers
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -40,6 +42,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Caches of one test never reach another."""
     monkeypatch.setenv("BARO_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """What one test does to the logger, another does not feel, whichever worker both run on."""
+    log = logging.getLogger("baro")
+    before = (log.level, log.propagate, log.disabled, list(log.handlers))
+    yield
+    log.propagate, log.disabled, log.handlers = before[1:]
+    log.setLevel(before[0])
 
 
 @pytest.fixture

@@ -134,6 +134,17 @@ OFFLINE = {
     "compute.dtype": ("bfloat16", {}),
 }
 TEMPLATE = {"data.template": ("none", {})}
+
+
+def columns(records: str) -> dict:
+    """What is said about the columns of a file, which is the input of this name."""
+    return {
+        "data.system": ("drop", {records: "talks.jsonl"}),
+        "data.criteria": (["warmth_score"], {records: "warm.jsonl"}),
+        "data.ignore": (["weight"], {records: "weighed.jsonl"}),
+    }
+
+
 ADAPTERS = {
     "lora.r": (3, LORA),
     "lora.alpha": (8.0, LORA),
@@ -157,12 +168,15 @@ CHANGES = {
         "architecture.heads": (1, {}),
         "architecture.max_positions": (24, {}),
         "data.template": ("none", {}),
-    },
-    "sft": OFFLINE | TEMPLATE | ADAPTERS,
+    }
+    | columns("text"),
+    "sft": OFFLINE | TEMPLATE | ADAPTERS | columns("demonstrations"),
     "reward": OFFLINE
     | TEMPLATE
     | ADAPTERS
+    | columns("preferences")
     | {
+        "margin_scale": (0.1, {"preferences": "scored.jsonl"}),
         "loss": ("plackett_luce", {"preferences": "rankings.jsonl"}),
         "label_smoothing": (0.2, {}),
         "center_rewards_coefficient": (0.5, {}),
@@ -176,6 +190,7 @@ CHANGES = {
     "dpo": OFFLINE
     | TEMPLATE
     | ADAPTERS
+    | columns("preferences")
     | {
         "ref_policy": ("other", {}),
         "loss": ("ipo", {}),
@@ -189,6 +204,7 @@ CHANGES = {
     | ADAPTERS
     | SAMPLING
     | {
+        "data.system": ("drop", {"prompts": "talks.jsonl"}),
         "trainer.learning_rate": (0.02, {}),
         "trainer.epochs": (2, {"trainer.steps": None, "rollout.prompts": 8}),
         "trainer.steps": (1, {}),
@@ -233,6 +249,7 @@ CHANGES = {
         "data.max_dropped_fraction": (0.0, {}),
         "data.template": ("none", {}),
         "data.encoding": ("utf-16", {}),
+        "data.system": ("drop", {"prompts": "talks.jsonl"}),
         "compute.device": ("cuda", {}),
         "compute.dtype": ("bfloat16", {}),
     },
@@ -249,7 +266,8 @@ NOTHING_TO_SEE = {
     "trainer.micro_batch_tokens": "memory and speed: gradients are the same to rounding (tests/seams)",
     "trainer.checkpoint_every": "marked: what is killed is resumed bit for bit (tests/faults)",
     "compute.gradient_checkpointing": "marked: the same numbers, computed twice (tests/models/test_place.py)",
-    "lora.dropout": "may only be 0",
+    "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
+    "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
 }
 INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "prompts", "answers", "by"}
 """What a verb cannot do without: tests/test_inputs.py."""
@@ -285,6 +303,14 @@ def folder(tmp_path_factory):
     files = {
         "pairs": [*pairs, long],
         "more": pairs[:3],
+        "talks": [{"system": "Be kind.", **pair} for pair in pairs],
+        "warm": [
+            {"prompt": pair["prompt"], "completion": pair[name], "warmth_score": n}
+            for pair in pairs
+            for n, name in enumerate(("rejected", "chosen"))
+        ],
+        "weighed": [{**pair, "weight": 0.5} for pair in pairs],
+        "scored": [{**pair, "score_chosen": 9, "score_rejected": i} for i, pair in enumerate(pairs)],
         "texts": [{"text": pair["chosen"]} for pair in [*pairs, pairs[0]]],  # one stands there twice, and is dropped
         "prompts": [{"prompt": pair["prompt"]} for pair in [*pairs, long]],
         "answers": [{"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"], "no", "yes!"]} for p in pairs],
@@ -335,7 +361,7 @@ def results(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        logging.getLogger("baro").setLevel(logging.ERROR)
+        patch.setattr(logging.getLogger("baro"), "disabled", True)  # put back: other modules' tests read what is said
         run_verb("reward", LEAST["reward"], folder / "reward")
         weak = run_verb("reward", LEAST["reward"], folder / "weak")
         figure = {"name": "reward_model/accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
@@ -394,5 +420,7 @@ def test_another_value_comes_to_something_else(verb, key, results):
     changed = {key: value} | ({"trainer.held_out_fraction": None} if key == "trainer.held_out" else {})
     changed |= {"trainer.steps": None} if key == "trainer.epochs" else {}
     one, other = results(verb, before), results(verb, with_keys(before, changed))
-    assert one.startswith("[") or key in ("reward_model", "accept_weak_reward_model"), one
+    assert one.startswith("[") or key in ("reward_model", "accept_weak_reward_model", "data.criteria", "data.ignore"), (
+        one
+    )
     assert one != other

@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     conversation = (Message("user", QUESTION),)
     ids = template.encode_prompt(conversation)
     print("1. The prompt, which is the state before the first action")
-    print(f"  {template.render_prompt(conversation)!r}")
+    print(f"  {template.rendering.prompt(conversation)!r}")
     print(f"  {len(ids)} tokens: {' | '.join(repr(template.visible([i]))[1:-1] for i in ids)}")
 
     sampling = {"max_new_tokens": 48, "temperature": 1.0}
