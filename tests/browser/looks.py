@@ -17,7 +17,7 @@ _OUTSIDE = """
     for (let text = walker.nextNode(); text; text = walker.nextNode()) {
       const own = text.parentElement;
       if (!text.data.trim() || !own.checkVisibility({visibilityProperty: true})) continue;
-      if (own.closest('.sr, .skip-link, [inert], .covered, option, title, svg')) continue;
+      if (own.closest('.sr, .skip-link, .katex-mathml, [inert], .covered, option, title, svg')) continue;
       const range = document.createRange();
       range.selectNodeContents(text);
       const lines = [...range.getClientRects()].filter((box) => box.width > 1);
