@@ -140,8 +140,9 @@ def test_rewards_that_fail(stopped, project):
         return stopped("ppo", function, PPO.format(by=f"guard_rewards:{function}", errors=0.05, kl=100), code=1)
 
     much = "scores failed, more than rollout.max_error_fraction=0.05 allows; the first:"
-    assert fails("none") == (f"rollout 0: 4 of 4 {much} none returned None", [])
-    assert fails("half") == (f"rollout 0: 2 of 4 {much} half returned None", [])
+    nobody = f"{much} no reward scores this completion"
+    assert fails("none") == (f"rollout 0: 4 of 4 {nobody} (none returned None)", [])
+    assert fails("half") == (f"rollout 0: 2 of 4 {nobody} (half returned None)", [])
 
 
 def test_a_reward_function_that_raises(run, project):

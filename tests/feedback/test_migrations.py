@@ -44,7 +44,7 @@ def upgrade():
 
 def empty_at(address, revision, *, more=()):
     """A store whose tables are at a revision, without a row."""
-    store = Store._postgres(address) if "://" in address else Store._sqlite(Path(address), create=True)
+    store = Store._postgres(address, 2) if "://" in address else Store._sqlite(Path(address), create=True)
     store.rebuild(lambda connection: command.upgrade(migrate.alembic_config(connection, more), revision))
     return store
 
@@ -185,7 +185,7 @@ def test_migrated_tables_are_those_of_the_schema(nowhere, database, tmp_path, re
         cluster = request.getfixturevalue("postgres")
         cluster.run("CREATE DATABASE baro_direct")
         request.addfinalizer(lambda: cluster.run("DROP DATABASE baro_direct WITH (FORCE)"))
-        direct = Store._postgres(cluster.url("baro_direct"))
+        direct = Store._postgres(cluster.url("baro_direct"), 2)
 
     def work(connection):
         schema.metadata.create_all(connection)

@@ -534,9 +534,9 @@ def test_nul_and_half_characters_in_any_field(site: Site):
     for path in ("/api/projects/%00/history", "/api/projects/colours%00/history", "/judge/%00"):
         assert error_of(site.ask("rater", "GET", path)) == (422, "invalid")
     # escaped once more, inside of a file's text
-    lines = '{"prompt": "a\\u0000b"}\n{"prompt": "fine", "n": NaN}\n{"prompt": "fine"}'
+    lines = '{"prompt": "a\\u0000b"}\n{"prompt": "fine", "n": "\\u0000"}\n{"prompt": "fine", "n": NaN}'
     told = site.ask("manager", "POST", "/api/manage/projects/colours/prompts", {"text": lines}).json()
-    assert (told["added"], told["ledger"]["dropped_by_reason"]) == (1, {"no text": 2})
+    assert (told["added"], told["ledger"]["dropped_by_reason"]) == (1, {"no text": 2})  # NaN is read as null
 
 
 def test_bodies_have_a_largest_size(store: Store, tmp_path: Path):
