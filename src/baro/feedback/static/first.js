@@ -27,5 +27,9 @@
   const needed = ({ localName, rel }) => localName === "script" || (localName === "link" && rel === "stylesheet");
   window.addEventListener("error", ({ target }) => needed(target) && fail(), true);
   window.addEventListener("baro:unloaded", fail);
-  window.addEventListener("load", () => failed || sessionStorage.removeItem(COUNT));
+  window.addEventListener("load", () => {
+    // a style sheet may have failed before this script ran
+    if ([...document.querySelectorAll('link[rel="stylesheet"]')].some((link) => !link.sheet)) fail();
+    if (!failed) sessionStorage.removeItem(COUNT);
+  });
 }
