@@ -184,6 +184,16 @@ def test_any_state_comes_back(state):
     assert same(read_state(Path("state.safetensors")), state)
 
 
+@pytest.mark.parametrize(
+    "lies", [torch.zeros(4)[::2], torch.zeros(2)[::2], torch.zeros(2, 3).T, torch.zeros(3, 2)[:1, ::2]]
+)
+def test_any_tensor_comes_back_however_it_lies(lies):
+    """Of one number every stride counts as contiguous, and a view of its bytes wants stride 1."""
+    values = lies.copy_(torch.arange(float(lies.numel())).view_as(lies))
+    write_state(Path("state.safetensors"), {"lies": values})
+    assert torch.equal(read_state(Path("state.safetensors"))["lies"], values)
+
+
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), values, max_size=3))
 @settings(max_examples=25, deadline=None)
 def test_any_state_comes_back_from_a_checkpoint(state):

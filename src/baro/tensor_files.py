@@ -59,5 +59,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], whole: Callable[[Te
 
 def _bytes(tensor: Tensor) -> memoryview:
     """A tensor's memory, or a row-major copy's where it lies otherwise."""
-    flat = tensor.detach().resolve_neg().contiguous().reshape(-1)
+    whole = tensor.detach().resolve_neg().contiguous()
+    flat = whole.as_strided((whole.numel(),), (1,))  # of one number, any stride counts as contiguous
     return memoryview(flat.view(torch.uint8).numpy()) if len(flat) else memoryview(b"")
