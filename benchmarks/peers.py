@@ -227,7 +227,7 @@ def ours(job: Job, pace: Pace) -> None:
     layout = {"micro_batch_tokens": config.micro_batch_tokens}
 
     def referred(rows: Sequence[Sample]) -> list[Sample]:
-        """As ``dpo.Prepare``, without its file."""
+        """As ``ReferenceLogprobs``, without its file."""
         found = forward_samples(reference, rows, ["logprobs"], world=LocalWorld(), **layout)["logprobs"]
         return [
             s.with_completions(

@@ -25,7 +25,7 @@ class Branch:
     tokens and their end-of-turn tokens do). last: index in ``ids`` of the last end-of-turn token, else of the last
     token; -1 for no token at all. token_fields: one value per scored token, in order. fields: one value per completion.
     units: what this completion adds to each denominator besides ``tokens`` and ``completions``, which are counted.
-    skip: it adds its units and nothing else.
+    skip: it adds its units and nothing else. partner: it answers another prompt, and Prepare takes it out.
     """
 
     ids: Int[Tensor, "L"]
@@ -35,6 +35,7 @@ class Branch:
     fields: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, float] = field(default_factory=dict)
     skip: bool = False
+    partner: bool = False
 
     @property
     def scored_tokens(self) -> int:
@@ -60,7 +61,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt with its completions. ``key`` names the row that it came from, for messages and caches."""
+    """One prompt with its completions. ``key`` names the row that it came from, for messages and ledgers."""
 
     prompt_ids: Int[Tensor, "P"]
     completions: tuple[Branch, ...]
@@ -75,6 +76,27 @@ def branch(ids: list[int] | Tensor, *, scored: list[bool] | Tensor | None = None
     ids = torch.as_tensor(ids, dtype=torch.long)
     marks = torch.ones(len(ids), dtype=torch.bool) if scored is None else torch.as_tensor(scored, dtype=torch.bool)
     return Branch(ids=ids, scored=marks, last=len(ids) - 1 if last is None else last)
+
+
+def flat(samples: Sequence[Sample], name: str) -> Float[Tensor, "N"]:
+    """A token field of all scored tokens, in the order of samples, completions and tokens."""
+    parts = [one.token_fields[name] for sample in samples for one in sample.completions]
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def with_flat(samples: Sequence[Sample], values: Mapping[str, Float[Tensor, "N"]]) -> list[Sample]:
+    """The samples with more token fields, each given as ``flat`` gives it back. Raises ValueError at a wrong length."""
+    lengths = [one.scored_tokens for sample in samples for one in sample.completions]
+    for name, one in values.items():
+        if len(one) != sum(lengths):
+            raise ValueError(f"{name} has {len(one)} values, and the samples have {sum(lengths)} scored tokens")
+    parts = {name: iter(one.split(lengths)) for name, one in values.items()}
+    return [
+        sample.with_completions(
+            [one.with_(token_fields={name: next(part) for name, part in parts.items()}) for one in sample.completions]
+        )
+        for sample in samples
+    ]
 
 
 @dataclass(frozen=True)
@@ -193,6 +215,7 @@ def pack_samples(samples: Sequence[Sample]) -> dict[str, Any]:
         "lengths": torch.tensor([len(one.ids) for one in branches], dtype=torch.long),
         "last": torch.tensor([one.last for one in branches], dtype=torch.long),
         "skip": torch.tensor([one.skip for one in branches], dtype=torch.bool),
+        "partner": torch.tensor([one.partner for one in branches], dtype=torch.bool),
         "token_fields": {name: torch.cat([one.token_fields[name] for one in branches]) for name in names},
         "fields": [{k: None if v != v else v for k, v in one.fields.items()} for one in branches],  # JSON has no NaN
         "units": [dict(one.units) for one in branches],
@@ -214,6 +237,7 @@ def unpack_samples(state: Mapping[str, Any]) -> list[Sample]:
             fields={k: float("nan") if v is None else v for k, v in state["fields"][i].items()},
             units=state["units"][i],
             skip=bool(state["skip"][i]),
+            partner=bool(state["partner"][i]),
         )
         for i in range(len(tokens))
     ]

@@ -49,8 +49,12 @@ def collate(
     """Cut samples into micro-batches of at most ``micro_batch_tokens`` columns (one atom at least).
 
     ``per_row`` fixes the number of completions per row; None takes the cheapest of 1, 2, 4, ... for each sample by
-    6·hidden_size·T + T² (linear layers and attention of a row of T columns).
+    6·hidden_size·T + T² (linear layers and attention of a row of T columns). Raises TypeError for a partner that no
+    Prepare has taken out.
     """
+    left = next((sample.key for sample in samples for one in sample.completions if one.partner), None)
+    if left is not None:
+        raise TypeError(f"{left}: holds the completion of another prompt, which its Prepare has to take out")
     atoms = [a for i, sample in enumerate(samples) for a in _atoms(i, sample, atom, per_row, hidden_size)]
     atoms.sort(key=lambda a: max((row.length for row in a.rows), default=0))
     return [_build(samples, batch, term) for batch in _cut(atoms, micro_batch_tokens)]

@@ -48,9 +48,10 @@ class Next(Enum):
 
 
 class Prepare(Protocol):
-    """A method's half without gradient: reference log-probs, values, advantages. Only sources call it."""
+    """A method's half without gradient: reference log-probs, values, advantages. Only sources call it: a file's source
+    ``once`` for all samples or in each ``step``, an online one for each rollout.
+    """
 
-    scope: Literal["once", "step", "rollout"]
     atom: Literal["completion", "group"]
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:

@@ -6,7 +6,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -62,8 +62,8 @@ class Trainer:
     """Takes optimiser steps: totals, backward, clip, step, log, held-out loss, checkpoint, resume.
 
     Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. Of several ranks the
-    first alone has a run; all read its checkpoints. ``held_out`` holds micro-batches on which the objective's losses
-    are averaged now and then.
+    first alone has a run; all read its checkpoints. ``held_out`` gives micro-batches on which the objective's losses
+    are averaged now and then; it is asked each time, because what prepared them may depend on the weights.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Trainer:
         config: OptimiserConfig,
         *,
         run: RunDir | None = None,
-        held_out: Sequence[GroupBatch] = (),
+        held_out: Callable[[], Sequence[GroupBatch]] = list,
         world: World | None = None,
     ) -> None:
         self.objective, self.source, self.config, self.run = objective, source, config, run
-        self.held_out = list(held_out)
+        self.held_out = held_out
         self.keep_best = isinstance(config, TrainerConfig) and config.keep == "best"
         self.evaluate_every = config.evaluate_every if isinstance(config, TrainerConfig) else 0
         self.world: World = world or LocalWorld()
@@ -176,7 +176,7 @@ class Trainer:
 
     def _check_models(self, micro_batches: list[GroupBatch]) -> None:
         """Each model's layout of rows, once, on the widest of the first micro-batches that hold completions."""
-        batches = micro_batches or self.held_out
+        batches = micro_batches or self.held_out()
         for module in self.objective.modules().values():
             if isinstance(module, ScoredModel) and batches:
                 check_layout(module, max(batches, key=lambda batch: batch.input_ids.shape[1]), self.world)
@@ -252,9 +252,9 @@ class Trainer:
     def _evaluate(self, *, due: bool = False) -> dict[str, float]:
         """The held-out loss and metrics, named eval/..., when it is time for them."""
         every = self.evaluate_every or max(1, len(self.source) // 10)
-        if not self.held_out or not (due or self.step % every == 0):
+        if not (due or self.step % every == 0) or not (batches := self.held_out()):
             return {}
-        metrics = {f"eval/{name}": value for name, value in evaluate(self.objective, self.held_out, self.world).items()}
+        metrics = {f"eval/{name}": value for name, value in evaluate(self.objective, batches, self.world).items()}
         if self.keep_best and (self.best is None or metrics["eval/loss"] < self.best["loss"]):
             self.best = {"step": self.step, "loss": metrics["eval/loss"], "modules": self._copies()}
         if self.step == 0:

@@ -43,8 +43,8 @@ class Marking:
 
     atom = "completion"
 
-    def __init__(self, scope: str) -> None:
-        self.scope, self.calls = scope, []
+    def __init__(self) -> None:
+        self.calls = []
 
     def __call__(self, samples: Sequence[Sample], world: LocalWorld) -> list[Sample]:
         self.calls.append(len(samples))
@@ -90,14 +90,14 @@ def test_the_last_step_stops():
 
 def test_resuming_anywhere_equals_not_having_stopped():
     def source() -> FileSource:
-        return FileSource(samples(7), batch_size=3, epochs=3, seed=2, prepare=Marking("step"), **LAYOUT)
+        return FileSource(samples(7), batch_size=3, epochs=3, seed=2, step=Marking(), **LAYOUT)
 
     whole = steps_of(source())
     for position in range(1, 9):
         first, second = source(), source()
         begun = steps_of(first, position)
         second.load_state_dict(first.state_dict())
-        assert second.prepare.state_dict() == {"calls": position}
+        assert second.step.state_dict() == {"calls": position}
         assert begun + steps_of(second) == whole
 
 
@@ -119,8 +119,8 @@ def test_ranks_share_each_batch():
 
 
 def test_a_step_prepare_sees_this_ranks_samples_of_the_step():
-    prepare = Marking("step")
-    source = FileSource(samples(5), batch_size=4, epochs=1, seed=0, prepare=prepare, **LAYOUT)
+    prepare = Marking()
+    source = FileSource(samples(5), batch_size=4, epochs=1, seed=0, step=prepare, **LAYOUT)
     for micro_batches in source:
         assert all(batch.completion_fields["seen"].all() for batch in micro_batches)
         source.advance({})
@@ -129,8 +129,8 @@ def test_a_step_prepare_sees_this_ranks_samples_of_the_step():
 
 
 def test_a_once_prepare_sees_everything_before_the_first_step_and_never_again():
-    prepare, count = Marking("once"), PREPARED_AT_ONCE + 3
-    source = FileSource(samples(count), batch_size=200, epochs=2, seed=0, prepare=prepare, **LAYOUT)
+    prepare, count = Marking(), PREPARED_AT_ONCE + 3
+    source = FileSource(samples(count), batch_size=200, epochs=2, seed=0, once=prepare, **LAYOUT)
     assert len(steps_of(source)) == 4
     assert prepare.calls == [PREPARED_AT_ONCE, 3]
     list(source)
@@ -140,12 +140,23 @@ def test_a_once_prepare_sees_everything_before_the_first_step_and_never_again():
 
 def test_ranks_prepare_their_shares_and_all_get_all():
     everything = samples(5)
-    shares = {rank: Marking("once")(everything[rank::2], LocalWorld()) for rank in range(2)}
+    shares = {rank: Marking()(everything[rank::2], LocalWorld()) for rank in range(2)}
     world = SimpleNamespace(rank=1, size=2, gather=lambda mine: shares[0] + mine)
-    source = FileSource(everything, batch_size=5, epochs=1, seed=0, prepare=Marking("once"), world=world, **LAYOUT)
+    source = FileSource(everything, batch_size=5, epochs=1, seed=0, once=Marking(), world=world, **LAYOUT)
     next(iter(source))
     assert [s.key for s in source.samples] == [s.key for s in everything]
     assert all(s.completions[0].fields == {"seen": 1.0} for s in source.samples)
+
+
+def test_both_prepares_run_and_both_are_state():
+    once, step = Marking(), Marking()
+    source = FileSource(samples(5), batch_size=4, epochs=2, seed=0, once=once, step=step, **LAYOUT)
+    begun = steps_of(source, 2)
+    assert (once.calls, step.calls) == ([5], [4, 1])
+    again = FileSource(samples(5), batch_size=4, epochs=2, seed=0, once=Marking(), step=Marking(), **LAYOUT)
+    again.load_state_dict(source.state_dict())
+    assert (again.once.calls, again.step.calls) == ([0], [0, 0])
+    assert begun + steps_of(again) == steps_of(FileSource(samples(5), batch_size=4, epochs=2, seed=0, **LAYOUT))
 
 
 def test_what_cannot_be_a_source():

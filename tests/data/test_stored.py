@@ -11,6 +11,7 @@ from baro.data import stored
 from baro.data.encode import encode_any, encode_preferences, encode_prompts
 from baro.data.formats import read_records
 from baro.data.ledger import Ledger
+from baro.data.partners import WithPartners
 from baro.data.source import FileSource, split_held_out
 from baro.data.stored import Picked, encode_cached
 from baro.records import Preference
@@ -133,6 +134,22 @@ def test_indices_slices_and_bounds(cached):
     assert [one.key for one in picked] == [one.key for one in picked[:]] == ["rows.jsonl:5", "rows.jsonl:3"]
 
 
+def test_partners_are_another_rows_completion_and_carry_nothing_of_its_labels(cached):
+    samples, _ = cached(PAIRS)
+    paired = WithPartners(Picked(samples, [4, 2, 9]), [1, 2, 0])
+    assert len(paired) == 3
+    for i, partner_of in enumerate([2, 9, 4]):
+        for found in (paired[i], paired[i - 3], paired[:][i]):
+            *own, partner = found.completions
+            assert found.key == samples[[4, 2, 9][i]].key
+            assert [one.partner for one in found.completions] == [False, False, True]
+            assert same(found.with_completions(own), samples[[4, 2, 9][i]])
+            assert torch.equal(partner.ids, samples[partner_of].completions[0].ids)
+            assert (dict(partner.fields), dict(partner.units)) == ({}, {})
+    with pytest.raises(IndexError):
+        paired[3]
+
+
 def test_training_takes_stored_samples_in_the_same_order(cached, byte_level):
     samples, _ = cached(PAIRS, template=byte_level)
     layout = {"batch_size": 4, "epochs": 1, "seed": 3, "micro_batch_tokens": 512, "hidden_size": 8}
@@ -159,7 +176,7 @@ def test_the_files_are_plain_numbers(cached):
 
 
 def test_samples_that_are_prepared_already_are_refused(cached):
-    with pytest.raises(TypeError, match="encoders make neither"):
+    with pytest.raises(TypeError, match="encoders make none of them"):
         cached(PAIRS, encode_skipped)
 
 

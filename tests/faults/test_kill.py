@@ -343,7 +343,8 @@ def slow(self, *arguments, **options):
         ("ppo", ("baro.rewards.function", "FunctionReward", "start_scoring"), 3, 8),
         ("ppo", ("baro.methods.ppo", "Prepare", "_steer"), 2, 4),  # its coefficient is about to move
         ("ppo", ("baro.runs", "RunDir", "sync"), 1, 3),  # while saving: the step is whole, and it is saved once
-        ("dpo", ("baro.methods.dpo", "Prepare", "_compute"), 2, None),  # before step 1; the first call is the check's
+        # before step 1; the first call is the check's
+        ("dpo", ("baro.methods.reference", "ReferenceLogprobs", "_compute"), 2, None),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else None,
 )

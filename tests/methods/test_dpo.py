@@ -5,18 +5,16 @@ import json
 import pytest
 import tiny
 import torch
-import transformers
 
 from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.config import DataConfig, TrainerConfig, load_config
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
-from baro.errors import ConfigError, GuardStop
-from baro.methods import dpo
+from baro.errors import ConfigError
+from baro.methods import dpo, reference
 from baro.models.forward import Outputs, ScoredModel
 from baro.models.load import Architecture, new_policy, save_policy
-from baro.protocols import LocalWorld
 
 OPTIONS = {"robust": {"label_smoothing": 0.1}}
 
@@ -203,61 +201,7 @@ def test_each_loss_has_its_own_beta_unless_told():
     assert (config_of(loss="orpo").sft_coef, config_of(loss="orpo", sft_coef=0.0).sft_coef) == (1.0, 0.0)
 
 
-# ------------------------------------------------------------------------------------------------------ the reference
-
-
-def test_the_cache_is_used_and_knows_what_it_is_of(monkeypatch):
-    bare = [s.with_completions([branch(b.ids) for b in s.completions]) for s in PAIRS]
-    calls = []
-    compute = dpo.Prepare._compute
-    monkeypatch.setattr(dpo.Prepare, "_compute", lambda self, *a: calls.append(self) or compute(self, *a))
-    model = ScoredModel(tiny.llama())
-    first = dpo.Prepare(model, "a", 100)(bare, LocalWorld())
-    again = dpo.Prepare(model, "a", 100)(bare, LocalWorld())
-    assert len(calls) == 1
-    for one, other in zip(first, again, strict=True):
-        for b, c in zip(one.completions, other.completions, strict=True):
-            assert torch.equal(b.token_fields["ref_logprobs"], c.token_fields["ref_logprobs"])
-    dpo.Prepare(model, "b", 100)(bare, LocalWorld())  # another reference
-    dpo.Prepare(model, "a", 101)(bare, LocalWorld())  # another layout
-    dpo.Prepare(model, "a", 100)(bare[:2], LocalWorld())  # other tokens
-    monkeypatch.setattr(torch, "__version__", "2.99")
-    dpo.Prepare(model, "a", 100)(bare, LocalWorld())
-    assert len(calls) == 5
-
-
-class TwoRanks(LocalWorld):
-    """This rank, and another one that has nothing in its cache."""
-
-    def any(self, flag: bool) -> bool:
-        return True
-
-
-def test_a_rank_that_finds_its_file_computes_where_another_does_not(monkeypatch):
-    """The reference's forward is a collective: a rank that skipped it would leave the others waiting."""
-    bare = [s.with_completions([branch(b.ids) for b in s.completions]) for s in PAIRS]
-    prepare = dpo.Prepare(ScoredModel(tiny.llama()), "a", 100)
-    prepare(bare, LocalWorld())
-    calls = []
-    compute = dpo.Prepare._compute
-    monkeypatch.setattr(dpo.Prepare, "_compute", lambda self, *a: calls.append(self) or compute(self, *a))
-    prepare(bare, LocalWorld())
-    assert len(calls) == 0
-    prepare(bare, TwoRanks())
-    assert len(calls) == 1
-
-
-def test_a_policy_that_is_not_its_reference_is_stopped():
-    prepared = dpo.Prepare(ScoredModel(tiny.llama(7)), "x", 100)(PAIRS, LocalWorld())
-    dpo.check_start(ScoredModel(tiny.llama(7)), prepared, 10_000)
-    with pytest.raises(GuardStop, match=r"differ by .* nats before the first step"):
-        dpo.check_start(ScoredModel(tiny.llama(8)), prepared, 10_000)
-    rounded = ScoredModel(tiny.llama(7, torch.float32))
-    rounded.autocast_dtype = torch.bfloat16  # what bf16 rounds is more than 1e-3 nats, and no fault
-    dpo.check_start(rounded, prepared, 10_000)
-    rounded.model.load_state_dict(tiny.architecture("llama", torch.float32).state_dict(), strict=False)
-    with pytest.raises(GuardStop, match=r"differ by .* in the mean of their probabilities before the first step"):
-        dpo.check_start(rounded, prepared, 10_000)
+# ----------------------------------------------------------------------------------------------------------- whole runs
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +226,8 @@ def test_every_loss_learns_and_only_some_need_a_reference(name, inputs, tmp_path
     monkeypatch.chdir(tmp_path)
     loads = []
     load = dpo.load_policy
-    monkeypatch.setattr(dpo, "load_policy", lambda *a, **k: loads.append(a) or load(*a, **k))
+    for module in (dpo, reference):
+        monkeypatch.setattr(module, "load_policy", lambda *a, **k: loads.append(a) or load(*a, **k))
     trainer = TrainerConfig(learning_rate=0.01, steps=8, batch_size=8, held_out_fraction=0.25)
     config = dpo.Config(**inputs, loss=name, trainer=trainer, data=DataConfig(max_length=96), **OPTIONS.get(name, {}))
     run = dpo.run(config)
@@ -290,19 +235,3 @@ def test_every_loss_learns_and_only_some_need_a_reference(name, inputs, tmp_path
     assert margins[-1] > margins[0]
     assert len(loads) == (2 if dpo.FORMS[name].reference else 1)
     assert dpo.run(config).finished
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "value"),
-    [
-        (torch, "__version__", "3.0"),
-        (transformers, "__version__", "6.0"),
-        (torch, "get_num_threads", lambda: 77),
-        (dpo, "hash_files", lambda paths: "another layout"),
-    ],
-)
-def test_kept_reference_log_probs_are_for_this_arithmetic_alone(monkeypatch, module, name, value):
-    prepare = dpo.Prepare(ScoredModel(tiny.llama()), "hash", 64)
-    before = prepare._arithmetic()
-    monkeypatch.setattr(module, name, value)
-    assert prepare._arithmetic() != before

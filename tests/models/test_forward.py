@@ -174,4 +174,5 @@ def test_packed_samples_come_back_whole(samples):
         for a, b in zip(before.completions, after.completions, strict=True):
             assert torch.equal(a.ids, b.ids)
             assert torch.equal(a.token_fields["x"], b.token_fields["x"])
-            assert (a.fields, a.last, a.skip, a.units) == (b.fields, b.last, b.skip, b.units)
+            assert (a.fields, a.last, a.skip, a.partner) == (b.fields, b.last, b.skip, b.partner)
+            assert a.units == b.units

@@ -61,7 +61,7 @@ def test_every_batch_goes_to_the_models_device(monkeypatch):
     monkeypatch.setattr(GroupBatch, "to", lambda self, device: moved.append(device) or to(self, device))
     run = toys.sft(LocalWorld())
     held_out = collate(SAMPLES, micro_batch_tokens=10**6, hidden_size=16)
-    trainer = Trainer(run.objective, run.source, TrainerConfig(learning_rate=0.01), held_out=held_out)
+    trainer = Trainer(run.objective, run.source, TrainerConfig(learning_rate=0.01), held_out=lambda: held_out)
     trainer.fit(until=1)
     assert len(moved) >= 3  # held out, the first-batch check, the step
     moved.clear()

@@ -9,6 +9,7 @@ with pytest.MonkeyPatch.context() as _patch:  # TRL and its imports warn; ours m
 
 from baro.data.encode import encode_comparisons, encode_demonstrations
 from baro.methods import dpo, reward, sft
+from baro.methods.reference import ReferenceLogprobs
 from baro.models.forward import ScoredModel
 from baro.protocols import LocalWorld
 from baro.records import Demonstration, Preference
@@ -108,7 +109,7 @@ def test_dpo(name, beta, tokens, tmp_path):
         assert row["prompt_ids"] == sample.prompt_ids.tolist()
         assert [row["chosen_ids"], row["rejected_ids"]] == [one.ids.tolist() for one in sample.completions]
     batch = trainer.data_collator(list(trainer.train_dataset))
-    prepared = dpo.Prepare(ScoredModel(peer.policy(7, len(tokens))), "ref", 200)(given, LocalWorld())
+    prepared = ReferenceLogprobs(ScoredModel(peer.policy(7, len(tokens))), "ref", 200)(given, LocalWorld())
     objective = dpo.Objective(ScoredModel(peer.policy(0, len(tokens))), config_of(beta=beta, **ours))
     found = peer.ours(objective, prepared)
     peer.assert_same(found, peer.theirs(trainer.compute_loss(model, batch), model))

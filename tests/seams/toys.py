@@ -16,9 +16,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from baro.batch import GroupBatch, Sample, branch
+from baro.batch import GroupBatch, Sample, branch, flat, with_flat
 from baro.config import RolloutConfig
 from baro.data.joined import Joined
+from baro.data.partners import WithPartners
 from baro.data.source import FileSource
 from baro.functional.advantages import gae
 from baro.functional.policy import clipped_policy_loss, clipped_value_loss
@@ -57,7 +58,7 @@ class Method:
 
 
 class NoPrepare:
-    scope, atom = "rollout", "completion"
+    atom = "completion"
 
     def __init__(self, **models: ScoredModel) -> None:
         self.models = models
@@ -90,6 +91,12 @@ def with_fields(samples: list[Sample], make: Callable[[int], dict], units: dict[
         )
         for s in samples
     ]
+
+
+def computed(model: ScoredModel, output: str, samples: Sequence[Sample], world: World) -> Tensor:
+    """One output of every scored token, [N]."""
+    found = forward_samples(model, samples, [output], micro_batch_tokens=BUDGET, world=world)[output]
+    return torch.cat([part for group in found for part in group] or [torch.zeros(0)])
 
 
 def file_source(samples: list[Sample], world: World, **options: object) -> FileSource:
@@ -192,14 +199,10 @@ def reward(world: World) -> ToyRun:
 
 
 class RefLogprobs(NoPrepare):
-    scope, atom = "once", "group"
+    atom = "group"
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        ref = forward_samples(self.models["ref"], samples, ["logprobs"], micro_batch_tokens=BUDGET, world=world)
-        return [
-            s.with_completions([b.with_(token_fields={"ref": lp}) for b, lp in zip(s.completions, lps, strict=True)])
-            for s, lps in zip(samples, ref["logprobs"], strict=True)
-        ]
+        return with_flat(samples, {"ref": computed(self.models["ref"], "logprobs", samples, world)})
 
 
 class Dpo(Method):
@@ -223,27 +226,21 @@ def dpo(world: World) -> ToyRun:
         )
         for s in samples
     ]
-    return ToyRun(Dpo(policy=policy), file_source(samples, world, prepare=prepare), {"main": prepare(samples, world)})
+    return ToyRun(Dpo(policy=policy), file_source(samples, world, once=prepare), {"main": prepare(samples, world)})
 
 
 # ------------------------------------------------------------ 4 kto
 
 
-class Partners(RefLogprobs):
-    """z from each sample's mismatched partner (its second completion), which is then removed."""
-
-    scope, atom = "step", "completion"
+class Partners(NoPrepare):
+    """z from each sample's mismatched partner, which is then removed."""
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        samples = super().__call__(samples, world)
-        now = forward_samples(self.models["policy"], samples, ["logprobs"], micro_batch_tokens=BUDGET, world=world)
-        gaps = [
-            float((lps[1] - s.completions[1].token_fields["ref"]).sum())
-            for s, lps in zip(samples, now["logprobs"], strict=True)
-        ]
-        sums = world.sum({"gap": sum(gaps), "count": len(gaps)})
+        partners = [s.with_completions([b for b in s.completions if b.partner]) for s in samples]
+        gap = computed(self.models["policy"], "logprobs", partners, world) - flat(partners, "ref")
+        sums = world.sum({"gap": float(gap.sum()), "count": len(partners)})
         z = max(0.0, sums["gap"] / sums["count"])
-        return [s.with_completions([s.completions[0].with_(fields={"z": z})]) for s in samples]
+        return [s.with_completions([b.with_(fields={"z": z}) for b in s.completions if not b.partner]) for s in samples]
 
 
 class Kto(Method):
@@ -260,10 +257,11 @@ class Kto(Method):
 
 def kto(world: World) -> ToyRun:
     policy = ScoredModel(tiny.llama())
-    prepare = Partners(ref=ScoredModel(tiny.llama(7)), policy=policy)
-    samples = with_fields(random_samples(3, 10, 2), lambda k: {"up": float(k)}, {"thumbs": 1.0})
-    source = file_source(samples, world, prepare=prepare, atom="completion")
-    return ToyRun(Kto(policy=policy), source, {"main": prepare(samples, world)}, atom="completion")
+    ref, partners = RefLogprobs(ref=ScoredModel(tiny.llama(7))), Partners(policy=policy)
+    ups, downs = (with_fields(random_samples(3 + k, 5, 1), lambda _, k=k: {"up": k}, {"thumbs": 1.0}) for k in (1, 0))
+    samples = WithPartners(ups + downs, [3, 4, 5, 6, 7, 8, 9, 0, 1, 2])
+    source = file_source(samples, world, once=ref, step=partners)
+    return ToyRun(Kto(policy=policy), source, {"main": partners(ref(samples, world), world)}, atom="completion")
 
 
 # ------------------------------------------------------------ 5 ppo with ptx
@@ -273,29 +271,18 @@ class Gae(NoPrepare):
     """Values from the value model, advantages from GAE, whitened over the whole rollout and all ranks."""
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        values = forward_samples(
-            self.models["value_model"], samples, ["values"], micro_batch_tokens=BUDGET, world=world
-        )
-        flat = [
-            (b, v)
-            for s, vs in zip(samples, values["values"], strict=True)
-            for b, v in zip(s.completions, vs, strict=True)
-        ]
-        found = [self.stream(b, v) for b, v in flat]
-        everyone = torch.tensor(
-            world.gather([a for advantages, _ in found for a in advantages.tolist()]), dtype=torch.float64
-        )
-        mean, std = everyone.mean(), everyone.std() + 1e-8
-        done = iter(
-            b.with_(token_fields={"advantages": (a - mean) / std, "values": v, "returns": a + v})
-            for (b, v), (a, _) in zip(flat, found, strict=True)
-        )
-        return [s.with_completions([next(done) for _ in s.completions]) for s in samples]
+        values = computed(self.models["value_model"], "values", samples, world)
+        raw, returns = self.stream(samples, values)
+        everyone = torch.tensor(world.gather(raw.tolist()), dtype=torch.float64)
+        advantages = (raw - everyone.mean()) / (everyone.std() + 1e-8)
+        return with_flat(samples, {"advantages": advantages, "values": values, "returns": returns})
 
-    def stream(self, one: object, values: Tensor, name: str = "score") -> tuple[Tensor, Tensor]:
+    def stream(self, samples: Sequence[Sample], values: Tensor, name: str = "score") -> tuple[Tensor, Tensor]:
+        branches = [b for s in samples for b in s.completions]
+        lengths = torch.tensor([b.scored_tokens for b in branches], dtype=torch.long)
         rewards = torch.zeros_like(values)
-        rewards[-1] = one.fields[name]
-        return gae(rewards, values, torch.tensor([len(values)]), gamma=1.0, gae_lambda=0.95)
+        rewards[lengths.cumsum(0) - 1] = torch.tensor([b.fields[name] for b in branches], dtype=values.dtype)
+        return gae(rewards, values, lengths, gamma=1.0, gae_lambda=0.95)
 
 
 class Ppo(Method):
@@ -366,37 +353,18 @@ class TwoStreams(Gae):
     lagrange = 1.0
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        found = {
-            name: forward_samples(self.models[name], samples, ["values"], micro_batch_tokens=BUDGET, world=world)[
-                "values"
-            ]
-            for name in ("value_model", "cost_value_model")
-        }
+        v, c = (computed(self.models[name], "values", samples, world) for name in ("value_model", "cost_value_model"))
         sums = world.sum(
             {
                 "cost": sum(b.fields["score/cost"] for s in samples for b in s.completions),
                 "count": sum(len(s.completions) for s in samples),
             }
         )
-        done = [
-            s.with_completions([self.mixed(b, v, c) for b, v, c in zip(s.completions, vs, cs, strict=True)])
-            for s, vs, cs in zip(samples, found["value_model"], found["cost_value_model"], strict=True)
-        ]
-        self.lagrange *= float(np.exp(0.1 * (sums["cost"] / sums["count"] - 0.3)))
-        return done
-
-    def mixed(self, b: object, v: Tensor, c: Tensor) -> object:
-        (reward, returns), (cost, cost_returns) = self.stream(b, v), self.stream(b, c, "score/cost")
+        (reward, returns), (cost, cost_returns) = self.stream(samples, v), self.stream(samples, c, "score/cost")
         mixed = (reward - self.lagrange * cost) / (1 + self.lagrange)
-        return b.with_(
-            token_fields={
-                "advantages": mixed,
-                "values": v,
-                "returns": returns,
-                "cost_values": c,
-                "cost_returns": cost_returns,
-            }
-        )
+        self.lagrange *= float(np.exp(0.1 * (sums["cost"] / sums["count"] - 0.3)))
+        found = {"advantages": mixed, "values": v, "returns": returns, "cost_values": c, "cost_returns": cost_returns}
+        return with_flat(samples, found)
 
     def state_dict(self) -> dict:
         return {"lagrange": self.lagrange}

@@ -27,7 +27,7 @@ class FileSource:
 
     ``batch_size`` counts prompts of one optimiser step over all ranks; rank r takes every ``size``-th of them, maybe
     none. The last batch of an epoch may be smaller, and nothing is dropped. Either ``epochs`` or ``steps`` ends the
-    run. A Prepare of scope "once" runs over all samples before the first step, one of scope "step" in each.
+    run. ``once`` prepares all samples before the first step, ``step`` those of each step.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class FileSource:
         micro_batch_tokens: int,
         hidden_size: int,
         world: World | None = None,
-        prepare: Prepare | None = None,
+        once: Prepare | None = None,
+        step: Prepare | None = None,
         atom: Literal["completion", "group"] = "group",
         term: str = "main",
         per_row: int | None = None,
@@ -54,12 +55,12 @@ class FileSource:
         self.per_epoch = math.ceil(len(self.samples) / batch_size)
         self.total = steps if steps is not None else math.ceil((epochs or 0) * self.per_epoch)
         self.world: World = world or LocalWorld()
-        self.prepare, self.term = prepare, term
-        self.atom = prepare.atom if prepare else atom
+        self.once, self.step, self.term = once, step, term
+        self.atom = next((prepare.atom for prepare in (step, once) if prepare), atom)
         self.micro_batch_tokens, self.hidden_size, self.per_row = micro_batch_tokens, hidden_size, per_row
         self.epoch = self.index = 0  # index counts the epoch's steps
         self._order: tuple[int, np.ndarray] | None = None  # of an epoch
-        self._prepared = prepare is None or prepare.scope != "once"
+        self._prepared = once is None
 
     def __len__(self) -> int:
         return self.total
@@ -77,13 +78,16 @@ class FileSource:
         return Next.CONTINUE if self._position() < self.total else Next.STOP
 
     def state_dict(self) -> State:
-        prepare = self.prepare.state_dict() if self.prepare else {}
-        return {"epoch": self.epoch, "index": self.index, "prepare": prepare}
+        states = {name: prepare.state_dict() for name, prepare in self._prepares().items()}
+        return {"epoch": self.epoch, "index": self.index, "prepare": states}
 
     def load_state_dict(self, state: State) -> None:
         self.epoch, self.index = state["epoch"], state["index"]
-        if self.prepare:
-            self.prepare.load_state_dict(state["prepare"])
+        for name, prepare in self._prepares().items():
+            prepare.load_state_dict(state["prepare"][name])
+
+    def _prepares(self) -> dict[str, Prepare]:
+        return {name: prepare for name, prepare in (("once", self.once), ("step", self.step)) if prepare}
 
     def _position(self) -> int:
         return self.epoch * self.per_epoch + self.index
@@ -98,7 +102,7 @@ class FileSource:
 
     def _of_rank(self, batch: list[Sample]) -> list[Sample]:
         share = batch[self.world.rank :: self.world.size]
-        return self.prepare(share, self.world) if self.prepare and self.prepare.scope == "step" else share
+        return self.step(share, self.world) if self.step else share
 
     def _collate(self, samples: list[Sample]) -> list[GroupBatch]:
         return collate(
@@ -112,14 +116,14 @@ class FileSource:
 
     def _prepare_once(self) -> None:
         """Each rank prepares its share of every chunk, and all ranks get all of it: the next epoch deals anew."""
-        if self._prepared or self.prepare is None:
+        if self._prepared or self.once is None:
             return
         prepared: list[Sample] = []
         size = self.world.size
         starts = range(0, len(self.samples), PREPARED_AT_ONCE)
         for start in progress(starts, len(self.samples), "preparing"):
             chunk = self.samples[start : start + PREPARED_AT_ONCE]
-            shares = self.world.gather(self.prepare(chunk[self.world.rank :: size], self.world))
+            shares = self.world.gather(self.once(chunk[self.world.rank :: size], self.world))
             offsets = np.cumsum([0, *(len(chunk[rank::size]) for rank in range(size))])
             prepared += [shares[offsets[i % size] + i // size] for i in range(len(chunk))]
         self.samples, self._prepared = prepared, True

@@ -197,8 +197,8 @@ def _add(columns: dict[str, _Column], sample: Sample, branches: int, kinds: dict
     columns["prompt_ends"].add([columns["prompt_ids"].add(sample.prompt_ids.tolist())])
     columns["branch_ends"].add([branches])
     for one in sample.completions:
-        if one.token_fields or one.skip:
-            raise TypeError(f"{sample.key}: token fields and skip are for Prepare; encoders make neither")
+        if one.token_fields or one.skip or one.partner:
+            raise TypeError(f"{sample.key}: token fields, skip and partner are for Prepare; encoders make none of them")
         columns["token_ends"].add([columns["ids"].add(one.ids.tolist())])
         columns["scored"].add(one.scored.tolist())
         columns["last"].add([one.last])

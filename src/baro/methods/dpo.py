@@ -24,30 +24,23 @@ With label_smoothing ε, p becomes (1 − ε) p + ε (1 − p) for all but robus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-import transformers
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from baro import collate
 from baro import config as blocks
-from baro.batch import GroupBatch, Sample, pack_samples
-from baro.checkpoints import read_state, write_state
-from baro.code_hash import hash_files
+from baro.batch import GroupBatch, Sample
 from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_comparisons
 from baro.data.formats import Loaded
 from baro.data.ledger import Ledger
-from baro.data.stored import cache_folder, into_cache
 from baro.data.template import Template
 from baro.declared import Model, Records
-from baro.errors import GuardStop
-from baro.functional import tokens
 from baro.functional.preference import (
     dpo_loss,
     hinge_loss,
@@ -59,19 +52,16 @@ from baro.functional.preference import (
     smoothed_label,
 )
 from baro.functional.tokens import segment_mean, segment_sum
-from baro.inputs import check_same_tokens, hash_input, resolve
+from baro.inputs import check_same_tokens
 from baro.methods import stage
-from baro.models import attention, forward
-from baro.models.forward import BF16_TOLERANCE, ScoredModel, forward_samples
+from baro.methods.reference import reference_logprobs
+from baro.models.forward import ScoredModel
 from baro.models.load import load_policy, save_policy
-from baro.models.lora import WithoutAdapters
-from baro.protocols import LocalWorld, LossOutput, State, World
-from baro.records import Preference, Ranking, content_hash
+from baro.protocols import LossOutput
+from baro.records import Preference, Ranking
 from baro.runs import RunDir
 
 Metrics = dict[str, tuple[Tensor | float, Tensor | float]]
-
-
 Loss = Literal["sigmoid", "robust", "hinge", "ipo", "ipo_sum", "sigmoid_norm", "simpo", "orpo"]
 
 
@@ -128,58 +118,6 @@ class Config(blocks.Config):
         for name in own.keys() - self.model_fields_set:
             object.__setattr__(self, name, own[name])  # past `frozen`: nobody else has seen this config yet
         return self
-
-
-class Prepare:
-    """Reference log-probs per scored token, once; kept in a file for the next run on the same pairs.
-
-    The file's name holds all that the bits depend on: the reference's content, the tokens, attention, device, GPU and
-    dtype, threads, the versions of torch and transformers, the code that lays rows out and computes them, and
-    ``micro_batch_tokens``. The last because the matrix products of another layout
-    round differently (measured: 5e-7 nats a token in fp32), and a resumed run must be the same run.
-    """
-
-    scope: Literal["once"] = "once"
-    atom: Literal["group"] = "group"
-
-    def __init__(self, ref_policy: ScoredModel, ref_hash: str, micro_batch_tokens: int) -> None:
-        self.ref_policy, self.ref_hash, self.micro_batch_tokens = ref_policy, ref_hash, micro_batch_tokens
-
-    def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        bare = pack_samples(samples)
-        columns = {name: bare[name].tolist() for name in ("prompt_ids", "prompt_lengths", "ids", "lengths", "scored")}
-        cached = cache_folder() / f"ref-logprobs-{content_hash([self.ref_hash, columns, self._arithmetic()])}.state"
-        if not world.any(not cached.exists()):  # all ranks have theirs, or all compute: that is a collective
-            flat = read_state(cached)["ref_logprobs"]
-        else:
-            flat = self._compute(samples, world)
-            with into_cache():
-                write_state(cached, {"ref_logprobs": flat})
-        parts = iter(flat.split([b.scored_tokens for s in samples for b in s.completions]))
-        return [
-            s.with_completions([b.with_(token_fields={"ref_logprobs": next(parts)}) for b in s.completions])
-            for s in samples
-        ]
-
-    def _arithmetic(self) -> list[str | int]:
-        """What decides the last bits of a forward besides weights and tokens."""
-        device, model = self.ref_policy.device, self.ref_policy.model
-        numbers = [str(self.ref_policy.compute_dtype), model.config._attn_implementation, self.micro_batch_tokens]
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        versions = [torch.__version__, transformers.__version__, str(torch.version.cuda)]
-        code = hash_files({Path(str(module.__file__)) for module in (attention, collate, forward, tokens)})
-        return [*numbers, *versions, where, torch.get_num_threads(), code]
-
-    def _compute(self, samples: Sequence[Sample], world: World) -> Tensor:
-        budget = self.micro_batch_tokens
-        found = forward_samples(self.ref_policy, samples, ["logprobs"], micro_batch_tokens=budget, world=world)
-        return torch.cat([lp for group in found["logprobs"] for lp in group])
-
-    def state_dict(self) -> State:
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        return None
 
 
 class Objective(stage.Trained):
@@ -242,8 +180,8 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         check_same_tokens(config, "ref_policy")
         job.read((Preference, Ranking), encode)
         policy = load_policy(job.folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
-        prepare = reference(config, policy, job.train) if FORMS[config.loss].reference else None
-        job.fit(Objective(policy, config), prepare)
+        once = reference_logprobs(config, policy, job.train) if FORMS[config.loss].reference else None
+        job.fit(Objective(policy, config), once=once)
         job.save(policy, save_policy)
     return job.run
 
@@ -258,36 +196,3 @@ def encode(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) 
                 for b in sample.completions
             ]
         )
-
-
-def reference(config: Config, policy: ScoredModel, train: Sequence[Sample]) -> Prepare:
-    """The reference's Prepare; where it is the starting policy, the log-ratios are found to start at 0."""
-    value = config.ref_policy or config.policy
-    if config.lora is not None and config.ref_policy is None:
-        model: ScoredModel = WithoutAdapters(policy)
-    else:
-        model = load_policy(resolve(value, "model"), compute=config.compute)
-    prepare = Prepare(model, hash_input(value, "model"), config.trainer.micro_batch_tokens)
-    if config.ref_policy is None:
-        check_start(policy, prepare(train[:8], LocalWorld()), config.trainer.micro_batch_tokens)
-    return prepare
-
-
-def check_start(policy: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int) -> None:
-    """With the starting policy as reference every log-ratio must be 0 before the first step.
-
-    Both were computed in the same layout, so that only a forward that is not deterministic differs: by less than 1e-3
-    nats a completion in fp32, and in bf16 by a mean difference of probabilities below ``BF16_TOLERANCE``.
-    """
-    world, exact = LocalWorld(), policy.compute_dtype.itemsize >= 4
-    found = forward_samples(policy, samples, ["logprobs"], micro_batch_tokens=micro_batch_tokens, world=world)
-    for sample, group in zip(samples, found["logprobs"], strict=True):
-        for one, logprobs in zip(sample.completions, group, strict=True):
-            ref = one.token_fields["ref_logprobs"]
-            gap = float((logprobs - ref).sum().abs() if exact else (logprobs.exp() - ref.exp()).abs().mean())
-            if not gap <= (1e-3 if exact else BF16_TOLERANCE):
-                unit = "nats" if exact else "in the mean of their probabilities"
-                raise GuardStop(
-                    f"{sample.key}: the policy and its reference differ by {gap:.4f} {unit} before the first step, "
-                    "though they are the same model; its forward is not deterministic, or the cache is stale"
-                )

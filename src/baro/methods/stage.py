@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from baro.batch import Sample
+from baro.batch import GroupBatch, Sample
 from baro.checkpoints import as_os_error
 from baro.collate import collate
 from baro.config import Config, DataConfig, SamplingConfig, TrainerConfig
@@ -72,14 +73,16 @@ class Reader:
         ledger.check(self.config.max_dropped_fraction)
         return loaded, samples
 
-    def train_and_held_out(self, value: str, trainer: TrainerConfig) -> tuple[Sequence[Sample], Sequence[Sample]]:
-        """Training samples, and those of the file in ``held_out`` or of a fraction split off by prompt."""
-        _, samples = self.read(value)
+    def train_and_held_out(
+        self, value: str, trainer: TrainerConfig
+    ) -> tuple[Loaded, Sequence[Sample], Sequence[Sample]]:
+        """What is read, its samples to train on, and those of the file in ``held_out`` or split off by prompt."""
+        loaded, samples = self.read(value)
         if trainer.held_out is not None:
-            return samples, self.read(trainer.held_out)[1]
+            return loaded, samples, self.read(trainer.held_out)[1]
         if trainer.held_out_fraction:
-            return split_held_out(samples, trainer.held_out_fraction, trainer.seed)
-        return samples, []
+            return loaded, *split_held_out(samples, trainer.held_out_fraction, trainer.seed)
+        return loaded, samples, []
 
 
 def prompt_room(data: DataConfig, sampling: SamplingConfig, *models: str) -> int:
@@ -153,14 +156,18 @@ class Offline:
         change: Callable[[Template], Template] = lambda template: template,
         reading: Reading | None = None,
     ) -> None:
-        """The training and the held-out samples; ``change`` may put another template in place of the model's."""
+        """The training and the held-out samples; ``change`` may put another template in place of the model's.
+
+        Afterwards ``kind`` is what the file's records were taken for, ``max_length`` the tokens that a row may have.
+        """
         self.template = change(load_template(self._model, self.config.data.template))
         models = [one.value for one in inputs_in(type(self.config), self.config) if one.kind == "model"]
-        length = longest_row(self.config.data, *models)
-        reader = Reader(self.run, self.template, self.config.data, want, encode, length, reading)
-        self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
+        self.max_length = longest_row(self.config.data, *models)
+        reader = Reader(self.run, self.template, self.config.data, want, encode, self.max_length, reading)
+        loaded, self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
+        self.kind = loaded.kind
 
-    def fit(self, objective: Objective, prepare: Prepare | None = None) -> None:
+    def fit(self, objective: Objective, *, once: Prepare | None = None, step: Prepare | None = None) -> None:
         """Train the objective's model on what was read, all completions of a prompt in one micro-batch."""
         (model,) = objective.modules().values()
         size = model.hidden_size
@@ -171,7 +178,8 @@ class Offline:
             self.held_out,
             self.config.trainer,
             hidden_size=size,
-            prepare=prepare,
+            once=once,
+            step=step,
             world=self.world,
         )
 
@@ -190,15 +198,22 @@ def fit_offline(
     *,
     hidden_size: int,
     world: World,
-    prepare: Prepare | None = None,
+    once: Prepare | None = None,
+    step: Prepare | None = None,
     atom: Literal["completion", "group"] = "group",
 ) -> None:
-    """Train on a file's samples; held-out samples are prepared alike and only evaluated."""
+    """Train on a file's samples; held-out ones are prepared alike, by ``step`` at each evaluation, and only scored."""
     layout = {"micro_batch_tokens": config.micro_batch_tokens, "hidden_size": hidden_size, "atom": atom}
     length = {"epochs": config.epochs, "steps": config.steps, "world": world}
-    source = FileSource(train, batch_size=config.batch_size, seed=config.seed, prepare=prepare, **length, **layout)
-    prepared = prepare(held_out, world) if prepare and held_out else held_out
-    fit(run, Trainer(objective, source, config, run=run, held_out=collate(prepared, **layout), world=world))
+    prepares = {"once": once, "step": step}
+    source = FileSource(train, batch_size=config.batch_size, seed=config.seed, **prepares, **length, **layout)
+    prepared = once(held_out, world) if once and held_out else held_out
+
+    def batches() -> list[GroupBatch]:
+        return collate(step(prepared, world) if step and prepared else prepared, **layout)
+
+    trainer = Trainer(objective, source, config, run=run, held_out=batches if step else cache(batches), world=world)
+    fit(run, trainer)
 
 
 def fit(run: RunDir, trainer: Trainer) -> None:

@@ -353,8 +353,8 @@ def forward_samples(
 
 
 def _tag(sample: Sample, index: int) -> Sample:
-    """Only ids and marks, and each completion's own address."""
-    bare = [replace(one, token_fields={}, units={}, fields={}) for one in sample.completions]
+    """Only ids and marks, and each completion's own address; here a partner is a completion like any other."""
+    bare = [replace(one, token_fields={}, units={}, fields={}, partner=False) for one in sample.completions]
     return sample.with_completions([one.with_(fields={"sample": index, "completion": k}) for k, one in enumerate(bare)])
 
 
