@@ -69,6 +69,7 @@ ARCHITECTURES: dict[str, tuple[str, dict]] = {
     "opt": ("OPTConfig", {**_STRONG, "ffn_dim": 24, "word_embed_proj_dim": 8, "init_std": 0.3}),
     "gemma2": ("Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
     "gemma3": ("Gemma3TextConfig", _GEMMA),
+    "vaultgemma": ("VaultGemmaConfig", {**_GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
     "cohere": ("CohereConfig", {**_STRONG, "logit_scale": 0.25}),
     "granite": ("GraniteConfig", {**_STRONG, "logits_scaling": 4.0}),
 }
@@ -95,8 +96,8 @@ def architecture(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -
             parameter.add_(0.1 * torch.randn_like(parameter))
     if dtype == torch.float64:
         _exact_norms(model)
-        if name == "gemma2":  # whose only attention, eager, has its softmax in fp32
-            model.set_attn_implementation("baro")
+    if "attn_logit_softcapping" in settings:  # sdpa drops it, and the softmax of eager attention is in fp32
+        model.set_attn_implementation("baro" if dtype == torch.float64 else "eager")
     return model
 
 
@@ -105,7 +106,7 @@ def _exact_norms(model: PreTrainedModel) -> PreTrainedModel:
     for module in model.modules():
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and hasattr(module, "weight"):
-            module.forward = (_gemma_norm if kind.startswith("Gemma") else _rms_norm).__get__(module)
+            module.forward = (_gemma_norm if "Gemma" in kind else _rms_norm).__get__(module)
         elif kind == "CohereLayerNorm":
             module.forward = _centred_norm.__get__(module)
     return model

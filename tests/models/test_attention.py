@@ -1,9 +1,14 @@
 """The registered attention: ordinary outside of a rollout, in slots inside, and refusals of what it cannot do."""
 
+import re
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
+import transformers
 from transformers import (
+    AutoModelForCausalLM,
     BloomConfig,
     BloomForCausalLM,
     Gemma3TextConfig,
@@ -14,7 +19,8 @@ from transformers import (
 )
 
 from baro.errors import ConfigError
-from baro.models.attention import NAME, SlotCache, decoding, slot_attention, windows
+from baro.models.attention import NAME, SOFT_CAP, SlotCache, decoding, slot_attention, windows
+from baro.models.load import load_policy
 
 MODELS = {"llama": tiny.llama, "qwen3": tiny.qwen3, "gpt2": tiny.gpt2}
 
@@ -100,9 +106,13 @@ def test_windows_by_kind_of_layer(config, expected):
     assert windows(config) == expected
 
 
-def test_soft_caps_equal_the_models_own_eager_attention():
-    """Outside of a rollout our name computes what Gemma 2's eager attention does, with and without a padding mask."""
-    model = tiny.architecture("gemma2", torch.float32)
+CAPPED = [name for name, (_, settings) in tiny.ARCHITECTURES.items() if SOFT_CAP in settings]
+
+
+@pytest.mark.parametrize("name", CAPPED)
+def test_soft_caps_equal_the_models_own_eager_attention(name):
+    """Outside of a rollout our name computes what the model's eager attention does, with and without a padding mask."""
+    model = tiny.architecture(name, torch.float32)
     assert model.config._attn_implementation == "eager"
     ids = torch.randint(tiny.VOCABULARY, (2, 11))
     padded = torch.tensor([[0] * 3 + [1] * 8, [1] * 11])
@@ -110,6 +120,29 @@ def test_soft_caps_equal_the_models_own_eager_attention():
     model.set_attn_implementation(NAME)
     torch.testing.assert_close(model(ids).logits, expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(model(ids, attention_mask=padded).logits[0, 3:], expected[1][0, 3:], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", CAPPED)
+def test_soft_caps_are_never_left_to_sdpa(name, tmp_path, monkeypatch):
+    """transformers 5.17 lets these models run on sdpa, which drops the caps without a word."""
+    model = tiny.architecture(name, torch.float32)
+    model.save_pretrained(tmp_path)
+    family = next(base for base in type(model).__mro__ if "_supports_sdpa" in vars(base))
+    monkeypatch.setattr(family, "_supports_sdpa", True)
+    ids = torch.randint(tiny.VOCABULARY, (2, 11))
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+    torch.testing.assert_close(load_policy(tmp_path).model(ids).logits, model(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_what_the_models_of_transformers_ask_of_their_attention_is_known():
+    """A cap by another name would be dropped, and sinks on sdpa would be."""
+    sources = {path: path.read_text() for path in Path(transformers.__file__).parent.glob("models/*/modeling_*.py")}
+    caps = {name for text in sources.values() for name in re.findall(r"softcap=self\.([\w.]+)", text)}
+    sinks = [path.name for path, text in sources.items() if "s_aux=self." in text]
+    assert len(sources) > 300
+    assert caps == {SOFT_CAP}
+    assert sinks
+    assert not [path for path, text in sources.items() if path.name in sinks and "_supports_sdpa = True" in text]
 
 
 def test_a_layer_that_asks_for_more_is_refused():

@@ -26,6 +26,7 @@ NAME = "baro"
 
 # What a layer may hand to its attention function that changes the result and that the slots do not compute.
 UNSUPPORTED = ("s_aux", "position_bias")
+SOFT_CAP = "attn_logit_softcapping"
 SLIDING = "sliding_attention"
 Windows = dict[str, int | None]
 
@@ -213,6 +214,16 @@ def decoding(model: PreTrainedModel, cache: SlotCache) -> Iterator[None]:
     finally:
         _active.reset(token)
         _switch(model, previous)
+
+
+def settle_attention(model: PreTrainedModel) -> None:
+    """Take a model whose scores have a soft cap off sdpa, which does not compute it, and onto its own eager attention.
+
+    transformers 5.17 gives such a model sdpa and drops the cap without a word; 5.23 gives it eager attention itself.
+    """
+    capped = getattr(model.config.get_text_config(), SOFT_CAP, None) is not None
+    if capped and model.config._attn_implementation == "sdpa":
+        _switch(model, "eager")
 
 
 def _switch(model: PreTrainedModel, implementation: str) -> None:

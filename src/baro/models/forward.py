@@ -19,7 +19,7 @@ from baro.batch import GroupBatch, Sample
 from baro.collate import collate, empty_batch
 from baro.errors import GuardStop
 from baro.functional.tokens import head_logits, token_entropy, token_logprobs
-from baro.models.attention import as_model_takes, branching_obstacle, takes_positions, windows
+from baro.models.attention import as_model_takes, branching_obstacle, settle_attention, takes_positions, windows
 from baro.models.heads import Scoring, pooled
 from baro.protocols import World
 
@@ -68,6 +68,7 @@ class ScoredModel(nn.Module):
         scoring: Scoring | None = None,
     ) -> None:
         super().__init__()
+        settle_attention(model)
         self.bidirectional = bidirectional
         self.model = model
         self.layout: Layout = "separate" if bidirectional else "shared"
