@@ -9,7 +9,7 @@ from pathlib import Path
 from baro.errors import ConfigError
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # no pickles, no code
-_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)  # no part looks like an option
 FILE_NAMES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".yaml")
 
 

@@ -223,9 +223,11 @@ def test_policies_that_an_operator_gives(tmp_path: Path):
         "two": str(tmp_path / "runs" / "two"),
         "owner/name@main": "owner/name@main",
     }
-    for wrong in (["nowhere"], ["../x/y"], ["-x/y"], [str(tmp_path / "runs" / "three")]):
+    (tmp_path / "runs" / "file").write_text("")
+    empty, file = str(tmp_path / "runs" / "three"), str(tmp_path / "runs" / "file")
+    for wrong in ("nowhere", "../x/y", "-x/y", "x/rows.jsonl", "폴더/모델", empty, file):
         with pytest.raises(ConfigError):
-            known_policies(wrong)
+            known_policies([wrong])
     with pytest.raises(ConfigError, match="another policy"):
         known_policies([str(tmp_path / "runs"), str(tmp_path / "runs" / "one")])
 

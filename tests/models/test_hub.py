@@ -74,6 +74,10 @@ def test_what_reads_like_a_name_and_what_does_not(cache):
         "a/b",
         "a/b/c",
         "../name",
+        "-owner/name",
+        "owner/-name",
+        "owner/name@-main",
+        "폴더/모델",
         "module:NAME",
     ):
         assert not is_hub_id(value)

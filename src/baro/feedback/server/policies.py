@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from baro.errors import ConfigError
-
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+from baro.hub import is_hub_id
 
 
 def known_policies(given: Sequence[str]) -> dict[str, str]:
@@ -17,7 +15,7 @@ def known_policies(given: Sequence[str]) -> dict[str, str]:
     for value in given:
         path = Path(value)
         if not path.is_dir():
-            if _HUB_ID.fullmatch(value) is None:
+            if not is_hub_id(value):
                 raise ConfigError(
                     f"{value}: is no folder and no hub id; a policy is a run, a model's folder or owner/name"
                 )
