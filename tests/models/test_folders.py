@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from toys import random_samples
-from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from baro.collate import collate
 from baro.compute import LoraConfig
@@ -20,6 +20,7 @@ from baro.errors import ConfigError
 from baro.inputs import check_same_tokens, load_reward, load_template
 from baro.methods import dpo, ppo
 from baro.models.folders import is_encoder, positions
+from baro.models.heads import Scoring
 from baro.models.load import load_policy, load_scalar_model, load_value_model, new_scalar_model, save_scalar_model
 from baro.models.lora import save_adapter
 from baro.records import Message, Rollout
@@ -212,6 +213,29 @@ def test_a_reward_model_of_another_tool_gives_its_own_scores(tmp_path, caplog):
     with torch.no_grad():
         assert float(model(batch, ["scores"]).scores) == pytest.approx(float(theirs.logits), abs=1e-6)
     assert load_value_model(tmp_path, seed=0).scoring.plain
+
+
+@pytest.mark.parametrize("kind", ["linear", "ffn"])
+@pytest.mark.parametrize("backbone", ["llama", "bert"])
+@pytest.mark.parametrize("ask", [load_scalar_model, load_policy, is_encoder, positions])
+def test_a_reward_model_that_lost_a_file_is_refused(tmp_path, kind, backbone, ask):
+    """Its weights alone are those of a plain classifier, whose scores have no bias and another pooling."""
+    made = tiny.bert(dtype=torch.float32) if backbone == "bert" else tiny.llama(dtype=torch.float32)
+    made.save_pretrained(tmp_path / "start")
+    scoring = Scoring("mean", criteria={"kind": 2.0})
+    save_scalar_model(new_scalar_model(tmp_path / "start", seed=0, scoring=scoring, head=kind), tmp_path / "whole")
+    own = sorted(path.name for path in (tmp_path / "whole").glob("reward_head.*"))
+    assert len(own) == (1 if (kind, backbone) == ("linear", "llama") else 2)
+    for name in own:
+        copy = shutil.copytree(tmp_path / "whole", tmp_path / name)
+        (copy / name).unlink()
+        with pytest.raises(ConfigError, match=rf"{name}: lacks {name}, without which its scores are others"):
+            ask(copy)
+    # what plain transformers reads and saves again has lost them too
+    model = AutoModel.from_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "again")
+    with pytest.raises(ConfigError, match=r"lacks reward_head\.json.*, without which its scores are others"):
+        ask(tmp_path / "again")
 
 
 def test_the_template_of_a_reward_model_is_said(with_tokenizer, tmp_path, caplog):

@@ -182,7 +182,7 @@ def test_a_value_model_takes_the_trunk_and_a_head_that_reads_one_state(tmp_path)
             lambda path: path.write_text(json.dumps({"head": "linear"})),
             r"criteria, pooling, score_bias, sigmoid is miss",
         ),
-        (lambda path: path.unlink(), r"is no reward model \(LlamaModel, and reward_head.json is missing\)"),
+        (lambda path: path.unlink(), r"reward: lacks reward_head.json, without which its scores are others; copy"),
         (lambda path: path.with_suffix(".safetensors").write_bytes(b"x"), r"does not fit reward_head.json beside it"),
     ],
 )

@@ -21,6 +21,7 @@ from baro.hub import is_hub_id, snapshot
 log = logging.getLogger("baro")
 REWARD_HEAD = "reward_head.json"
 HEAD_WEIGHTS = "reward_head.safetensors"
+_BESIDE = "baro_files"  # in config.json: the files of Baro's own without which the folder is another model
 _HEADS = ("lm_head.", "embed_out.", "cls.", "score.", "classifier.", "pooler.")  # replaced by the one that is asked for
 _OFFSET_POSITIONS = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "xmod"}  # and all of RoBERTa's kind
 
@@ -36,6 +37,7 @@ def model_config(folder: str | Path, **changes: Any) -> PretrainedConfig:
     """A model's config.json. Raises ConfigError for quantised weights, and for a folder that brings its own code."""
     path = local(folder)
     written = _config_json(path)
+    _check_beside(path, written)
     method = (written.get("quantization_config") or {}).get("quant_method")
     if method is not None or written.get("quantization_config"):
         raise ConfigError(
@@ -123,6 +125,23 @@ def _config_json(path: Path) -> dict[str, Any]:
     if not isinstance(written, dict):
         raise ConfigError(f"{path}: config.json is no JSON object; copy the folder again")
     return written
+
+
+def name_beside(folder: Path) -> None:
+    """Into a scalar model's config.json: which files beside it say how its scores are made. None may be lost."""
+    path = folder / "config.json"
+    names = [name for name in (REWARD_HEAD, HEAD_WEIGHTS) if (folder / name).exists()]
+    written = _config_json(folder) | {_BESIDE: names}
+    path.write_text(json.dumps(written, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _check_beside(path: Path, written: Mapping[str, Any]) -> None:
+    missing = [name for name in written.get(_BESIDE) or () if not (path / str(name)).exists()]
+    if missing:
+        raise ConfigError(
+            f"{path}: lacks {' and '.join(map(str, missing))}, without which its scores are others; copy all of the "
+            "folder"
+        )
 
 
 def _check_pad(folder: str | Path, config: PretrainedConfig) -> None:

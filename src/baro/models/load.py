@@ -34,6 +34,7 @@ from baro.models.folders import (
     is_encoder,
     local,
     model_config,
+    name_beside,
     own_code,
     unreadable,
 )
@@ -204,6 +205,7 @@ def save_scalar_model(model: ScoredModel, folder: Path) -> None:
         settings["head"] = "linear" if isinstance(model.extra_head, nn.Linear) else "ffn"
         save_file(model.extra_head.state_dict(), folder / HEAD_WEIGHTS)
     (folder / REWARD_HEAD).write_text(json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False))
+    name_beside(folder)
 
 
 def _load_trunk(folder: str | Path) -> PreTrainedModel:
