@@ -100,7 +100,8 @@ document.addEventListener(
   (event) => {
     const byKey = !event.detail;
     if (!byKey && passedOn(event)) return;
-    if (since() < SETTLE_MS || (!byKey && doubled(event))) {
+    const early = since() < SETTLE_MS && event.target.closest?.(ANSWERING);
+    if (early || (!byKey && doubled(event))) {
       event.preventDefault();
       event.stopPropagation();
     } else if (!byKey && !$open()) event.target.closest?.("button")?.blur(); // so that Enter goes on after a click
