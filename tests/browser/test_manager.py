@@ -11,11 +11,15 @@ import pytest
 from browser.pages import press, settle
 from browser.sheet import judged_work
 from browser.website import answer_to
+from feedback.reasons import made
 from playwright.sync_api import expect
 from sqlalchemy import select
 
 from baro.feedback import exports, project, schema
+from baro.feedback.catalogue import LANGUAGES
 from baro.feedback.client import Client
+from baro.feedback.undefined import sentence, undefined_json
+from baro.functional.undefined import REASONS
 from baro.records import Message
 
 
@@ -114,6 +118,24 @@ def test_figures_of_what_was_drawn_at_random(website, page):
     expect(counts).to_have_text("3 items, 6 judgments, 2 raters")
     page.get_by_role("button", name="Drawn at random").click()
     expect(counts).to_have_text("2 items, 4 judgments, 2 raters")
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_reason_why_a_figure_is_undefined_is_in_the_readers_language(website, visits, lang):
+    """The page's own words for every code; and none in another language where two judgments leave most undefined."""
+    work = website.work(overlap=2)
+    work.add("pair")
+    judged(website, work)
+    page = visits.context(website, website.manager(lang)).new_page()
+    opened(page, website, work, "agreement")
+    told = [undefined_json(made(code)) for code in REASONS]
+    words = "async (told) => told.map((await import(`/static/${document.body.dataset.version}/manage_ui.js`)).reason)"
+    assert page.evaluate(words, told) == [sentence(one["undefined"], lang) for one in told]
+    page.locator("details").evaluate_all("found => found.forEach((one) => (one.open = true))")
+    text = page.locator("#main").inner_text()
+    said = {other: [sentence(one["undefined"], other) for one in told] for other in LANGUAGES}
+    assert any(one in text for one in said.pop(lang))
+    assert [one for (others,) in [said.values()] for one in others if one in text] == []
 
 
 def test_drift_and_the_judgments_behind_it(website, page):

@@ -20,6 +20,8 @@ from baro.feedback.project import publish_guideline
 from baro.feedback.scales import scales_of
 from baro.functional.votes import needs_another_vote, smoothed_vote
 
+NOTHING = {"code": "nothing_counted", "values": {}, "sentence": "nothing to count yet"}
+
 
 @pytest.fixture
 def desk(tmp_path):
@@ -75,7 +77,7 @@ def test_no_noise_explains_less_than_chance(desk):
     judged(desk, 4, lambda i: win(0), lambda i: win(1), kind="pair")
     judged(desk, 2, lambda i: thumbs(True), lambda i: thumbs(True), kind="thumb", texts=["one"], word="t")
     pair, thumb = look(desk, panel.agreement)["scales"]
-    assert "independent errors never push it below 50 %" in pair["noise"]["undefined"]
+    assert "independent errors never push it below 50 %" in pair["noise"]["undefined"]["sentence"]
     assert "noise" not in thumb  # of comparisons only
     (alone,) = look(desk, panel.agreement)["guidelines"]
     assert "noise" in alone["scales"][0]
@@ -84,8 +86,8 @@ def test_no_noise_explains_less_than_chance(desk):
 def test_undefined_has_a_reason(desk):
     judged(desk, 2, lambda i: thumbs(True), lambda i: thumbs(True), kind="thumb", texts=["one"])
     (scale,) = look(desk, panel.agreement)["scales"]
-    assert "nothing varied" in scale["alpha"]["undefined"]
-    assert "one category" in scale["ac1"]["undefined"]
+    assert "nothing varied" in scale["alpha"]["undefined"]["sentence"]
+    assert "one category" in scale["ac1"]["undefined"]["sentence"]
     assert scale["raw"]["value"] == 1
 
 
@@ -96,7 +98,7 @@ def test_six_of_six_is_not_certainty(desk, kind):
     judged(desk, 6, say, say, kind=kind, texts=("one", "two longer")[: 2 if kind == "pair" else 1])
     (scale,) = look(desk, panel.agreement)["scales"]
     assert scale["raw"] == {"value": 1.0, "low": 0.609666, "high": 1.0, "n": 6}
-    assert all("no resample varies" in scale[key]["undefined"] for key in ("alpha", "fleiss", "cohen"))
+    assert all("no resample varies" in scale[key]["undefined"]["sentence"] for key in ("alpha", "fleiss", "cohen"))
     if kind == "pair":
         assert scale["noise"]["value"] == 0
         assert scale["noise"]["high"] == pytest.approx((1 - (2 * 0.609666 - 1) ** 0.5) / 2, abs=1e-5)
@@ -112,7 +114,7 @@ def test_of_few_prompts_an_interval_is_said_to_be_too_short(desk, count, few):
 def test_one_rater_agrees_with_nobody(desk):
     judged(desk, 2, lambda i: win(0))
     (scale,) = look(desk, panel.agreement)["scales"]
-    assert "no item has two ratings" in scale["raw"]["undefined"]
+    assert "no item has two ratings" in scale["raw"]["undefined"]["sentence"]
 
 
 def test_every_kind_has_its_coefficients(desk):
@@ -121,9 +123,9 @@ def test_every_kind_has_its_coefficients(desk):
     judged(desk, 3, marks, lambda i: safety([0, 1], 0, 0), kind="safety", word="s")
     judged(desk, 3, lambda i: win(0, 1 + i), lambda i: win(0, 3), word="p")
     found = {one["scale"]: one for one in look(desk, panel.agreement)["scales"]}
-    assert "each gives 0.333 (n = 3)" in found["rank"]["kendall_tau"]["undefined"]
-    assert "each gives 0.750" in found["rank"]["kendall_w"]["undefined"]  # 12 · 1.5 · 2 / (4 · 24), worked by hand
-    assert "no resample varies: each gives 1.000" in found["safe"]["ac1"]["undefined"]
+    assert "each gives 0.333 (n = 3)" in found["rank"]["kendall_tau"]["undefined"]["sentence"]
+    assert found["rank"]["kendall_w"]["undefined"]["values"] == {"value": "0.750", "n": 3}  # 12 · 1.5 · 2 / (4 · 24)
+    assert "no resample varies: each gives 1.000" in found["safe"]["ac1"]["undefined"]["sentence"]
     assert found["severity"]["level"] == "ordinal"
     assert "fleiss" not in found["severity"]
     assert "alpha" in found["strength/overall"]
@@ -132,8 +134,8 @@ def test_every_kind_has_its_coefficients(desk):
 def test_a_ranking_that_nobody_finished_has_no_concordance(desk):
     judged(desk, 1, lambda i: rank(1, 2, None), lambda i: rank(2, 1, None), kind="rank", texts="abc")
     (scale,) = look(desk, panel.agreement)["scales"]
-    assert "each gives -1.000 (n = 1)" in scale["kendall_tau"]["undefined"]
-    assert "ranked by two raters" in scale["kendall_w"]["undefined"]
+    assert "each gives -1.000 (n = 1)" in scale["kendall_tau"]["undefined"]["sentence"]
+    assert "ranked by two raters" in scale["kendall_w"]["undefined"]["sentence"]
 
 
 def test_by_version_of_the_guideline(desk):
@@ -172,7 +174,7 @@ def test_bias(store):
     assert next(one["p"] for one in found["raters"] if one["pseudonym"] == "lefty") < 1e-5
     assert found["longer"]["n"] == 48
     assert found["longer"]["count"] >= 24
-    assert found["repeats"] == {"count": 0, "n": 0, "undefined": "nothing to count yet"}
+    assert found["repeats"] == {"count": 0, "n": 0, "undefined": NOTHING}
     assert found["quick"]["count"] == 0
     flags = {one["pseudonym"]: one["flags"] for one in look(desk, panel.raters)}
     assert [one["flag"] for one in flags["lefty"] if one["flag"] == "sides"] == ["sides"]
@@ -241,8 +243,8 @@ def test_a_pause_and_a_short_sitting_say_nothing(store, clock):
     sitting(desk, clock, 8)
     sitting(desk, clock, 9, minutes=31, word="p")
     found = look(desk, panel.bias)
-    assert found["early"] == found["late"] == {"count": 0, "n": 0, "undefined": "nothing to count yet"}
-    assert "one part of a sitting" in found["drift"]["agreement"]["undefined"]
+    assert found["early"] == found["late"] == {"count": 0, "n": 0, "undefined": NOTHING}
+    assert "one part of a sitting" in found["drift"]["agreement"]["undefined"]["sentence"]
     assert (found["drift"]["seconds"], found["drift"]["raters"]) == ([None, None], 0)
 
 
@@ -268,7 +270,7 @@ def test_how_strongly_length_pulls(store):
 
 def test_no_length_to_pull(desk):
     judged(desk, 2, lambda i: win(0), texts=("one", "two"))
-    assert "differ in length" in look(desk, panel.bias)["length"]["undefined"]
+    assert "differ in length" in look(desk, panel.bias)["length"]["undefined"]["sentence"]
 
 
 def test_a_repeat_under_another_guideline_is_no_repeat(desk):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from feedback.serving import Site, error_of, serving
 
-from baro.feedback import people
+from baro.feedback import catalogue, people
 from baro.feedback.database import FILE, Store
-from baro.feedback.server import pages, texts
+from baro.feedback.server import pages
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_language_is_the_raters_else_the_browsers(site: Site):
     assert '<html lang="ko">' in site.ask("rater", "GET", "/judge/colours").text
     for given, lang in (("ko-KR,ko;q=0.9,en;q=0.8", "ko"), ("de,en;q=0.5", "en"), ("", "en"), ("en;q=0.1,ko", "ko"),
                         ("ko;q=0,en;q=nonsense", "ko"), ("x" * 10_000, "en")):  # fmt: skip
-        assert texts.preferred(given) == lang
+        assert catalogue.preferred(given) == lang
     html = site.http.get("/join", headers={"Accept-Language": "ko"}).text
     assert '<html lang="ko">' in html
 

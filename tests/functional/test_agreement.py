@@ -13,8 +13,6 @@ from statsmodels.stats.inter_rater import aggregate_raters
 from statsmodels.stats.inter_rater import fleiss_kappa as peer_fleiss_kappa
 
 from baro.functional.agreement import (
-    Undefined,
-    Unvaried,
     category_counts,
     coefficient_interval,
     cohen_kappa,
@@ -29,6 +27,7 @@ from baro.functional.agreement import (
     percent_agreement,
     percentiles,
 )
+from baro.functional.undefined import Undefined, Unvaried
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 NONE = math.nan

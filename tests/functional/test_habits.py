@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from baro.functional.agreement import Undefined
 from baro.functional.habits import (
     binomial_tail,
     holm,
@@ -17,6 +16,7 @@ from baro.functional.habits import (
     thirds,
 )
 from baro.functional.statistics import sigmoid, wilson_interval
+from baro.functional.undefined import Undefined
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 DRAWN = {"seed": 0, "resamples": 200}

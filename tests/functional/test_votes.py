@@ -10,8 +10,8 @@ from oracles import feedback as oracle
 from scipy.stats import binomtest
 
 from baro.functional import votes
-from baro.functional.agreement import Undefined
 from baro.functional.statistics import expected_calibration_error
+from baro.functional.undefined import Undefined
 from baro.functional.votes import (
     binary_dawid_skene,
     binomial_test,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from baro.feedback.undefined import sentence
+
 _TEXT: dict[str, Any] = {"type": "string"}
 _NUMBER, _WHOLE, _FLAG = {"type": "number"}, {"type": "integer"}, {"type": "boolean"}
 _MESSAGES = {
@@ -165,21 +167,21 @@ def card(about: Mapping[str, Any], lang: str) -> str:
     lines += [say["csv"]] if about["settings"]["csv"] else []
     lines += ["", f"## {say['labels']}", "", say["labels_by"].format(name=about["label_function"]), ""]
     lines += [f"- `{name}`: {value}" for name, value in about["settings"]["labels"].items()]
-    lines += ["", f"## {say['agreement']}", "", say["interval"], "", *_agreement(about["agreement"], say)]
-    lines += _of_which(about, say)
+    lines += ["", f"## {say['agreement']}", "", say["interval"], "", *_agreement(about["agreement"], say, lang)]
+    lines += _of_which(about, say, lang)
     lines += ["", f"## {say['dropped']}", "", *_dropped(about["dropped"], say, lang)]
     lines += ["", f"## {say['guidelines']}", "", *_guidelines(about["guidelines"], say)]
     lines += ["", f"## {say['columns']}", "", *_columns(about["schema"], say, lang)]
     return "\n".join(lines) + "\n"
 
 
-def _of_which(about: Mapping[str, Any], say: Mapping[str, str]) -> list[str]:
+def _of_which(about: Mapping[str, Any], say: Mapping[str, str], lang: str) -> list[str]:
     """What agreement leaves out, and what it is on the tasks that were drawn at random."""
     lines = ["", say["beyond"].format(n=about["votes_beyond"])] if about["votes_beyond"] else []
     if "agreement_random" not in about:
         return lines
     policies = ", ".join(f"{name} {n}" for name, n in about["policies"].items())
-    return [*lines, "", say["chosen"].format(policies=policies), "", *_agreement(about["agreement_random"], say)]
+    return [*lines, "", say["chosen"].format(policies=policies), "", *_agreement(about["agreement_random"], say, lang)]
 
 
 def _split(side: str) -> str:
@@ -195,14 +197,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
-def _figure(found: Mapping[str, Any]) -> str:
+def _figure(found: Mapping[str, Any], lang: str) -> str:
     if "undefined" in found:
-        return f"– ({found['undefined']})"
+        return f"– ({sentence(found['undefined'], lang)})"
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] (n = {found['n']})"
 
 
-def _agreement(scales: Sequence[Mapping[str, Any]], say: Mapping[str, str]) -> list[str]:
-    rows = [(one["scale"], one["items"], _figure(one["raw"]), _figure(one["alpha"])) for one in scales]
+def _agreement(scales: Sequence[Mapping[str, Any]], say: Mapping[str, str], lang: str) -> list[str]:
+    rows = [(one["scale"], one["items"], _figure(one["raw"], lang), _figure(one["alpha"], lang)) for one in scales]
     return _table([say["question"], say["items"], say["raw"], say["alpha"]], rows) if rows else [say["nothing"]]
 
 

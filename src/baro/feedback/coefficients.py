@@ -11,10 +11,9 @@ import numpy as np
 
 from baro.feedback.derive import Votes
 from baro.feedback.scales import Scale, first_votes, scales_of
+from baro.feedback.undefined import undefined_json
 from baro.functional.agreement import (
     Coefficient,
-    Undefined,
-    Unvaried,
     category_counts,
     coefficient_interval,
     cohen_kappa,
@@ -28,6 +27,7 @@ from baro.functional.agreement import (
     percent_agreement,
 )
 from baro.functional.statistics import Interval, bootstrap_interval, wilson_interval
+from baro.functional.undefined import Undefined, Unvaried
 from baro.functional.votes import noise_from_agreement
 
 RESAMPLES, SEED = 400, 0
@@ -70,7 +70,7 @@ def _noise(raw: Mapping[str, Any]) -> dict[str, Any]:
     try:
         value = noise_from_agreement(raw["value"])
     except Undefined as reason:
-        return {"undefined": str(reason)}
+        return undefined_json(reason)
     low, high = (noise_from_agreement(max(0.5, raw[end])) for end in ("high", "low"))
     few = {"few": True} if "few" in raw else {}
     return interval_json(Interval(value, low, high, raw["n"])) | few
@@ -110,14 +110,14 @@ def _raw(matrix: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
     except Unvaried as same:
         return interval_json(wilson_interval(same.value * same.n, same.n))
     except Undefined as reason:
-        return {"undefined": str(reason)}
+        return undefined_json(reason)
 
 
 def _interval(matrix: np.ndarray, prompts: np.ndarray, coefficient: Coefficient) -> dict[str, Any]:
     try:
         return _told(coefficient_interval(matrix, coefficient, **_drawn(prompts)))
     except Undefined as reason:
-        return {"undefined": str(reason)}
+        return undefined_json(reason)
 
 
 def _drawn(prompts: np.ndarray) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def interval_json(interval: Interval) -> dict[str, Any]:
 def share(right: int, n: int) -> dict[str, Any]:
     """A proportion with Wilson's interval."""
     if not n:
-        return {"count": right, "n": 0, "undefined": "nothing to count yet"}
+        return {"count": right, "n": 0} | undefined_json(Undefined("nothing_counted"))
     return {"count": right} | interval_json(wilson_interval(right, n))
 
 
@@ -174,9 +174,9 @@ def _tau(one: Mapping[str, int], other: Mapping[str, int]) -> float | None:
 
 def _mean(values: Sequence[tuple[float, str]]) -> dict[str, Any]:
     if not values:
-        return {"undefined": "no task was ranked by two raters in a way that can be compared"}
+        return undefined_json(Undefined("no_ranking_twice"))
     numbers, prompts = np.array([value for value, _ in values]), np.array([prompt for _, prompt in values])
     found = bootstrap_interval(numbers, **_drawn(prompts))
     if found.low == found.high:
-        return {"undefined": str(Unvaried(found.value, found.n))}
+        return undefined_json(Unvaried(found.value, found.n))
     return _told(found)

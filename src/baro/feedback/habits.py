@@ -18,9 +18,10 @@ from baro.feedback.project import Project
 from baro.feedback.reliability import judgments_with_others
 from baro.feedback.render import prompt_start
 from baro.feedback.scales import first_votes, main_scales
-from baro.functional.agreement import Undefined
+from baro.feedback.undefined import undefined_json
 from baro.functional.habits import length_slope, mean_difference, share_difference, sittings, thirds
 from baro.functional.statistics import Interval
+from baro.functional.undefined import Undefined
 
 Habit = Literal["left", "longer", "repeats", "quick", "early", "late"]
 GAP_MINUTES = 30  # without a judgment, and the sitting has ended
@@ -207,7 +208,7 @@ def _told(interval: Callable[[], Interval]) -> dict[str, Any]:
     try:
         return coefficients.interval_json(interval())
     except Undefined as reason:
-        return {"undefined": str(reason)}
+        return undefined_json(reason)
 
 
 def _ratio(difference: Interval) -> Interval:

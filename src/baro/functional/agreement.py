@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
 
 from baro.functional.statistics import Interval, times_of
+from baro.functional.undefined import Undefined, Unvaried
 
 Times = Int[np.ndarray, "items"] | None
 Coefficient = Callable[[Float[np.ndarray, "raters items"], Times], float]
@@ -23,21 +24,6 @@ Coefficient = Callable[[Float[np.ndarray, "raters items"], Times], float]
 
 Distance = Callable[[Float[np.ndarray, "values"], Float[np.ndarray, "values"]], Float[np.ndarray, "values values"]]
 """From the distinct values, ascending, and how often each occurs, to the squared difference δ² of every two."""
-
-
-class Undefined(ValueError):
-    """The data leave the quantity undefined; the message says why."""
-
-
-class Unvaried(Undefined):
-    """No resample varies, so that a bootstrap would claim certainty: the value is known, an interval is not.
-
-    value: what every resample gives. n: the items or groups that it rests on.
-    """
-
-    def __init__(self, value: float, n: int) -> None:
-        self.value, self.n = value, n
-        super().__init__(f"no resample varies: each gives {value:.3f} (n = {n}), which says nothing of its interval")
 
 
 def category_counts(ratings: Float[np.ndarray, "raters items"]) -> Int[np.ndarray, "items categories"]:
@@ -72,7 +58,7 @@ def _agreement(counts: Int[np.ndarray, "items categories"], times: Int[np.ndarra
     """Mean share of agreeing rater pairs over the items with at least two ratings."""
     pairable = counts.sum(axis=1) >= 2
     if not pairable.any():
-        raise Undefined("no item has two ratings, so no two can agree")
+        raise Undefined("no_two_ratings")
     counts = counts[pairable]
     rated = counts.sum(axis=1)
     return float(np.average((counts * (counts - 1)).sum(axis=1) / (rated * (rated - 1)), weights=times[pairable]))
@@ -103,10 +89,10 @@ def cohen_kappa(
     given, times = _counted(np.stack([first, second], axis=1), times)
     both = ~np.isnan(given).any(axis=1)
     if not both.any():
-        raise Undefined("no item was rated by both raters")
+        raise Undefined("no_common_item")
     values, category = np.unique(given[both].T, return_inverse=True)
     if len(values) == 1:
-        raise Undefined("both raters named the same one category throughout; chance alone would agree as much")
+        raise Undefined("same_category")
     one, two = category.reshape(2, -1)
     weights = times[both] / times[both].sum()
     shares = [np.bincount(c, weights, minlength=len(values)) for c in (one, two)]
@@ -124,13 +110,14 @@ def fleiss_kappa(counts: Int[np.ndarray, "items categories"], times: Times = Non
     """
     counts, times = _counted(counts, times)
     rated = counts.sum(axis=1)
-    if len(rated) == 0 or rated.min() != rated.max():
-        spread = f"{rated.min()} to {rated.max()} ratings" if len(rated) else "no items"
-        raise Undefined(f"{spread}; Fleiss' kappa needs equally many ratings on every item (alpha does not)")
+    if len(rated) == 0:
+        raise Undefined("no_items")
+    if rated.min() != rated.max():
+        raise Undefined("unequal_ratings", least=int(rated.min()), most=int(rated.max()))
     agreement = _agreement(counts, times)
     share = times @ counts / (times @ rated)
     if (share > 0).sum() == 1:
-        raise Undefined("only one category was used; chance alone would agree as much")
+        raise Undefined("one_category")
     by_chance = float(share @ share)
     return (agreement - by_chance) / (1 - by_chance)
 
@@ -148,7 +135,7 @@ def gwet_ac1(ratings: Float[np.ndarray, "raters items"], times: Times = None) ->
     agreement = _agreement(counts, times)
     counts, rated = counts[:, counts.any(axis=0)], counts.sum(axis=1)
     if counts.shape[1] == 1:
-        raise Undefined("only one category was used, which leaves no scale to agree on")
+        raise Undefined("no_scale")
     some = rated > 0
     share = np.average(counts[some] / rated[some, None], axis=0, weights=times[some])
     by_chance = float(share @ (1 - share)) / (len(share) - 1)
@@ -194,9 +181,9 @@ def krippendorff_alpha(ratings: Float[np.ndarray, "raters items"], times: Times 
     counts, times = counts[pairable], times[pairable]
     used = counts.sum(axis=0) > 0
     if not used.any():
-        raise Undefined("no item has two ratings, so no two can agree")
+        raise Undefined("no_two_ratings")
     if used.sum() == 1:
-        raise Undefined(f"every rating that can be compared is {values[used][0]:g}; nothing varied to agree about")
+        raise Undefined("one_value", value=f"{values[used][0]:g}")
     values, counts = values[used], counts[:, used].astype(float)
     weighted = counts * (times / (counts.sum(axis=1) - 1))[:, None]
     coincidences = counts.T @ weighted - np.diag(weighted.sum(axis=0))  # [values, values]
@@ -217,14 +204,14 @@ def kendall_tau_b(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"])
     if np.isnan(first).any() or np.isnan(second).any():
         raise ValueError("a number is missing; leave out what one of the two did not rank before comparing")
     if len(first) < 2:
-        raise Undefined(f"{len(first)} ranked; an order needs at least two")
+        raise Undefined("too_few_ranked", n=len(first))
     score = ordered_first = ordered_second = 0
     for i in range(len(first) - 1):
         one, two = (np.sign(x[i] - x[i + 1 :]).astype(np.int64) for x in (first, second))
         score += int(one @ two)
         ordered_first, ordered_second = ordered_first + int(one @ one), ordered_second + int(two @ two)
     if ordered_first == 0 or ordered_second == 0:
-        raise Undefined(f"the {'first' if ordered_first == 0 else 'second'} list ties all {len(first)}")
+        raise Undefined("first_tied" if ordered_first == 0 else "second_tied", n=len(first))
     return score / math.sqrt(ordered_first * ordered_second)
 
 
@@ -242,7 +229,7 @@ def kendall_w(ranks: Float[np.ndarray, "raters items"]) -> float:
         raise ValueError("a rank is missing; W needs every item ranked by every rater")
     m, k = ranks.shape
     if m < 2 or k < 2:
-        raise Undefined(f"{m} raters and {k} items; concordance needs at least two of each")
+        raise Undefined("too_few_to_concord", raters=m, items=k)
     sums, tied = np.zeros(k), 0
     for row in ranks:
         _, group, sizes = np.unique(row, return_inverse=True, return_counts=True)
@@ -250,7 +237,7 @@ def kendall_w(ranks: Float[np.ndarray, "raters items"]) -> float:
         tied += int((sizes**3 - sizes).sum())
     largest = m * m * (k**3 - k) - m * tied
     if largest == 0:
-        raise Undefined("every rater ties all items, which is no order to agree on")
+        raise Undefined("all_tied")
     return float(12 * ((sums - sums.mean()) ** 2).sum() / largest)
 
 
@@ -305,9 +292,9 @@ def percentiles(statistic: Callable[[Any], float], drawn: Iterable[Any], confide
         try:
             draws.append(statistic(sample))
         except Undefined as undefined:
-            reasons.append(str(undefined))
+            reasons.append(undefined)
     if len(reasons) > len(draws):
         tried = len(draws) + len(reasons)
-        raise Undefined(f"undefined in {len(reasons)} of {tried} resamples, first because: {reasons[0]}")
+        raise Undefined("in_resamples", n=len(reasons), tried=tried, because=reasons[0])
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

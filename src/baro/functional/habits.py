@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
-from baro.functional.agreement import Undefined, percentiles
+from baro.functional.agreement import percentiles
 from baro.functional.statistics import Interval, sigmoid, times_of, wilson_interval
+from baro.functional.undefined import Undefined
 
 Weights = Float[np.ndarray, "n"]
 """How often each observation was drawn."""
@@ -99,7 +100,7 @@ def mean_difference(
     def difference(weight: Weights) -> float:
         after, before = float(weight @ late), float(weight @ ~late)
         if not after or not before:
-            raise Undefined("all judgments are of one part of a sitting; there is nothing to compare them with")
+            raise Undefined("one_part")
         return float((weight * late) @ values / after - (weight * ~late) @ values / before)
 
     return _weighted_bootstrap(difference, groups, seed, resamples, confidence)
@@ -161,7 +162,7 @@ def length_slope(
         raise ValueError("a choice lies outside 0..1")
     scale = math.sqrt(float(np.mean(np.square(length_difference, dtype=float)))) if len(length_difference) else 0.0
     if scale == 0:
-        raise Undefined("no two answers that were compared differ in length")
+        raise Undefined("same_length")
     x, start = length_difference / scale, 0.0
 
     def slope(weight: Weights) -> float:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from baro.functional.agreement import Undefined
 from baro.functional.statistics import sigmoid
+from baro.functional.undefined import Undefined
 
 POOL_SKILL, POOL_SPREAD = 2.0, 1.0
 """Prior of the pool's skill: two raters of skill 2 agree on 70 % of pairs, the middle of the 60 to 77 % that human
@@ -82,7 +82,7 @@ def noise_from_agreement(agreement: float | int) -> float:
     if not agreement <= 1:
         raise ValueError(f"agreement is {agreement}; it is a fraction of 1")
     if agreement < 0.5:
-        raise Undefined(f"raters agree in {agreement:.1%} of pairs; independent errors never push it below 50 %")
+        raise Undefined("below_chance", share=f"{agreement:.1%}")
     return (1 - math.sqrt(2 * agreement - 1)) / 2
 
 

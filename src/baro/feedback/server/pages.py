@@ -21,11 +21,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from baro.feedback import view
+from baro.feedback.catalogue import catalogue, preferred
 from baro.feedback.people import Rater, projects_of
 from baro.feedback.refusals import Refused
 from baro.feedback.server.checked import CheckedRoute
 from baro.feedback.server.sessions import Name, Stored, Visitor, project_of
-from baro.feedback.server.texts import catalogue, preferred
 
 PACKAGE = Path(__file__).parents[1]
 MEDIA = {

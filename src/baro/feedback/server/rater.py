@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from baro.feedback import assign, judge, people, schema, view
 from baro.feedback.answers import MAX_TEXT, Flag, Submission
+from baro.feedback.catalogue import LANGUAGES, catalogue
 from baro.feedback.judge import Stored as Judgment
 from baro.feedback.people import Rater
 from baro.feedback.project import Project, project_by_id
@@ -30,7 +31,6 @@ from baro.feedback.server.sessions import (
     set_cookie,
     token_of,
 )
-from baro.feedback.server.texts import LANGUAGES, catalogue
 
 MAX_DRAFT = 2_000_000  # bytes of JSON
 OPEN_AGAIN = ("leased", "expired", "submitted", "extra")

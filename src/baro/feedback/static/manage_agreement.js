@@ -39,7 +39,7 @@ function namer(criteria) {
 
 function charts(scales, name) {
   const main = scales.filter(({ scale }) => !DETAILS.test(scale));
-  const line = (key, show) => main.map((one) => ({ label: name(one.scale), ...one[key], shown: one[key].undefined === undefined ? show(one[key]) : "", reason: one[key].undefined }));
+  const line = (key, show) => main.map((one) => ({ label: name(one.scale), ...one[key], shown: one[key].undefined === undefined ? show(one[key]) : "", reason: one[key].undefined && reason(one[key]) }));
   const shares = line("raw", (found) => `${percent(found.value)} · ${t("manage.n", { n: found.n })}`);
   const alphas = line("alpha", (found) => `${decimal(found.value)} · ${t("manage.n", { n: found.n })}`);
   const least = Math.min(0, ...alphas.map(({ low }) => Math.floor((low ?? 0) * 2) / 2));
@@ -53,7 +53,7 @@ function charts(scales, name) {
 function noise(scales, name) {
   const compared = scales.filter((one) => one.noise);
   if (!compared.length) return null;
-  const value = (found) => (found.undefined === undefined ? estimate(found, (one) => `ε = ${decimal(one)}`, decimal) : h("span", { class: "note", lang: "en" }, reason(found)));
+  const value = (found) => (found.undefined === undefined ? estimate(found, (one) => `ε = ${decimal(one)}`, decimal) : h("span", { class: "note" }, reason(found)));
   const lines = compared.map((one) => h("li", {}, `${name(one.scale)}: `, value(one.noise)));
   return h("div", { class: "noise" }, h("h3", {}, t("manage.noise")), h("ul", { class: "plain-list" }, lines), hint(t("manage.noise.hint")));
 }
@@ -62,7 +62,7 @@ const coefficient = (found) => (found && found.undefined === undefined ? estimat
 
 /** Why some of a row's coefficients are undefined, each under its name. */
 function reasons(one, keys) {
-  const lines = keys.filter((key) => one[key]?.undefined !== undefined).map((key) => h("p", { class: "note" }, `${t(`manage.coefficient.${key}`)}: `, h("span", { lang: "en" }, reason(one[key]))));
+  const lines = keys.filter((key) => one[key]?.undefined !== undefined).map((key) => h("p", { class: "note" }, `${t(`manage.coefficient.${key}`)}: `, reason(one[key])));
   return lines.length > 0 ? lines : undefined;
 }
 

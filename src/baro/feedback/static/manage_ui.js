@@ -169,8 +169,8 @@ export const estimate = ({ value, low, high, n, few }, say, ends = say) => h("sp
 /** A share with its interval and number, or why there is none. */
 export const share = (found) => (!found || found.undefined !== undefined ? h("span", { class: "note" }, reason(found)) : estimate(found, percent));
 
-/** Why a figure is undefined; the server's words where there are none of ours. */
-export function reason(found) {
-  if (!found?.undefined) return "–";
-  return found.undefined === "nothing to count yet" ? t("manage.uncounted") : found.undefined;
-}
+/** Why a figure is undefined: its code in the reader's language, with its values, of which one may be a reason itself. */
+const sentence = ({ code, values }) =>
+  t(`undefined.${code}`, Object.fromEntries(Object.entries(values).map(([name, one]) => [name, one.code ? sentence(one) : one])));
+
+export const reason = (found) => (found?.undefined ? sentence(found.undefined) : "–");

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "texts"
+FOLDER = Path(__file__).parent / "texts"
 LANGUAGES = ("en", "ko")
 
 
