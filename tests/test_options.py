@@ -15,7 +15,7 @@ import pytest
 from baro.config import NO_EFFECT, Config, load_config
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
-from baro.declared import declared_keys
+from baro.declared import declared_keys, inputs_in
 from baro.errors import BaroError
 from baro.models.load import Architecture, new_policy, save_policy
 from baro.problems import union_members
@@ -377,8 +377,14 @@ def results(folder):
 
 
 def run_verb(verb, values, out):
+    """Run it; all rows that it read have an account in its ledger, under the key that names them."""
     config_class, run = VERBS[verb].load()
-    return run(load_config(config_class, None, values=values), out).path
+    config = load_config(config_class, None, values=values)
+    path = run(config, out).path
+    named = {one.key: one.value for one in inputs_in(config_class, config) if one.kind == "records"}
+    accounts = json.loads((path / "ledger.json").read_text())
+    assert {key.partition("/")[0]: account["input"] for key, account in accounts.items()} == named
+    return path
 
 
 def digest(verb, values, out):

@@ -363,7 +363,7 @@ def test_the_command_line_and_a_config_take_an_encoding(tmp_path, monkeypatch, c
     run = RunDir.open(tmp_path / "run", verb="sft", config=DataConfig(), inputs={}, parents=[])
     template = Template(train_tokenizer(["한국"], 300))
     reader = Reader(run, template, DataConfig(encoding="cp949"), Demonstration, encode_demonstrations)
-    loaded, _ = reader.read("rows.csv")
+    loaded, _ = reader.read("demonstrations", "rows.csv")
     assert loaded.records[0].prompt[0].content == "한국"
     with pytest.raises(DataError, match="is not UTF-8"):
-        Reader(run, template, DataConfig(), Demonstration, encode_demonstrations).read("rows.csv")
+        Reader(run, template, DataConfig(), Demonstration, encode_demonstrations).read("text", "rows.csv")

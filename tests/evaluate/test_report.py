@@ -126,7 +126,7 @@ def pipeline(tmp_path_factory):
     }
     held_out = [{"step": s, "loss": 2.0 / s, **({"eval/loss": 2.1 / s} if s % 4 == 0 else {})} for s in range(1, 21)]
     sft = make_run(root / "sft", "sft", ledger={"demonstrations": book}, rows={"metrics": held_out}, note=EVIL)
-    kept = {"kept": 90, "dropped": {"equal pair": 7, "too long": 3}}
+    kept = {"preferences": {"name": "pairs.jsonl", "kept": 90, "dropped": {"equal pair": 7, "too long": 3}}}
     accuracy = [figure("reward_model/accuracy", 0.731, 0.708, 0.753, 1524), figure("reward_model/ece", 0.0214)]
     reward = make_run(root / "reward", "reward", parents=[sft], figures=accuracy, ledger=kept)
     sampled = [
@@ -503,8 +503,8 @@ def test_ledger_counts_rows_and_reasons(built):
     rows = [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>(.*?)</tr>", section)[1:]]
     cells = [[cell for cell in row.split("|") if cell] for row in rows]
     assert cells == [
-        ["sft", "demonstrations.jsonl", "100", "70", "30", "0", "0"],
-        ["reward", "reward", "100", "90", "10", "0", "0"],
+        ["sft", "demonstrations: demonstrations.jsonl", "100", "70", "30", "0", "0"],
+        ["reward", "preferences: pairs.jsonl", "100", "90", "10", "0", "0"],
     ]
     assert "and 10 more, in ledger.json" in section
     assert "<code>equal pair</code>: 7" in section

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from baro.errors import DataError
+from baro.files import write_atomic
 
 WAY_OUT = "mend them, or raise data.max_length or data.max_dropped_fraction"
 
@@ -117,3 +120,16 @@ class Ledger:
             ("repeated", self.repeated),
             ("votes", self.votes),
         ]
+
+
+def write_ledger(run: Path, key: str, value: str, ledger: Ledger) -> None:
+    """Add an input's account to the ``ledger.json`` of a run directory.
+
+    key: where the config names the input, as ``preferences`` or ``trainer.held_out``; of a file that several models
+    read, each in its own tokens, ``KEY/READER``. value: what the config says there. One file under two keys, or with
+    two readers, has two accounts.
+    """
+    path = run / "ledger.json"
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    told = before | {key: {"input": value, **ledger.to_json()}}
+    write_atomic(path, json.dumps(told, ensure_ascii=False, indent=1, allow_nan=False))

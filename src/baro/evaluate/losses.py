@@ -7,7 +7,7 @@ The texts are answers (of the model that all started from, say) or demonstration
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -31,12 +31,15 @@ def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """``P/loss`` of every policy and of ``against`` on the texts of ``config.loss_on``, bootstrap over texts."""
     figures: dict[str, Interval | float] = {}
     known: dict[str, Interval] = {}
+    texts: dict[str, Sequence[Sample]] = {}  # by the template's fingerprint
     length = stage.longest_row(config.data, *(player.value for player in config.players))  # the same tokens for all
     for player in config.players:
         if player.value not in known:
             template = load_template(player.value, config.data.template)
-            reader = stage.Reader(run, template, config.data, (Answers, Demonstration), encode_each, length)
-            _, samples = reader.read(str(config.loss_on))
+            if template.fingerprint not in texts:
+                reader = stage.Reader(run, template, config.data, (Answers, Demonstration), encode_each, length)
+                _, texts[template.fingerprint] = reader.read(f"loss_on/{player.name}", str(config.loss_on))
+            samples = texts[template.fingerprint]
             policy = load_policy(resolve(player.value, "model"), compute=config.compute)
             tokens = [one.scored_tokens for sample in samples for one in sample.completions]
             losses = -sequence_logprobs(policy, samples) / np.array(tokens)

@@ -41,15 +41,18 @@ class Pairs:
     run: RunDir
     config: Config
     loaded: Loaded
-    read: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
+    read: dict[tuple[str, int], Sequence[Sample]] = field(default_factory=dict)
 
-    def encoded(self, template: Template, longest: int | None) -> list[Sample]:
-        """Two completions each, the chosen one first; unusable rows, and those over ``longest``, go to the ledger."""
+    def encoded(self, scorer: str, template: Template, longest: int | None) -> Sequence[Sample]:
+        """Two completions each, the chosen one first; unusable rows, and those over ``longest``, go to the ledger.
+
+        scorer: the first name of who reads these tokens.
+        """
         length = min(self.config.data.max_length, longest or self.config.data.max_length)
         kept = (template.fingerprint, length)
         if kept not in self.read:
             reader = stage.Reader(self.run, template, self.config.data, Preference, encode_preferences, length)
-            self.read[kept] = reader.read(str(self.config.pairs))[1]
+            self.read[kept] = reader.read(f"pairs/{scorer}", str(self.config.pairs))[1]
         return self.read[kept]
 
     def items(self) -> Iterator[tuple[str, Preference]]:
@@ -77,21 +80,19 @@ def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
     config = pairs.config
     for name, by in config.rewards.items():
         source = load_reward(by, compute=config.compute)
-        yield (
-            name,
-            learned_gaps(pairs, source) if isinstance(source, LearnedReward) else function_gaps(pairs, source, name),
-        )
+        gaps_of = learned_gaps if isinstance(source, LearnedReward) else function_gaps
+        yield name, gaps_of(pairs, source, name)
     for name, by in config.judges.items():
         yield name, judge_gaps(pairs, load_judge(by), name)
     reference = config.ref_policy or config.against
     for name, value in config.names.items():
         if reference is not None and value != reference:  # its own log-ratio is 0 everywhere
-            yield name, implicit_gaps(pairs, value, reference)
+            yield name, implicit_gaps(pairs, name, value, reference)
 
 
-def learned_gaps(pairs: Pairs, reward: LearnedReward) -> Gaps:
+def learned_gaps(pairs: Pairs, reward: LearnedReward, name: str) -> Gaps:
     """A reward model reads whole tokenised pairs, several turns included."""
-    samples = pairs.encoded(reward.template, reward.longest)
+    samples = pairs.encoded(name, reward.template, reward.longest)
     found = forward_samples(
         reward.model, samples, ["scores"], micro_batch_tokens=MICRO_BATCH_TOKENS, world=LocalWorld()
     )["scores"]  # fmt: skip
@@ -111,14 +112,14 @@ def judge_gaps(pairs: Pairs, judge: object, name: str) -> Gaps:
     return _known(keys, judge_in_both_orders(judge, *zip(*sides, strict=True), name) - 0.5)
 
 
-def implicit_gaps(pairs: Pairs, value: str, reference: str) -> Gaps:
+def implicit_gaps(pairs: Pairs, name: str, value: str, reference: str) -> Gaps:
     """Differences of the policy's log-ratio to the reference."""
     template, theirs = load_template(value, pairs.config.data.template), load_template(reference)
     if template.fingerprint != theirs.fingerprint:
         raise ConfigError(
             f"{value} and {reference} read other tokens; a log-ratio needs the same tokenizer and template"
         )
-    samples = pairs.encoded(template, stage.longest_row(pairs.config.data, value, reference))
+    samples = pairs.encoded(name, template, stage.longest_row(pairs.config.data, value, reference))
     ours, base = (_logprobs(pairs.config, where, samples).reshape(-1, 2) for where in (value, reference))
     ratios = ours - base
     return _known([sample.key for sample in samples], ratios[:, 0] - ratios[:, 1])

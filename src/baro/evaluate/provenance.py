@@ -36,14 +36,14 @@ EXAMPLES = 20
 
 def ledger_section(stages: Sequence[Stage], words: Words) -> Html:
     """Counts for every input file, and below them why rows were not used whole."""
-    found = [(stage, name, part) for stage in stages for name, part in stage.ledgers.items()]
+    found = [(stage, key, part) for stage in stages for key, part in stage.ledgers.items()]
     parts = ("kept", "dropped", "truncated", "repeated")
     columns = [Column(words["stage"]), Column(words["input"]), *(Column(words[p], "number") for p in ("rows", *parts))]
     rows, reasons = [], []
-    for stage, name, part in found:
+    for stage, where, part in found:
         counts = [_count(part.get(key)) for key in parts]
         total = part.get("rows", sum(count for key, count in zip(parts, counts, strict=True) if key != "truncated"))
-        title = PurePath(str(part.get("name", name))).name
+        title = f"{where}: {PurePath(str(part.get('name', ''))).name}"
         rows.append([foreign(stage.name), foreign(title), *(number(count) for count in (total, *counts))])
         reasons += [_reasons(stage, title, key, part.get(key), words) for key in parts[1:]]
     if not rows:

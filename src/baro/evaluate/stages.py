@@ -102,10 +102,8 @@ class Stage:
 
     @cached_property
     def ledgers(self) -> dict[str, Row]:
-        """The account of each input file."""
+        """The account of each input, by where the config names it, and by who read it where several did."""
         found = _read_json(self.path / "ledger.json", {})
-        if isinstance(found, dict) and "kept" in found:
-            return {str(found.get("name", self.name)): found}
         return {str(key): part for key, part in found.items() if isinstance(part, dict)} if found else {}
 
     def series(self, name: str) -> tuple[list[float], list[float | None]]:

@@ -89,11 +89,14 @@ def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Quest
     """Read the prompts under every template, and keep those that all of them can read, up to ``limit``."""
     by_fingerprint: dict[str, dict[str, Sample]] = {}
     prompts: dict[str, Prompt] = {}
-    for template in templates.values():
+    read_by = {value: template.fingerprint for value, template in templates.items()}
+    for player in config.players:
+        template = templates[player.value]
         if template.fingerprint not in by_fingerprint:
-            readers = [value for value, other in templates.items() if other.fingerprint == template.fingerprint]
+            readers = [value for value, fingerprint in read_by.items() if fingerprint == template.fingerprint]
             room = stage.prompt_room(config.data, config.sampling, *readers)
-            found, samples = read_prompts(run, template, str(config.prompts), config.data, room)
+            key = f"prompts/{player.name}"
+            found, samples = read_prompts(run, template, key, str(config.prompts), config.data, room)
             by_fingerprint[template.fingerprint] = {sample.key: sample for sample in samples}
             prompts |= {sample.key: prompt for sample, prompt in zip(samples, found, strict=True)}
     common = [key for key in prompts if all(key in samples for samples in by_fingerprint.values())][: config.limit]

@@ -52,7 +52,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         return run
     template = load_template(config.policy, config.data.template)
     room = stage.prompt_room(config.data, config.sampling, config.policy)
-    prompts, samples = read_prompts(run, template, config.prompts, config.data, room, config.limit)
+    prompts, samples = read_prompts(run, template, "prompts", config.prompts, config.data, room, config.limit)
     policy = load_policy(resolve(config.policy, "model"), compute=config.compute)
     keys = [stream_key("generate", config.seed, i) for i in range(len(samples))]
     drawn = draw_answers(policy, template, prompts, samples, config.n, config.sampling.params(), keys, "generate")
@@ -66,13 +66,14 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
 def read_prompts(
     run: RunDir,
     template: Template,
+    key: str,
     value: str,
     data_config: blocks.DataConfig,
     room: int,
     limit: int | None = None,
 ) -> tuple[list[Prompt], list[Sample]]:
     """The first ``limit`` prompts of at most ``room`` tokens, and their tokens."""
-    loaded, samples = stage.Reader(run, template, data_config, Prompt, encode_prompts, room).read(value)
+    loaded, samples = stage.Reader(run, template, data_config, Prompt, encode_prompts, room).read(key, value)
     samples = samples[:limit]
     return loaded.at([sample.key for sample in samples]), samples
 

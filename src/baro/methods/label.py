@@ -7,7 +7,6 @@ sample. What cannot be told apart (equal texts, ties) is left out and counted.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +21,10 @@ from rich.progress import track
 from baro import config as blocks
 from baro.compute import ComputeConfig
 from baro.data.formats import read_records, write_records
-from baro.data.ledger import Ledger
+from baro.data.ledger import Ledger, write_ledger
 from baro.declared import Records, Scorer, is_object
 from baro.errors import check_failures
-from baro.files import saving, write_atomic
+from baro.files import saving
 from baro.functional.statistics import Interval, wilson_interval
 from baro.functional.streams import stream
 from baro.inputs import load_object, load_reward, open_run, resolve
@@ -187,10 +186,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     else:
         records = list(label_scores(cases, rater, RECORD_OF[config.as_], ledger, tally))
     tally.check(config.by)
-    write_atomic(
-        run.path / "ledger.json",
-        json.dumps({config.answers: ledger.to_json()}, ensure_ascii=False, indent=1, allow_nan=False),
-    )
+    write_ledger(run.path, "answers", config.answers, ledger)
     Console(stderr=True).print(ledger.summary())
     way_out = "give answers that differ (another temperature or model), or another judge"
     ledger.check(1.0, way_out)  # ties are nobody's mistake, unless there is nothing else

@@ -349,7 +349,9 @@ def rollout_count(config: Config, prompts: int) -> int:
 def _prompts(config: Config, template: Template, run: RunDir) -> tuple[list[Prompt], list[Sample]]:
     readers = [config.policy, config.ref_policy, _value_start(config)]
     room = stage.prompt_room(config.data, config.sampling, *dict.fromkeys(one for one in readers if one is not None))
-    loaded, samples = stage.Reader(run, template, config.data, Prompt, encode_prompts, room).read(config.prompts)
+    loaded, samples = stage.Reader(run, template, config.data, Prompt, encode_prompts, room).read(
+        "prompts", config.prompts
+    )
     return loaded.at(sample.key for sample in samples), samples
 
 

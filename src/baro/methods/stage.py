@@ -24,7 +24,7 @@ from baro.collate import collate
 from baro.config import Config, DataConfig, SamplingConfig, TrainerConfig
 from baro.data.formats import Loaded, read_records
 from baro.data.layouts import Reading
-from baro.data.ledger import Ledger
+from baro.data.ledger import Ledger, write_ledger
 from baro.data.source import FileSource, split_held_out
 from baro.data.stored import Encode, encode_cached
 from baro.data.template import Template
@@ -57,29 +57,29 @@ class Reader:
     max_length: int | None = None  # the config's unless given
     reading: Reading | None = None  # likewise
 
-    def read(self, value: str) -> tuple[Loaded, Sequence[Sample]]:
-        """The records of an input and their samples; the samples' keys name the records that were kept."""
+    def read(self, key: str, value: str) -> tuple[Loaded, Sequence[Sample]]:
+        """The records of an input and their samples; the samples' keys name the records that were kept.
+
+        key: where the config names the input, for ``write_ledger``.
+        """
         path = resolve(value, "records")
         loaded = read_records(path, self.want, self.reading or Reading.of(self.config))
         log.info("%s", loaded.description)
         ledger = Ledger(loaded.name)
         length = self.max_length or self.config.max_length
         samples = encode_cached(loaded, self.encode, self.template, length, ledger)
-        ledgers = self.run.path / "ledger.json"
-        before = json.loads(ledgers.read_text()) if ledgers.exists() else {}
-        told = before | {str(value): ledger.to_json()}
-        write_atomic(ledgers, json.dumps(told, ensure_ascii=False, indent=1, allow_nan=False))
+        write_ledger(self.run.path, key, value, ledger)
         Console(stderr=True).print(ledger.summary())
         ledger.check(self.config.max_dropped_fraction)
         return loaded, samples
 
     def train_and_held_out(
-        self, value: str, trainer: TrainerConfig
+        self, key: str, value: str, trainer: TrainerConfig
     ) -> tuple[Loaded, Sequence[Sample], Sequence[Sample]]:
         """What is read, its samples to train on, and those of the file in ``held_out`` or split off by prompt."""
-        loaded, samples = self.read(value)
+        loaded, samples = self.read(key, value)
         if trainer.held_out is not None:
-            return loaded, samples, self.read(trainer.held_out)[1]
+            return loaded, samples, self.read("trainer.held_out", trainer.held_out)[1]
         if trainer.held_out_fraction:
             return loaded, *split_held_out(samples, trainer.held_out_fraction, trainer.seed)
         return loaded, samples, []
@@ -137,8 +137,8 @@ class Offline:
     def __init__(self, verb: str, config: Config, out: Path | str | None) -> None:
         self.config: Any = config
         self.world = training_world()
-        first = {one.kind: one.value for one in reversed(list(inputs_in(type(config), config)))}
-        self._model, self._records = first["model"], first["records"]
+        first = {one.kind: one for one in reversed(list(inputs_in(type(config), config)))}
+        self._model, self._records = first["model"].value, first["records"]
         self.run = open_run(verb, config, out)
         self.finished = self.run.finished
         self.train: Sequence[Sample] = []
@@ -164,7 +164,9 @@ class Offline:
         models = [one.value for one in inputs_in(type(self.config), self.config) if one.kind == "model"]
         self.max_length = longest_row(self.config.data, *models)
         reader = Reader(self.run, self.template, self.config.data, want, encode, self.max_length, reading)
-        loaded, self.train, self.held_out = reader.train_and_held_out(self._records, self.config.trainer)
+        loaded, self.train, self.held_out = reader.train_and_held_out(
+            self._records.key, self._records.value, self.config.trainer
+        )
         self.kind = loaded.kind
 
     def fit(self, objective: Objective, *, once: Prepare | None = None, step: Prepare | None = None) -> None:
