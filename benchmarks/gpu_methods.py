@@ -182,11 +182,11 @@ def _reward(bench: Bench, size: str, lora: bool) -> Job:
 def _dpo(bench: Bench, size: str, lora: bool) -> Job:
     from baro.methods import dpo
     from baro.models.forward import forward_samples
-    from baro.models.lora import WithoutAdapters
+    from baro.models.roles import InRole
     from baro.protocols import LocalWorld
 
     policy = _policy(bench, size, lora)
-    ref_policy = WithoutAdapters(policy) if lora else _policy(bench, size, False)
+    ref_policy = InRole(policy, None) if lora else _policy(bench, size, False)
 
     def referred(rows: Sequence[Any]) -> list[Any]:
         world = LocalWorld()
@@ -207,16 +207,19 @@ def _ppo(bench: Bench, size: str, lora: bool) -> Job:
     """Rollouts of four updates; the reward is a model of the same size, and so is the value model."""
     from baro.config import RolloutConfig, SamplingConfig, TrainerConfig
     from baro.methods import ppo
-    from baro.models.lora import WithoutAdapters
+    from baro.models.roles import InRole
     from baro.records import Message, Prompt
     from baro.rewards.learned import LearnedReward
+    from baro.rewards.terms import WeightedReward
     from baro.rollout.engine import Engine
-    from baro.rollout.source import OnPolicySource, WeightedReward
+    from baro.rollout.fresh import OldLogprobs
+    from baro.rollout.rollouts import Rollouts
+    from baro.rollout.source import OnPolicySource
     from baro.trainer import Trainer
 
     policy, value_model = _policy(bench, size, lora), _policy(bench, size, lora, seed=1, scalar=True)
     reward_model = _policy(bench, size, False, seed=2, scalar=True)
-    ref_policy = WithoutAdapters(policy) if lora else _policy(bench, size, False)
+    ref_policy = InRole(policy, None) if lora else _policy(bench, size, False)
     rows, count = _samples(bench, size, 1, 1)
     template, rollouts = _template(size), -(-_steps() // 4)
     new = 8 if bench.small else ANSWER_TOKENS
@@ -229,19 +232,23 @@ def _ppo(bench: Bench, size: str, lora: bool) -> Job:
         trainer=TrainerConfig(learning_rate=1e-6, steps=_steps()),
     )
     prompts = [Prompt((Message("user", template.decode(row.prompt_ids.tolist())),)) for row in rows]
+    reward = LearnedReward(reward_model, template, sampler_fingerprint=template.fingerprint)
     timed = Timed(Engine(policy, end_ids=frozenset()))
     source = Told(
         OnPolicySource(
-            prompts,
-            rows,
-            sampler=timed,
-            decode=template.decode,
-            rewards=[WeightedReward(LearnedReward(reward_model, template, sampler_fingerprint=template.fingerprint))],
-            prepare=ppo.Prepare(policy, ref_policy, value_model, config),
-            sampling=config.sampling.params(),
-            config=config.rollout,
-            rollouts=rollouts,
-            seed=0,
+            Rollouts(
+                prompts,
+                rows,
+                sampler=timed,
+                decode=template.decode,
+                totals={"score": [WeightedReward(reward)]},
+                sampling=config.sampling.params(),
+                config=config.rollout,
+                seed=0,
+            ),
+            prepare=ppo.Prepare(ref_policy, value_model, config),
+            old_logprobs=OldLogprobs(policy, timed, micro_batch_tokens=config.trainer.micro_batch_tokens),
+            count=rollouts,
             micro_batch_tokens=config.trainer.micro_batch_tokens,
             hidden_size=policy.hidden_size,
         )
@@ -258,7 +265,10 @@ class Timed:
     """A sampler whose seconds are kept."""
 
     def __init__(self, sampler: Any) -> None:
-        self.sampler, self.spent = sampler, []
+        self.sampler, self.spent, self.exact = sampler, [], sampler.exact
+
+    def refresh(self) -> None:
+        self.sampler.refresh()
 
     def generate(self, *arguments: Any, **named: Any) -> Any:
         start = time.perf_counter()

@@ -42,8 +42,9 @@ ALLOWED = {
     ("checkpoints", "runs"),
     ("data", "runs"),
     ("bar", "runs"),
+    ("rollout", "rewards"),
 }
-METHOD_ROOMS = {"stage", "reference"}  # what methods share
+METHOD_ROOMS = {"stage", "online", "reference"}  # what methods share
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 
 

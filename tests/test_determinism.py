@@ -8,7 +8,7 @@ import tiny
 import torch
 import toys
 
-from baro.batch import Sample
+from baro.batch import Sample, flat, with_flat
 from baro.config import TrainerConfig
 from baro.determinism import deterministic
 from baro.models.forward import ScoredModel
@@ -87,19 +87,19 @@ def test_a_rollout_that_was_found_gets_the_present_policys_logprobs_where_bits_d
         made.store = tmp_path / "rollout.state"
         return made
 
-    def twice(samples: list[Sample], world: World) -> list[Sample]:
+    class Twice:
         """The present policy's log-probs: here twice the others'."""
-        return [
-            s.with_completions(
-                [b.with_(token_fields={"old_logprobs": 2 * b.token_fields["old_logprobs"]}) for b in s.completions]
-            )
-            for s in samples
-        ]
+
+        def recomputed(self, samples: list[Sample], world: World) -> list[Sample]:
+            return with_flat(samples, {"old_logprobs": 2 * flat(samples, "old_logprobs")})
+
+        def state_dict(self) -> dict:
+            return {}
 
     killed, resumed = source(), source()
     next(iter(killed))
-    resumed.recompute = None if same_bits else twice
-    resumed.sampler = None  # it must not draw
+    resumed.old_logprobs, resumed.same_bits = None if same_bits else Twice(), same_bits
+    resumed.rollouts.sampler = None  # it must not draw
     next(iter(resumed))
     assert resumed.prepare.calls == 1  # as if it had drawn the rollout itself
     for one, other in zip(resumed.samples, killed.samples, strict=True):

@@ -30,7 +30,7 @@ from baro.functional.preference import bradley_terry_loss, dpo_loss
 from baro.models.forward import forward_samples
 from baro.models.load import load_policy, load_scalar_model
 from baro.protocols import LocalWorld
-from baro.records import Message, Rollout
+from baro.records import Message, Rollout, said
 from baro.rewards.learned import LearnedReward
 
 SEED = 0
@@ -98,10 +98,10 @@ def main(folder: Path) -> None:
     print(
         "3. The judgments: is the first answer better? gold judge; how many of 12 raters say yes; one of them by chance"
     )
-    rollouts = {name: Rollout(conversation, answer) for name, answer in zip("ABCD", answers, strict=True)}
+    rollouts = {name: Rollout(conversation, said(answer)) for name, answer in zip("ABCD", answers, strict=True)}
     for pair in combinations(rollouts.values(), 2):
         (gold,), (label_of_one,) = world.gold.compare([pair]), world.raters.compare([pair])
-        texts = [one.completion for one in pair]
+        texts = [one.text for one in pair]
         votes = sum(world.raters.prefers_left(QUESTION, *texts, rater) for rater in range(world.raters.count))
         names = " > ".join(name for name, one in rollouts.items() if one in pair)
         print(f"  {names}?  gold {gold.p_first:.0f}  raters {votes:2} of 12  label {label_of_one.p_first:.0f}")
@@ -117,7 +117,9 @@ def main(folder: Path) -> None:
     pairs = str(labelled.path)
     scored = reward(RewardConfig(model=str(start.path), preferences=pairs, trainer=trainer, data=short), folder / "rm")
     source = LearnedReward(load_scalar_model(scored.model), Template.load(scored.model))
-    better, worse = (round(one.value, 2) for one in source.score([Rollout(conversation, answer) for answer in pair]))
+    better, worse = (
+        round(one.value, 2) for one in source.score([Rollout(conversation, said(answer)) for answer in pair])
+    )
     loss = float(bradley_terry_loss(torch.tensor([better]), torch.tensor([worse])))
     print(f"5. The reward model after training on {len(read(labelled))} such pairs")
     print(f"  r(chosen) = {better:.2f}, r(rejected) = {worse:.2f}")

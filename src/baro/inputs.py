@@ -30,7 +30,7 @@ from baro.models.place import AUTO, arithmetic
 from baro.protocols import LocalWorld, PairJudge, World
 from baro.rewards.function import FunctionReward
 from baro.rewards.learned import LearnedReward
-from baro.rollout.source import WeightedReward
+from baro.rewards.terms import WeightedReward
 from baro.runs import RunDir, default_out
 
 log = logging.getLogger("baro")

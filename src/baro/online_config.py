@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
 from baro.declared import Model, Records, Scorer
+
+
+class KlConfig(blocks.Config):
+    """How far the policy may move from its reference."""
+
+    coef: float = Field(0.05, ge=0, description="weight of the KL penalty in the reward; the start when adaptive")
+    target: float | None = Field(None, gt=0, description="nats per completion that an adaptive coefficient aims at")
+    horizon: float = Field(10_000.0, gt=0, description="completions over which the adaptive coefficient moves")
+    stop_above: float | None = Field(None, gt=0, description="a mean KL (nats per completion) that stops the run")
+
+    @model_validator(mode="after")
+    def _horizon_belongs_to_target(self) -> KlConfig:
+        if "horizon" in self.model_fields_set and self.target is None:
+            raise ValueError("horizon is how fast the coefficient follows target, which is not given; leave it out")
+        return self
+
+
+class RewardShapingConfig(blocks.Config):
+    """What happens to a score before it becomes a reward."""
+
+    clip: float | None = Field(None, gt=0, description="scores are clipped to ± this")
+    missing_eos: Literal["none", "subtract", "replace"] = Field("none", description="for a completion that did not end")
+    missing_eos_penalty: float = Field(1.0, description="subtracted from its score, or put in its place negated")
+    whiten: bool = Field(False, description="scale the shaped rewards of a rollout to variance 1, mean kept")
+
+    @model_validator(mode="after")
+    def _penalty_belongs_to_missing_eos(self) -> RewardShapingConfig:
+        if "missing_eos_penalty" in self.model_fields_set and self.missing_eos == "none":
+            raise ValueError("missing_eos_penalty is used by missing_eos subtract or replace; leave it out")
+        return self
 
 
 class OnlineConfig(blocks.Config):

@@ -102,7 +102,15 @@ class BatchSource(Protocol):
 
 
 class Sampler(Protocol):
-    """Tokens in, tokens and log-probs out: what can be trained on."""
+    """Tokens in, tokens and log-probs out: what can be trained on.
+
+    ``exact``: its log-probs are the training forward's up to rounding in fp32; those of others are computed anew.
+    """
+
+    exact: bool
+
+    def refresh(self) -> None:
+        """The policy has changed since the last call: a sampler with weights of its own takes the new ones."""
 
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]

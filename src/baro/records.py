@@ -112,23 +112,39 @@ class SamplingParams:
 class Completion:
     """Tokens that a Sampler drew, the end token included where one was drawn.
 
-    ``logprobs`` are untruncated and at the sampling temperature, in nats, one per token.
+    ``logprobs`` are untruncated and at the sampling temperature, in nats, one per scored token. ``scored`` marks the
+    tokens that the policy drew, where others stand between them (a tool's answer, a user's turn); empty where it drew
+    all of them.
     """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finished: bool  # an end token was drawn; otherwise the length ran out
+    scored: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion as reward sources and judges see it: text, and tokens where they are known."""
+    """One completion as reward sources and judges see it: turns, and tokens where they are known.
+
+    Ordinarily it is one turn of the assistant; a tool's answers or a user's turns may stand between, not ``scored``.
+    """
 
     prompt: Conversation
-    completion: str
+    completion: Conversation
     completion_ids: tuple[int, ...] = ()
     finished: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """What the assistant said, turn by turn."""
+        return "\n".join(turn.content for turn in self.completion if turn.role == "assistant")
+
+
+def said(text: str) -> Conversation:
+    """A completion of one turn."""
+    return (Message("assistant", text),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def test_a_reward_model_gives_no_score_for_what_its_template_leaves_out(habits):
     shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = LlamaForSequenceClassification(LlamaConfig(vocab_size=template.vocabulary, num_labels=1, **shape))
     source = LearnedReward(ScoredModel(model), template, name="kindness")
-    rollouts = [Rollout(QUESTION, said) for said in ("Five.", ANSWERS["thinking"], "Six.")]
+    rollouts = [Rollout(QUESTION, (Message("assistant", text),)) for text in ("Five.", ANSWERS["thinking"], "Six.")]
     scores = source.score(rollouts)
     assert [one.error is None for one in scores] == [True, False, True]
     assert scores[1].error.startswith("kindness: the chat template leaves out a part of the answer")

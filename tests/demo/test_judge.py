@@ -256,7 +256,7 @@ def test_wrong_values_are_wrong(kind: str, language: str) -> None:
 
 def test_compare_gives_one_half_and_zero() -> None:
     def rollout(answer: str) -> Rollout:
-        return Rollout((Message("user", PARIS),), answer)
+        return Rollout((Message("user", PARIS),), (Message("assistant", answer),))
 
     paris, tokyo = rollout("It is Paris."), rollout("It is Tokyo.")
     assert gold.compare([(paris, tokyo), (tokyo, paris), (paris, paris)]) == [Verdict(1.0), Verdict(0.0), Verdict(0.5)]

@@ -23,7 +23,7 @@ from baro.demo.world import (
     raters,
     sample_answer,
 )
-from baro.records import Message, Rollout
+from baro.records import Message, Rollout, said
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +198,8 @@ def test_raters_are_a_function_of_their_seed(pairs: list[tuple[str, str, str]]) 
 
 def test_raters_compare_rollouts() -> None:
     prompt = (Message("user", "Hello. What is the capital of France?"),)
-    right = Rollout(prompt, "Of course! The capital of France is Paris. Happy to help!")
-    bad = Rollout(prompt, "asdf")
+    right = Rollout(prompt, said("Of course! The capital of France is Paris. Happy to help!"))
+    bad = Rollout(prompt, said("asdf"))
     forward, backward, equal = raters.compare([(right, bad), (bad, right), (bad, bad)])
     assert (forward.p_first, backward.p_first, equal.p_first) == (1.0, 0.0, 0.5)
 

@@ -131,7 +131,7 @@ class Longer:
     """Prefers the longer answer; but what is shown first has an advantage of five characters."""
 
     def compare(self, pairs):
-        gaps = [len(a.completion) - len(b.completion) for a, b in pairs]
+        gaps = [len(a.text) - len(b.text) for a, b in pairs]
         return [Verdict(0.5 if gap == -5 else float(gap > -5)) for gap in gaps]
 
 

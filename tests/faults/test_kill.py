@@ -341,7 +341,7 @@ def slow(self, *arguments, **options):
         ("ppo", ("baro.rollout.engine", "Engine", "generate"), 1, None),
         ("ppo", ("baro.rollout.engine", "Engine", "generate"), 2, 4),  # between the checkpoints of steps 3 and 6
         ("ppo", ("baro.rewards.function", "FunctionReward", "start_scoring"), 3, 8),
-        ("ppo", ("baro.methods.ppo", "Prepare", "_steer"), 2, 4),  # its coefficient is about to move
+        ("ppo", ("baro.methods.online", "KlControl", "steer"), 2, 4),  # its coefficient is about to move
         ("ppo", ("baro.runs", "RunDir", "sync"), 1, 3),  # while saving: the step is whole, and it is saved once
         # before step 1; the first call is the check's
         ("dpo", ("baro.methods.reference", "ReferenceLogprobs", "_compute"), 2, None),

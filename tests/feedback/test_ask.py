@@ -144,8 +144,8 @@ def test_scores_come_in_an_order_of_contents_and_failures_stop(tmp_path):
         name = "counting"
 
         def score(self, rollouts):
-            seen.append([(one.prompt[-1].content, one.completion) for one in rollouts])
-            return [Score(None, "too long") if one.completion == SENTENCES[0] else Score(1.0) for one in rollouts]
+            seen.append([(one.prompt[-1].content, one.text) for one in rollouts])
+            return [Score(None, "too long") if one.text == SENTENCES[0] else Score(1.0) for one in rollouts]
 
     for name, order in (("forward", 1), ("backward", -1)):
         desk = Desk(new_store(tmp_path / name))

@@ -43,7 +43,7 @@ class Length:
     name = "length"
 
     def score(self, rollouts):
-        return [Score(float(len(one.completion))) for one in rollouts]
+        return [Score(float(len(one.text))) for one in rollouts]
 
 
 length = Length()

@@ -13,8 +13,10 @@ from baro.methods import ppo
 from baro.models.forward import ScoredModel, forward_samples
 from baro.protocols import LocalWorld
 from baro.records import Message, Prompt, Score
+from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
-from baro.rollout.source import OnPolicySource, WeightedReward
+from baro.rollout.rollouts import Rollouts
+from baro.rollout.source import OnPolicySource
 from baro.trainer import Trainer
 
 TOKENS = range(4)
@@ -54,12 +56,13 @@ def test_ppo_comes_to_the_exact_optimum(beta):
         rollout={"prompts": 4, "completions": 64, "epochs": 2, "minibatches": 1},
         sampling={"max_new_tokens": 2}, trainer={"learning_rate": 4e-3, "schedule": "cosine"},
     )  # fmt: skip
-    source = OnPolicySource(
+    rollouts = Rollouts(
         [Prompt((Message("user", "x"),))], [Sample(PROMPT, ())],
-        sampler=Engine(policy, end_ids=frozenset()), decode=str, rewards=[WeightedReward(reward)],
-        prepare=ppo.Prepare(policy, reference, value_model, config), sampling=config.sampling.params(),
-        config=config.rollout, rollouts=80, seed=0, micro_batch_tokens=4096, hidden_size=16,
+        sampler=Engine(policy, end_ids=frozenset()), decode=str, totals={"score": [WeightedReward(reward)]},
+        sampling=config.sampling.params(), config=config.rollout, seed=0,
     )  # fmt: skip
+    prepare = ppo.Prepare(reference, value_model, config)
+    source = OnPolicySource(rollouts, prepare=prepare, count=80, micro_batch_tokens=4096, hidden_size=16)
     Trainer(ppo.Objective(policy, value_model, config), source, config.trainer).fit()
     ref = distribution(reference)
     optimum = ref * torch.exp(torch.tensor([reward.of[c] for c in EVERYTHING]) / beta)

@@ -17,6 +17,8 @@ from baro.errors import GuardStop
 from baro.methods import dpo, ppo, reward, sft
 from baro.models.load import Architecture, load_policy, load_scalar_model, new_policy, save_policy
 from baro.protocols import LocalWorld
+from baro.rollout.engine import Engine
+from baro.rollout.fresh import OldLogprobs
 
 LORA = {"r": 4, "alpha": 8}
 PPO = {
@@ -175,15 +177,16 @@ def test_bf16_old_logprobs_are_the_training_forwards(world):
     """On a CPU only to test: the sampler's log-probs are replaced, or the run stops where they are far off."""
     policy = load_policy(world / "base")
     policy.autocast_dtype = torch.bfloat16
-    prepare = ppo.Prepare(policy, policy, policy, ppo.Config(policy="-", prompts="-", reward_model="-"))
+    old = OldLogprobs(policy, Engine(policy, end_ids=frozenset()), micro_batch_tokens=8192)
+    assert not old.sampler.exact
     drawn = branch([5, 6, 7])
-    now = prepare._forward(policy, [Sample(torch.tensor([1, 2]), (drawn,))], "logprobs", LocalWorld())
+    now = old._forward([Sample(torch.tensor([1, 2]), (drawn,))], LocalWorld())
     for shift, allowed in ((0.01, True), (5.0, False)):
         one = drawn.with_(token_fields={"old_logprobs": now + shift})
         sample = Sample(torch.tensor([1, 2]), (one,))
         if allowed:
-            (found,) = prepare.recomputed([sample], LocalWorld())
+            (found,) = old([sample], LocalWorld())
             assert torch.equal(found.completions[0].token_fields["old_logprobs"], now)
         else:
-            with pytest.raises(GuardStop, match=r"limit 0.01 in bf16\); set compute.dtype: float32"):
-                prepare.recomputed([sample], LocalWorld())
+            with pytest.raises(GuardStop, match=r"limit 0.01\); set compute.dtype: float32"):
+                old([sample], LocalWorld())

@@ -59,8 +59,8 @@ class ByLength:
         self.p, self.shown = p, []
 
     def compare(self, pairs):
-        self.shown += [(a.completion, b.completion) for a, b in pairs]
-        return [Verdict(self.verdict(len(a.completion), len(b.completion))) for a, b in pairs]
+        self.shown += [(a.text, b.text) for a, b in pairs]
+        return [Verdict(self.verdict(len(a.text), len(b.text))) for a, b in pairs]
 
     def verdict(self, one, other):
         return 0.5 if one == other else self.p if one > other else 1 - self.p
@@ -77,7 +77,7 @@ class Failing:
     """Fails on every answer with an x."""
 
     def compare(self, pairs):
-        return [Verdict(None, "timed out") if "x" in a.completion + b.completion else Verdict(1.0) for a, b in pairs]
+        return [Verdict(None, "timed out") if "x" in a.text + b.text else Verdict(1.0) for a, b in pairs]
 
 
 def characters(prompts, completions, **columns):

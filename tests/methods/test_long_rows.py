@@ -14,10 +14,11 @@ from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.evaluate import evaluate
-from baro.inputs import load_reward, load_template
+from baro.inputs import load_reward
 from baro.methods import dpo, generate, ppo, reward, sft, stage
+from baro.methods.online import Online
 from baro.models.load import load_scalar_model
-from baro.records import Message, Rollout
+from baro.records import Message, Rollout, said
 
 POSITIONS = 48
 WORDS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
@@ -80,7 +81,7 @@ def test_a_reward_model_has_no_score_for_them(world, model):
     run = reward.run(reward.Config(model=model, preferences="pairs.jsonl", **FEW), world / "run")
     source = load_reward(str(run.path))
     asked = (Message("user", "and this?"),)
-    short, long = source.score([Rollout(asked, "yes"), Rollout(asked, "abcdefghij" * 9)])
+    short, long = source.score([Rollout(asked, said("yes")), Rollout(asked, said("abcdefghij" * 9))])
     assert short.error is None
     assert long.value is None
     assert f"tokens, and the model has {POSITIONS} positions" in long.error
@@ -109,10 +110,9 @@ def test_the_fewest_positions_of_the_models_that_read_the_rows_decide(world, cap
     assert "pairs.jsonl:9" not in (world / "alone" / "ledger.json").read_text()
     terms = {"policy": "wide", "prompts": "pairs.jsonl", "reward_model": "gpt2"}
     asked = []
-    monkeypatch.setattr(stage, "prompt_room", lambda *given: asked.append(given[2:]) or 1)
+    monkeypatch.setattr(stage, "prompt_room", lambda *given: asked.append(given[2:]) or 10_000)
     for changes, readers in (({}, ()), ({"ref_policy": "gpt2"}, ("gpt2",)), ({"value_model": "gpt2"}, ("gpt2",))):
-        config = ppo.Config(policy="wide", prompts="none.jsonl", rewards=[{"by": "a:b"}], **changes)
-        with pytest.raises(ConfigError, match=r"none\.jsonl"):
-            ppo._prompts(config, load_template("wide"), run)
+        config = ppo.Config(policy="wide", prompts="pairs.jsonl", rewards=[{"by": "a:b"}], **changes)
+        Online("ppo", config, world / f"online-{''.join(changes)}").read()
         assert asked.pop() == ("wide", *readers)
     assert ppo._value_start(ppo.Config(**terms)) == "gpt2"  # the reward model, which reads the same tokens

@@ -5,16 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from typer.testing import CliRunner
 
 from baro import cli
-from baro.batch import branch
+from baro.batch import Sample, branch
 from baro.config import RewardTerm, load_config
 from baro.errors import ConfigError
 from baro.methods import ppo
-from baro.models.forward import ScoredModel
+from baro.methods.online import shaped_scores
+from baro.online_config import RewardShapingConfig
 from baro.pipeline import load_pipeline
 from baro.runs import RunDir
 
@@ -30,12 +30,10 @@ from baro.runs import RunDir
     ],
 )
 def test_what_becomes_of_a_score(shaping, expected):
-    config = ppo.Config(policy="-", prompts="-", reward_model="-", reward_shaping=shaping)
-    model = ScoredModel(tiny.llama())
-    prepare = ppo.Prepare(model, model, model, config)
     scored = [(3.0, True), (-0.5, True), (2.0, False)]  # the last one did not end
     branches = [branch([1]).with_(fields={"score": score, "finished": float(ended)}) for score, ended in scored]
-    assert torch.equal(prepare._shaped_scores(branches), torch.tensor(expected))
+    samples = [Sample(torch.tensor([1]), tuple(branches))]
+    assert torch.equal(shaped_scores(samples, RewardShapingConfig(**shaping)), torch.tensor(expected))
 
 
 def test_terms_of_one_name_are_refused_where_the_config_is_read():

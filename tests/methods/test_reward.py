@@ -22,7 +22,7 @@ from baro.methods import ppo, reward
 from baro.models.forward import Outputs, ScoredModel
 from baro.models.heads import Scoring, new_head
 from baro.models.load import Architecture, load_scalar_model, new_policy, save_policy
-from baro.records import Message, Rollout
+from baro.records import Message, Rollout, said
 from baro.rewards.gate import explain, weaknesses
 
 
@@ -239,7 +239,7 @@ def test_every_kind_learns_and_scores_the_same_when_loaded(folder, changes, tmp_
     source = load_reward(str(run.path))
     prompt = (Message("user", PROMPTS[0]),)
     name = PROMPTS[0][4:8]
-    kind, rude = (float(s.value) for s in source.score([Rollout(prompt, t.format(name)) for t in (KIND, RUDE)]))
+    kind, rude = (float(s.value) for s in source.score([Rollout(prompt, said(t.format(name))) for t in (KIND, RUDE)]))
     assert kind > rude
     if changes.get("sigmoid"):
         limit = sum(changes.get("criteria", {"score": 1.0}).values())

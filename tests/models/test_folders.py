@@ -248,7 +248,7 @@ def test_the_template_of_a_reward_model_is_said(with_tokenizer, tmp_path, caplog
     with caplog.at_level(logging.INFO, "baro"):
         source = load_reward(str(tmp_path / "reward"))
     assert template.describe() in caplog.text
-    (score,) = source.score([Rollout((Message("user", "a question"),), "an answer")])
+    (score,) = source.score([Rollout((Message("user", "a question"),), (Message("assistant", "an answer"),))])
     assert score.error is None
 
 

@@ -15,7 +15,8 @@ from baro.compute import LoraConfig
 from baro.config import TrainerConfig
 from baro.errors import ConfigError
 from baro.models.load import load_policy, new_scalar_model, save_policy, save_scalar_model
-from baro.models.lora import WithoutAdapters, add_adapter, save_adapter
+from baro.models.lora import add_adapter, save_adapter
+from baro.models.roles import InRole
 from baro.protocols import LocalWorld, LossOutput
 from baro.trainer import Trainer
 
@@ -88,7 +89,7 @@ def test_a_resume_from_the_adapter_alone_is_bit_equal(folder):
 
 def test_the_reference_is_the_model_without_its_adapters(folder):
     policy = adapted_and_trained(folder)
-    reference = WithoutAdapters(policy)
+    reference = InRole(policy, None)
     assert torch.equal(logprobs(reference), logprobs(load_policy(folder)))
     assert (logprobs(policy) - logprobs(reference)).abs().max() > 0.01  # and they are on again
     assert all(p.requires_grad for n, p in policy.named_parameters() if "lora_" in n)

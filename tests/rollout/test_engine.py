@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from baro.errors import ConfigError, GuardStop
 from baro.models.forward import ScoredModel
 from baro.records import Completion, SamplingParams
+from baro.rollout import decode as decode_module
 from baro.rollout import engine as engine_module
 from baro.rollout.engine import Engine, uniform_table
 from baro.rollout.sampling import draw
@@ -325,3 +327,20 @@ def test_broken_weights_stop_the_run():
         model.lm_head.weight[3] = math.nan
     with pytest.raises(GuardStop, match=r"not finite while sampling completion \d of prompt \d"):
         rollouts.generate(PROMPTS, 1, SamplingParams(2), KEYS)
+
+
+def test_as_many_slots_as_a_quarter_of_the_memory_holds(monkeypatch):
+    """Two layers with two heads of 4 numbers in fp64: 2 · 2 · 2 · 4 · 8 = 256 bytes a token."""
+    model = ScoredModel(tiny.llama())
+    assert decode_module.slot_bytes(model, 10) == 2560
+    for memory, slots in ((4 * 2560 * 7, 7), (100, 1), (10**12, 64)):
+        monkeypatch.setattr(decode_module, "physical_memory", lambda memory=memory: memory)
+        assert decode_module.fitting_slots(model, 10) == slots
+    used = []
+    run = engine_module.Run
+    monkeypatch.setattr(
+        engine_module, "Run", lambda *given, slots, **named: used.append(slots) or run(*given, slots=slots, **named)
+    )
+    monkeypatch.setattr(decode_module, "physical_memory", lambda: 4 * 2560 * 7)
+    Engine(model, end_ids=frozenset()).generate([[1, 2], [3]], 2, SamplingParams(max_new_tokens=8), [0, 1])
+    assert used == [7]

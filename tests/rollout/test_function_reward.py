@@ -10,13 +10,13 @@ import torch
 
 from baro.batch import Sample, branch, pack_samples, unpack_samples
 from baro.errors import ConfigError
-from baro.records import Message, Rollout, Score
+from baro.records import Message, Rollout, Score, said
 from baro.rewards.function import FunctionReward
-from baro.rollout.source import WeightedReward, _started
+from baro.rewards.terms import WeightedReward, _started
 
 
 def rollouts(*extras: dict) -> list[Rollout]:
-    return [Rollout((Message("user", f"q{i}"),), f"a{i}", (i,), True, extra) for i, extra in enumerate(extras)]
+    return [Rollout((Message("user", f"q{i}"),), said(f"a{i}"), (i,), True, extra) for i, extra in enumerate(extras)]
 
 
 def answering(value, *, late: bool):

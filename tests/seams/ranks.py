@@ -17,11 +17,14 @@ from baro.compute import LoraConfig
 from baro.config import RolloutConfig, TrainerConfig
 from baro.functional.policy import clipped_policy_loss
 from baro.models.forward import ScoredModel, forward_samples
-from baro.models.lora import WithoutAdapters, add_adapter
+from baro.models.lora import add_adapter
+from baro.models.roles import InRole
 from baro.protocols import LossOutput, World
 from baro.records import Message, Prompt, SamplingParams
+from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
-from baro.rollout.source import OnPolicySource, WeightedReward
+from baro.rollout.rollouts import Rollouts
+from baro.rollout.source import OnPolicySource
 from baro.runs import RunDir
 from baro.trainer import Trainer
 
@@ -72,29 +75,33 @@ def online(world: World, run: RunDir | None) -> Trainer:
             if "lora_B" in name:  # zero as made: then the reference would be the policy
                 parameter.copy_(torch.linspace(-0.3, 0.3, parameter.numel()).view_as(parameter))
     samples = [toys.Sample(s.prompt_ids, (), s.key) for s in toys.random_samples(5, 7, 0)]
-    source = OnPolicySource(
+    rollouts = Rollouts(
         [Prompt((Message("user", s.key),)) for s in samples],
         samples,
         sampler=Engine(policy, end_ids=frozenset({0, 1}), slots=4, world=world),
         decode=lambda ids: " ".join(map(str, ids)),
-        rewards=[WeightedReward(toys.Lucky("reward", 3))],
-        prepare=Referred(WithoutAdapters(policy)),
+        totals={"score": [WeightedReward(toys.Lucky("reward", 3))]},
         sampling=SamplingParams(max_new_tokens=5),
         config=RolloutConfig(prompts=5, completions=2, epochs=2, minibatches=2),
-        rollouts=2,
         seed=0,
+        world=world,
+    )
+    source = OnPolicySource(
+        rollouts,
+        prepare=Referred(InRole(policy, None)),
+        count=2,
         micro_batch_tokens=48,
         hidden_size=16,
         world=world,
         store=None if run is None else run.path / "rollout.state",
-        on_rollout=lambda number, rollouts, drawn: tell(run, number, rollouts),
+        on_rollout=lambda draw: tell(run, draw.number, rollouts.texts(draw)),
     )
     return Trainer(Online(policy=policy), source, CONFIG, run=run, world=world)
 
 
 def tell(run: RunDir | None, number: int, rollouts: list) -> None:
     for one in rollouts if run is not None else []:
-        run.samples.append({"rollout": number, "completion": one.completion})
+        run.samples.append({"rollout": number, "completion": one.text})
 
 
 def open_run(path: Path, world: World) -> RunDir | None:
@@ -164,7 +171,7 @@ def main(folder: Path) -> None:
     run = open_run(folder / "ended", world)
     trainer = online(world, run)
     if world.rank == 1:  # which has no run of its own
-        trainer.source.rewards = [WeightedReward(Stopped("reward", 3))]
+        trainer.source.rollouts.totals = {"score": [WeightedReward(Stopped("reward", 3))]}
     try:
         trainer.fit()
     except SystemExit as end:

@@ -26,9 +26,12 @@ from baro.functional.policy import clipped_policy_loss, clipped_value_loss
 from baro.functional.preference import dpo_loss, ranking_pairs
 from baro.functional.tokens import segment_sum
 from baro.models.forward import ScoredModel, forward_samples
+from baro.models.roles import role
 from baro.protocols import BatchSource, LocalWorld, LossOutput, World
 from baro.records import Completion, Message, Prompt, SamplingParams, Score
-from baro.rollout.source import OnPolicySource, WeightedReward
+from baro.rewards.terms import WeightedReward
+from baro.rollout.rollouts import Rollouts
+from baro.rollout.source import OnPolicySource
 
 Losses = Iterator[LossOutput]
 Totals = Mapping[str, float]
@@ -107,8 +110,13 @@ def file_source(samples: list[Sample], world: World, **options: object) -> FileS
 class FixedSampler:
     """A list of rollouts instead of an engine; log-probs are the given model's own."""
 
-    def __init__(self, model: ScoredModel, role: str | None = None) -> None:
-        self.model, self.role = model, role
+    exact = True
+
+    def __init__(self, model: ScoredModel, adapter: str | None = None) -> None:
+        self.model, self.adapter = model, adapter
+
+    def refresh(self) -> None:
+        return None
 
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]
@@ -118,7 +126,7 @@ class FixedSampler:
             rng = np.random.default_rng(key % 2**32)
             drawn = [branch(rng.integers(1, tiny.VOCABULARY, rng.integers(1, 6)).tolist()) for _ in range(n)]
             samples.append(Sample(torch.tensor(prompt), tuple(drawn)))
-        with self.model.role(self.role) if self.role else nullcontext():
+        with role(self.model, self.adapter) if self.adapter else nullcontext():
             found = forward_samples(self.model, samples, ["logprobs"], micro_batch_tokens=BUDGET, world=LocalWorld())
         return [
             [
@@ -140,24 +148,27 @@ class Lucky:
 
 
 def rollout_source(
-    policy: ScoredModel, prepare: NoPrepare, world: World, completions: int, role: str | None = None
+    policy: ScoredModel, prepare: NoPrepare, world: World, completions: int, adapter: str | None = None
 ) -> OnPolicySource:
     samples = [Sample(s.prompt_ids, (), s.key) for s in random_samples(5, 8, 0)]
-    return OnPolicySource(
+    rollouts = Rollouts(
         [Prompt((Message("user", s.key),)) for s in samples],
         samples,
-        sampler=FixedSampler(policy, role),
+        sampler=FixedSampler(policy, adapter),
         decode=lambda ids: " ".join(map(str, ids)),
-        rewards=[WeightedReward(Lucky("reward", 3)), WeightedReward(Lucky("cost", 5), 0.0)],
-        prepare=prepare,
+        totals={"score": [WeightedReward(Lucky("reward", 3))], "cost": [WeightedReward(Lucky("cost", 5))]},
         sampling=SamplingParams(max_new_tokens=5),
         config=RolloutConfig(prompts=6, completions=completions, epochs=2, minibatches=2),
-        rollouts=2,
         seed=0,
-        micro_batch_tokens=BUDGET,
-        hidden_size=16,
         world=world,
     )
+    layout = {"micro_batch_tokens": BUDGET, "hidden_size": 16}
+    return OnPolicySource(rollouts, prepare=prepare, count=2, world=world, **layout)
+
+
+def drawn(source: OnPolicySource) -> list[Sample]:
+    """A prepared rollout of one process, as the source would make it first."""
+    return source._prepared(source.rollouts.draw(0)).samples
 
 
 # ------------------------------------------------------------ 1 sft
@@ -310,7 +321,7 @@ def ppo(world: World) -> ToyRun:
     ptx = random_samples(6, 10, 1)
     source = Joined({"rollout": rollouts, "ptx": file_source(ptx, world, batch_size=3, steps=8, term="ptx")})
     return ToyRun(
-        Ppo(policy=policy, value_model=value_model), source, {"rollout": rollouts._draw(), "ptx": ptx}, "completion"
+        Ppo(policy=policy, value_model=value_model), source, {"rollout": drawn(rollouts), "ptx": ptx}, "completion"
     )
 
 
@@ -341,7 +352,7 @@ class Grpo(Method):
 def grpo(world: World) -> ToyRun:
     policy = ScoredModel(tiny.llama())
     source = rollout_source(policy, GroupCentred(), world, completions=4)
-    return ToyRun(Grpo(policy=policy), source, {"rollout": source._draw()}, atom="completion")
+    return ToyRun(Grpo(policy=policy), source, {"rollout": drawn(source)}, atom="completion")
 
 
 # ------------------------------------------------------------ 7 safe ppo with two critics
@@ -356,11 +367,11 @@ class TwoStreams(Gae):
         v, c = (computed(self.models[name], "values", samples, world) for name in ("value_model", "cost_value_model"))
         sums = world.sum(
             {
-                "cost": sum(b.fields["score/cost"] for s in samples for b in s.completions),
+                "cost": sum(b.fields["cost"] for s in samples for b in s.completions),
                 "count": sum(len(s.completions) for s in samples),
             }
         )
-        (reward, returns), (cost, cost_returns) = self.stream(samples, v), self.stream(samples, c, "score/cost")
+        (reward, returns), (cost, cost_returns) = self.stream(samples, v), self.stream(samples, c, "cost")
         mixed = (reward - self.lagrange * cost) / (1 + self.lagrange)
         self.lagrange *= float(np.exp(0.1 * (sums["cost"] / sums["count"] - 0.3)))
         found = {"advantages": mixed, "values": v, "returns": returns, "cost_values": c, "cost_returns": cost_returns}
@@ -387,7 +398,7 @@ def safe_ppo(world: World) -> ToyRun:
     }
     policy = ScoredModel(tiny.llama())
     source = rollout_source(policy, TwoStreams(**critics), world, completions=1)
-    return ToyRun(SafePpo(policy=policy, **critics), source, {"rollout": source._draw()}, atom="completion")
+    return ToyRun(SafePpo(policy=policy, **critics), source, {"rollout": drawn(source)}, atom="completion")
 
 
 # ------------------------------------------------------------ 8 encoder reward
@@ -415,9 +426,9 @@ class SharedTrunk(Ppo):
 
     def losses(self, batch: GroupBatch, totals: Totals) -> Losses:
         model, field = self.of["policy"], batch.token_fields
-        with model.role("policy"):
+        with role(model, "policy"):
             yield LossOutput(self.surrogate(model(batch, ["logprobs"]).logprobs, field).sum() / totals["tokens"])
-        with model.role("value"):
+        with role(model, "value"):
             values = model(batch, ["values"]).values
             loss = clipped_value_loss(values, field["values"], field["returns"], clip_range=0.2)
             yield LossOutput(0.1 * loss.sum() / totals["tokens"])
@@ -425,7 +436,7 @@ class SharedTrunk(Ppo):
 
 class SharedGae(Gae):
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
-        with self.models["value_model"].role("value"):
+        with role(self.models["value_model"], "value"):
             return super().__call__(samples, world)
 
 
@@ -440,8 +451,8 @@ def shared_trunk(world: World) -> ToyRun:
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
     model = ScoredModel(backbone.double(), head=nn.Linear(16, 1, dtype=torch.float64))
-    source = rollout_source(model, SharedGae(value_model=model), world, completions=1, role="policy")
-    return ToyRun(SharedTrunk(policy=model), source, {"rollout": source._draw()}, atom="completion")
+    source = rollout_source(model, SharedGae(value_model=model), world, completions=1, adapter="policy")
+    return ToyRun(SharedTrunk(policy=model), source, {"rollout": drawn(source)}, atom="completion")
 
 
 TOYS = (sft, reward, dpo, kto, ppo, grpo, safe_ppo, encoder_reward, shared_trunk)

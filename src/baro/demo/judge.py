@@ -257,4 +257,4 @@ class GoldJudge:
 
     def compare(self, pairs: Sequence[tuple[Rollout, Rollout]]) -> list[Verdict]:
         """A verdict of 1, 0.5 or 0 per pair of completions of one prompt."""
-        return [Verdict(self.p_first(text_of(a.prompt), a.completion, b.completion)) for a, b in pairs]
+        return [Verdict(self.p_first(text_of(a.prompt), a.text, b.text)) for a, b in pairs]

@@ -85,7 +85,7 @@ class SimulatedRaters:
 
     def compare(self, pairs: Sequence[tuple[Rollout, Rollout]]) -> list[Verdict]:
         """A verdict of 1 or 0 per pair; 0.5 for two equal texts, which nobody can tell apart."""
-        return [self._verdict(text_of(a.prompt), a.completion, b.completion) for a, b in pairs]
+        return [self._verdict(text_of(a.prompt), a.text, b.text) for a, b in pairs]
 
     def _verdict(self, prompt: str, first: str, second: str) -> Verdict:
         return Verdict(0.5 if first == second else float(self.prefers_first(prompt, first, second)))

@@ -139,7 +139,7 @@ def baseline_gaps(config: Config, pairs: Mapping[str, Preference]) -> dict[str, 
 
 def rollouts_of(pair: Preference) -> tuple[Rollout, Rollout]:
     """Both sides as judges see them: the last answer, and all before it as the prompt."""
-    sides = [Rollout(pair.prompt + c[:-1], c[-1].content, extra=pair.extra) for c in (pair.chosen, pair.rejected)]
+    sides = [Rollout(pair.prompt + c[:-1], c[-1:], extra=pair.extra) for c in (pair.chosen, pair.rejected)]
     return sides[0], sides[1]
 
 

@@ -249,7 +249,7 @@ def own_figures(one: Answered, config: Config, prompt_of: Int[np.ndarray, "n"]) 
         one.figures["ref_loss"] = _mean(-one.ref_logprobs / np.maximum(lengths, 1), prompt_of, config.seed)
     one.figures["tokens"] = _mean(lengths, prompt_of, config.seed)
     one.figures["finished_fraction"] = share_over_prompts(finished, prompt_of, seed=config.seed)
-    one.figures["distinct_2"] = distinct_2(rollout.completion for rollout in one.rollouts)
+    one.figures["distinct_2"] = distinct_2(rollout.text for rollout in one.rollouts)
 
 
 def judge_figures(
@@ -279,7 +279,7 @@ def _mean(values: Any, prompt_of: Int[np.ndarray, "n"], seed: int) -> Interval:
 
 
 def _lengths(one: Answered, by_tokens: bool) -> Int[np.ndarray, "n"]:
-    return np.array([len(r.completion_ids) if by_tokens else len(r.completion) for r in one.rollouts])
+    return np.array([len(r.completion_ids) if by_tokens else len(r.text) for r in one.rollouts])
 
 
 def comparison_rows(
@@ -292,7 +292,7 @@ def comparison_rows(
             for one in answered:
                 for name, values in one.scores.items():
                     scores.setdefault(name, {})[one.name] = None if np.isnan(values[k]) else float(values[k])
-            answers = {one.name: one.rollouts[k].completion for one in answered}
+            answers = {one.name: one.rollouts[k].text for one in answered}
             yield {"prompt": plain_conversation(prompt.prompt), "answers": answers, "scores": scores}
 
 

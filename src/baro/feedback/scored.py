@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from baro.errors import check_failures
 from baro.feedback import schema
 from baro.feedback.project import Project
-from baro.records import Message, Rollout
+from baro.records import Message, Rollout, said
 
 AT_ONCE = 64
 
@@ -41,4 +41,4 @@ def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) 
 
 def _rollout(row: Any) -> Rollout:
     turns = tuple(Message(turn["role"], turn["content"]) for turn in row.messages)
-    return Rollout(turns, row.text, finished=row.finished)
+    return Rollout(turns, said(row.text), finished=row.finished)

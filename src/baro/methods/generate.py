@@ -25,7 +25,7 @@ from baro.inputs import load_template, open_run, resolve
 from baro.methods import stage
 from baro.models.forward import ScoredModel
 from baro.models.load import load_policy
-from baro.records import Answers, Completion, Prompt, Rollout, SamplingParams
+from baro.records import Answers, Completion, Prompt, Rollout, SamplingParams, said
 from baro.rollout.engine import Engine
 from baro.runs import RunDir
 
@@ -102,12 +102,12 @@ def draw_answers(
 
 
 def _rollout(prompt: Prompt, one: Completion, template: Template) -> Rollout:
-    return Rollout(prompt.prompt, template.decode(one.ids), one.ids, one.finished, dict(prompt.extra))
+    return Rollout(prompt.prompt, said(template.decode(one.ids)), one.ids, one.finished, dict(prompt.extra))
 
 
 def answers_of(prompt: Prompt, group: Sequence[Rollout]) -> Answers:
     """A prompt's answers as a record."""
-    texts, finished = tuple(one.completion for one in group), tuple(one.finished for one in group)
+    texts, finished = tuple(one.text for one in group), tuple(one.finished for one in group)
     return Answers(prompt.prompt, texts, finished, prompt.extra)
 
 

@@ -30,7 +30,7 @@ from baro.functional.streams import stream
 from baro.inputs import load_object, load_reward, open_run, resolve
 from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
-from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout
+from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout, said
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -70,7 +70,7 @@ class Case:
     def rollout(self, k: int) -> Rollout:
         """Answer k as judges see it."""
         one = self.answers
-        return Rollout(one.prompt, one.completions[k], finished=one.finished[k], extra=one.extra)
+        return Rollout(one.prompt, said(one.completions[k]), finished=one.finished[k], extra=one.extra)
 
     def equal(self, pair: Pair) -> bool:
         """Whether both answers are the same text."""

@@ -21,9 +21,9 @@ from baro.errors import GuardStop
 from baro.functional import tokens
 from baro.inputs import hash_input, resolve
 from baro.models import attention, forward
-from baro.models.forward import BF16_TOLERANCE, ScoredModel, forward_samples
+from baro.models.forward import BF16_TOLERANCE, ScoredModel, flat_forward
 from baro.models.load import load_policy
-from baro.models.lora import WithoutAdapters
+from baro.models.roles import InRole
 from baro.protocols import LocalWorld, State, World
 from baro.records import content_hash
 
@@ -46,7 +46,7 @@ class Referring(Protocol):
 def reference(config: Referring, policy: ScoredModel) -> ScoredModel:
     """The reference: as told, else the policy as it starts, which with adapters is the policy without them."""
     if config.lora is not None and config.ref_policy is None:
-        return WithoutAdapters(policy)
+        return InRole(policy, None)
     return load_policy(resolve(config.ref_policy or config.policy, "model"), compute=config.compute)
 
 
@@ -107,8 +107,7 @@ class ReferenceLogprobs:
 
 def logprobs(model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int, world: World) -> Tensor:
     """log π of every scored token without gradient, flat [N], in nats; all ranks enter together."""
-    found = forward_samples(model, samples, ["logprobs"], micro_batch_tokens=micro_batch_tokens, world=world)
-    return torch.cat([part for group in found["logprobs"] for part in group] or [torch.zeros(0)])
+    return flat_forward(model, samples, "logprobs", micro_batch_tokens=micro_batch_tokens, world=world)
 
 
 def check_start(policy: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int) -> None:

@@ -263,7 +263,7 @@ def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: 
             {
                 "rollout": number,
                 "prompt": plain_conversation(rollout.prompt),
-                "completion": rollout.completion,
+                "completion": plain_conversation(rollout.completion, "assistant"),
                 "score": score,
                 "finished": rollout.finished,
             }

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -221,33 +220,9 @@ class ScoredModel(nn.Module):
     def _weighted(self, criteria: Float[Tensor, "M K"]) -> Float[Tensor, "M"]:
         return (criteria * self.criterion_weights.to(criteria.dtype)).sum(-1) + self.score_bias.to(criteria.dtype)
 
-    @contextmanager
-    def role(self, name: str | None) -> Iterator[None]:
-        """Switch the adapter ``name`` on and all others off; None switches every adapter off (the reference).
-
-        peft's set_adapter turns requires_grad of the other adapters off, and autograd then drops their gradients
-        without a word; what was trainable stays trainable here.
-        """
-        layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
-        before = [(layer.active_adapters, layer.disable_adapters) for layer in layers]
-        trainable = {p: p.requires_grad for p in self.model.parameters()}
-        try:
-            for layer in layers:
-                layer.enable_adapters(name is not None)
-                if name is not None:
-                    layer.set_adapter(name)
-            _restore(trainable)
-            yield
-        finally:
-            for layer, (active, disabled) in zip(layers, before, strict=True):
-                layer.set_adapter(active)
-                layer.enable_adapters(not disabled)
-            _restore(trainable)
-
-
-def _restore(trainable: dict[nn.Parameter, bool]) -> None:
-    for parameter, flag in trainable.items():
-        parameter.requires_grad_(flag)
+    def in_role(self) -> AbstractContextManager[None]:
+        """The context in which the model's parts may be called by themselves, as the sampler does."""
+        return nullcontext()
 
 
 @torch.no_grad()
@@ -351,6 +326,22 @@ def forward_samples(
     finally:
         model.train(was_training)
     return found
+
+
+def flat_forward(
+    model: ScoredModel,
+    samples: Sequence[Sample],
+    output: Literal["logprobs", "entropy", "values"],
+    *,
+    micro_batch_tokens: int,
+    world: World,
+    temperature: float = 1.0,
+) -> Float[Tensor, "N"]:
+    """One output of every scored token, without gradient, joined in the order of the completions."""
+    found = forward_samples(
+        model, samples, [output], micro_batch_tokens=micro_batch_tokens, world=world, temperature=temperature
+    )
+    return torch.cat([part for group in found[output] for part in group] or [torch.zeros(0)])
 
 
 def _tag(sample: Sample, index: int) -> Sample:

@@ -8,7 +8,7 @@ Hu et al. 2021, arXiv:2106.09685, eq. 3. Only the adapters are trained, and a sc
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -21,33 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from baro.batch import GroupBatch
 from baro.compute import LoraConfig
 from baro.errors import ConfigError
 from baro.models.folders import HEAD_WEIGHTS
-from baro.models.forward import Output, Outputs, ScoredModel
+from baro.models.forward import ScoredModel
 
 log = logging.getLogger("baro")
 ADAPTER = "default"
-
-
-class WithoutAdapters(ScoredModel):
-    """A model's weights with every adapter off: the reference that a LoRA policy started from. It shares them."""
-
-    def __init__(self, of: ScoredModel) -> None:
-        self._of = (of,)  # in a tuple, so that it is no part of this module
-        super().__init__(of.model)
-        self.autocast_dtype = of.autocast_dtype
-
-    def forward(self, batch: GroupBatch, outputs: Collection[Output], *, temperature: float = 1.0) -> Outputs:
-        """The model's own forward, which gathers its shards if it has any; the adapters are back on afterwards."""
-        (of,) = self._of
-        before, of.layout = of.layout, self.layout
-        try:
-            with self.role(None):
-                return of(batch, outputs, temperature=temperature)
-        finally:
-            of.layout = before
 
 
 def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int) -> None:

@@ -40,7 +40,7 @@ class FunctionReward:
         try:
             values = self.function(
                 prompts=[plain_conversation(r.prompt) for r in rollouts],
-                completions=[r.completion for r in rollouts],
+                completions=[plain_conversation(r.completion, "assistant") for r in rollouts],
                 completion_ids=[list(r.completion_ids) for r in rollouts],
                 **{name: [one.extra.get(name) for one in rollouts] for name in names},
             )

@@ -12,7 +12,7 @@ from baro.data.template import Template
 from baro.models.folders import positions_of
 from baro.models.forward import ScoredModel, forward_samples
 from baro.protocols import LocalWorld, World
-from baro.records import Message, Rollout, Score
+from baro.records import Rollout, Score
 
 
 class LearnedReward:
@@ -57,9 +57,8 @@ class LearnedReward:
             prompt = self.template.encode_prompt(rollout.prompt)
             ids = list(rollout.completion_ids)
         else:
-            answer = (Message("assistant", rollout.completion),)
             try:
-                prompt, ids, _, _ = self.template.encode(rollout.prompt, answer)
+                prompt, ids, _, _ = self.template.encode(rollout.prompt, rollout.completion)
             except Unusable as fault:
                 return Score(None, f"{self.name}: {fault.sentence}")
             ids = list(ids) if rollout.finished else _without_end(list(ids), self.template.end_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,35 @@ from baro.rollout.sampling import draw
 
 if TYPE_CHECKING:
     from baro.models.forward import ScoredModel
+
+
+CACHE_SHARE = 0.25
+"""Of the device's memory, that the slots of a call may take."""
+MOST_SLOTS = {"cpu": 64, "cuda": 512}
+"""More at once save nothing: two cores are busy with 64, and the last sequences run alone in any case."""
+
+
+def fitting_slots(model: ScoredModel, length: int) -> int:
+    """How many sequences of ``length`` tokens are sampled at once: what ``CACHE_SHARE`` of the memory holds.
+
+    Of all memory and not of what is free just now, so that a run that is resumed computes what it would have.
+    """
+    kind = model.device.type
+    memory = torch.cuda.get_device_properties(model.device).total_memory if kind == "cuda" else physical_memory()
+    return max(1, min(MOST_SLOTS.get(kind, 64), int(CACHE_SHARE * memory / slot_bytes(model, length))))
+
+
+def slot_bytes(model: ScoredModel, length: int) -> int:
+    """Keys and values of one sequence in all layers."""
+    config = model.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * length * model.compute_dtype.itemsize)
+
+
+def physical_memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def slot_cache(model: ScoredModel, rows: int, length: int) -> SlotCache:

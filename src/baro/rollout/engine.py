@@ -24,7 +24,7 @@ from baro.errors import ConfigError, GuardStop
 from baro.models.attention import decoding, decoding_obstacle
 from baro.protocols import LocalWorld, World
 from baro.records import Completion, SamplingParams
-from baro.rollout.decode import decode, decoding_fault, prefill, recompute, slot_cache
+from baro.rollout.decode import decode, decoding_fault, fitting_slots, prefill, recompute, slot_cache
 from baro.rollout.sampling import draw
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 REFILL_FRACTION = 0.25  # of the slots must be free before new prompts are computed: small prefills waste time
 PREFILL_TOKENS = 8192  # columns of one prefill forward, padding included
+RECOMPUTED_AT_ONCE = 64  # rows, where nothing is cached
 PREFILL_WASTE = 0.2  # of those may be padding
 
 log = logging.getLogger("baro")
@@ -41,7 +42,8 @@ Progress = Callable[[int, int], None]
 class Engine:
     """A Sampler on a live model.
 
-    end_ids: a sequence is finished when it draws one of them. slots: how many sequences run at once.
+    end_ids: a sequence is finished when it draws one of them. slots: how many sequences run at once, as many as a
+    quarter of the memory holds unless given.
     on_progress: called with (finished sequences, all sequences) whenever some finish. world: the ranks over which the
     model is sharded; they call ``generate`` together, each with its own prompts, or none.
     """
@@ -51,13 +53,21 @@ class Engine:
         model: ScoredModel,
         *,
         end_ids: frozenset[int],
-        slots: int = 64,
+        slots: int | None = None,
         on_progress: Progress | None = None,
         world: World | None = None,
     ) -> None:
         self.world: World = world or LocalWorld()
         self.model, self.end_ids, self.slots, self.on_progress = model, end_ids, slots, on_progress
         self._slots_work: bool | None = None  # not known yet
+
+    @property
+    def exact(self) -> bool:
+        """In fp32 the slots give the training forward's log-probs; in bf16 each of the two rounds in its own way."""
+        return self.model.compute_dtype.itemsize >= 4
+
+    def refresh(self) -> None:
+        """Nothing to do: the model is the one that is trained."""
 
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, keys: Sequence[int]
@@ -79,14 +89,18 @@ class Engine:
     ) -> list[list[Completion]]:
         if not len(prompts) or n < 1:
             return [[] for _ in prompts]
-        with torch.no_grad(), _evaluating(self.model.model), self.model.autocast():
+        with torch.no_grad(), _evaluating(self.model.model), self.model.in_role(), self.model.autocast():
             if not self._can_use_slots():
                 return self._recompute(prompts, n, params, keys)
-            run = Run(self.model, prompts, n, params, keys, end_ids=self.end_ids, slots=self.slots)
+            run = Run(self.model, prompts, n, params, keys, end_ids=self.end_ids, slots=self._fitting(prompts, params))
             with decoding(self.model.model, run.cache):
                 for done in run.steps():
                     self._tell(done, run.total)
         return run.completions()
+
+    def _fitting(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> int:
+        longest = max(len(prompt) for prompt in prompts) + params.max_new_tokens
+        return self.slots or fitting_slots(self.model, longest)
 
     def _tell(self, done: int, total: int) -> None:
         if self.on_progress is not None:
@@ -115,8 +129,9 @@ class Engine:
         found: dict[int, Completion] = {}
         for _, of_one_length in groupby(order, key=lambda q: len(prompts[q // n])):
             sequences = list(of_one_length)
-            for start in range(0, len(sequences), self.slots):
-                rows = sequences[start : start + self.slots]
+            at_once = self.slots or RECOMPUTED_AT_ONCE
+            for start in range(0, len(sequences), at_once):
+                rows = sequences[start : start + at_once]
                 ids = torch.tensor([list(prompts[q // n]) for q in rows], device=self.model.device)
                 found |= zip(rows, recompute(self.model, ids, uniforms[rows], params, self.end_ids), strict=True)
                 self._tell(len(found), len(order))

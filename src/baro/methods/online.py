@@ -1,0 +1,203 @@
+"""What online methods share: prompts with their ledger, rollouts from the live policy, one call of Trainer.fit, models.
+
+An online method is a Prepare, an Objective and ``Online``, which does the rest in the order of a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from baro.batch import GroupBatch, Sample
+from baro.data.encode import encode_prompts
+from baro.declared import inputs_in
+from baro.errors import GuardStop
+from baro.functional.policy import adaptive_kl_coef, clip_scores
+from baro.inputs import check_same_tokens, load_rewards, load_template, open_run, resolve, training_world
+from baro.methods import stage
+from baro.models.forward import ScoredModel
+from baro.models.load import load_policy, save_policy
+from baro.online_config import KlConfig, OnlineConfig, RewardShapingConfig
+from baro.protocols import Metrics, Objective, Prepare, State, World
+from baro.records import Prompt
+from baro.rewards.gate import refuse_weak
+from baro.rewards.terms import WeightedReward
+from baro.rollout.engine import Engine
+from baro.rollout.fresh import OldLogprobs
+from baro.rollout.rollouts import Draw, Rollouts
+from baro.rollout.source import OnPolicySource
+from baro.trainer import Trainer
+
+
+class Online:
+    """A run that trains a policy on rollouts: open, ``read``, ``fit``, ``save``."""
+
+    def __init__(self, verb: str, config: OnlineConfig, out: Path | str | None) -> None:
+        self.config = config
+        self.world = training_world()
+        self.run = open_run(verb, config, out)
+        self.finished = self.run.finished
+
+    def read(self, *others: str) -> None:
+        """The prompts, short enough for the policy, every model of the config, and ``others`` that read its tokens."""
+        config = self.config
+        if not config.accept_weak_reward_model:
+            refuse_weak([term.by for term in config.terms])
+        models = {one.key: one.value for one in inputs_in(type(config), config) if one.kind == "model"}
+        check_same_tokens(config, *(key for key in models if key != "policy"))
+        self.template = load_template(config.policy, config.data.template)
+        room = stage.prompt_room(config.data, config.sampling, *dict.fromkeys([*models.values(), *others]))
+        reader = stage.Reader(self.run, self.template, config.data, Prompt, encode_prompts, room)
+        loaded, self.samples = reader.read("prompts", config.prompts)
+        self.prompts = loaded.at(sample.key for sample in self.samples)
+
+    def policy(self) -> ScoredModel:
+        """The model to train, with new adapters where the config has some."""
+        config = self.config
+        folder = resolve(config.policy, "model")
+        return load_policy(folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
+
+    def fit(
+        self,
+        policy: ScoredModel,
+        objective: Objective,
+        prepare: Prepare,
+        early_stop: Callable[[Metrics], bool] = lambda metrics: False,
+    ) -> None:
+        """Train on rollouts of the policy."""
+        source = self._source(policy, prepare, early_stop)
+        trainer = Trainer(objective, source, self.config.trainer, run=self.run, world=self.world)
+        stage.fit(self.run, trainer)
+
+    def save(self, policy: ScoredModel, **others: Callable[[Path], None]) -> None:
+        """Write each of the other models by its own function, ``model/`` with the policy, and finish the run."""
+        for name, save in others.items():
+            stage.save_model(self.run, self.template, save, name=name)
+        stage.save_trained(self.run, self.template, policy, save_policy)
+        self.run.finish("finished")
+
+    def _source(self, policy: ScoredModel, prepare: Prepare, early_stop: Callable[[Metrics], bool]) -> OnPolicySource:
+        config, budget = self.config, self.config.trainer.micro_batch_tokens
+        sampler, temperature = (
+            Engine(policy, end_ids=self.template.end_ids, world=self.world),
+            config.sampling.temperature,
+        )
+        rollouts = Rollouts(
+            self.prompts,
+            self.samples,
+            sampler=sampler,
+            decode=self.template.decode,
+            totals={"score": self._rewards()},
+            sampling=config.sampling.params(),
+            config=config.rollout,
+            seed=config.trainer.seed,
+            world=self.world,
+        )
+        return OnPolicySource(
+            rollouts,
+            prepare=prepare,
+            old_logprobs=OldLogprobs(policy, sampler, micro_batch_tokens=budget, temperature=temperature),
+            count=rollout_count(config, len(self.prompts)),
+            steps=config.trainer.steps,
+            micro_batch_tokens=budget,
+            hidden_size=policy.hidden_size,
+            world=self.world,
+            store=self.run.path / "rollout.state",
+            same_bits=policy.device.type == "cpu",
+            early_stop=early_stop,
+            on_rollout=lambda draw: self._tell(rollouts, draw),
+        )
+
+    def _rewards(self) -> list[WeightedReward]:
+        config, fingerprint = self.config, self.template.fingerprint
+        return load_rewards(config.terms, sampler_fingerprint=fingerprint, compute=config.compute)
+
+    def _tell(self, rollouts: Rollouts, draw: Draw) -> None:
+        stage.write_samples(self.run, draw.number, rollouts.texts(draw), draw.samples)
+
+
+def rollout_count(config: OnlineConfig, prompts: int) -> int:
+    """How many rollouts ``trainer.steps`` or ``trainer.epochs`` (passes over the prompts) need."""
+    updates = config.rollout.epochs * config.rollout.minibatches
+    if config.trainer.steps is not None:
+        return math.ceil(config.trainer.steps / updates)
+    return math.ceil(config.trainer.epochs * prompts / config.rollout.prompts)
+
+
+def shaped_scores(samples: Sequence[Sample], config: RewardShapingConfig, total: str = "score") -> Tensor:
+    """A total of every completion after clipping, and with the penalty of those that did not end, [C]."""
+    branches = [one for sample in samples for one in sample.completions]
+    scores = torch.tensor([one.fields[total] for one in branches])
+    if config.clip is not None:
+        scores = clip_scores(scores, limit=config.clip)
+    penalised = {
+        "none": scores,
+        "subtract": scores - config.missing_eos_penalty,
+        "replace": torch.full_like(scores, -config.missing_eos_penalty),
+    }[config.missing_eos]
+    return torch.where(torch.tensor([bool(one.fields["finished"]) for one in branches]), scores, penalised)
+
+
+class KlControl:
+    """The coefficient of the KL penalty: constant, or led to ``config.target``; and the stop at too much KL."""
+
+    def __init__(self, config: KlConfig) -> None:
+        self.config, self.coef = config, config.coef
+
+    def steer(self, kl: Tensor, completions: int, world: World) -> None:
+        """Look at a rollout's KL of every token, shaped with today's coefficient, and set that of the next rollout."""
+        sums = world.sum({"kl": float(kl.sum()), "completions": completions})
+        mean = sums["kl"] / max(1.0, sums["completions"])
+        target, horizon, limit = self.config.target, self.config.horizon, self.config.stop_above
+        if limit is not None and mean > limit:
+            raise GuardStop(
+                f"the mean KL to the reference is {mean:.2f} nats per completion, above kl.stop_above={limit}; "
+                "raise kl.coef or lower the learning rate"
+            )
+        if target is not None:
+            count = int(sums["completions"])
+            self.coef = adaptive_kl_coef(self.coef, mean, target=target, horizon=horizon, samples=count)
+
+    def state_dict(self) -> State:
+        return {"coef": self.coef}
+
+    def load_state_dict(self, state: State) -> None:
+        self.coef = state["coef"]
+
+
+@torch.no_grad()
+def policy_metrics(
+    batch: GroupBatch, logprobs: Tensor, entropy: Tensor, loss: Tensor, *, clip_range: float
+) -> dict[str, tuple[Tensor | float, Tensor | float]]:
+    """What is told of the policy's step: loss, ratios and entropy a token, and what its completions carry.
+
+    Fields of completions are means over those that have one: of a reward term without an opinion they are NaN.
+    """
+    tokens = len(logprobs)
+    if not tokens:
+        return {}
+    log_ratio = logprobs - batch.token_fields["old_logprobs"]
+    ratio = log_ratio.exp()
+    found: dict[str, tuple[Tensor | float, Tensor | float]] = {
+        "loss/policy": (loss.sum(), tokens),
+        "policy/approx_kl": (0.5 * (log_ratio**2).sum(), tokens),
+        "policy/clip_fraction": (((ratio - 1).abs() > clip_range).sum(), tokens),
+        "policy/ratio": (ratio.sum(), tokens),
+        "policy/entropy": (entropy.sum(), tokens),
+    }
+    for name, values in batch.completion_fields.items():
+        known = ~values.isnan() if "/" in name else torch.ones_like(values, dtype=torch.bool)
+        found[_LOGGED.get(name, f"objective/{name}")] = (values[known].sum(), known.sum())
+    return found
+
+
+_LOGGED = {
+    "score": "objective/scores",
+    "finished": "objective/finished_fraction",
+    "length": "objective/completion_tokens",
+    "rollout": "rollout",
+}

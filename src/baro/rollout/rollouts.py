@@ -1,0 +1,157 @@
+"""A rollout: prompts, the policy's completions of them, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from baro.batch import Branch, Sample, pack_samples, unpack_samples
+from baro.config import RolloutConfig
+from baro.errors import RewardError
+from baro.files import fault_point
+from baro.functional.streams import permutation, stream_key
+from baro.protocols import LocalWorld, Sampler, State, World
+from baro.records import Completion, Prompt, Rollout, SamplingParams, said
+from baro.rewards.terms import Totals, check_totals, score_by_totals
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One rollout of all ranks: which prompts, in the order of their positions, and their scored completions."""
+
+    number: int
+    prompts: list[int]
+    samples: list[Sample]
+
+    def to_state(self) -> State:
+        return {"number": self.number, "prompts": self.prompts, "samples": pack_samples(self.samples)}
+
+    @staticmethod
+    def of_state(state: State) -> Draw:
+        return Draw(state["number"], state["prompts"], unpack_samples(state["samples"]))
+
+
+class Rollouts:
+    """Draws one rollout after another from the current policy.
+
+    A rollout takes ``config.prompts`` prompts over all ranks, ``config.completions`` completions each. Prompts come in
+    an order that is a function of (seed, pass), from where the last rollout ended; the random stream of each completion
+    is one of (seed, rollout, position, sample), so that a rollout is a function of its number, the prompts taken before
+    it and the weights. A completion whose score failed is taken out; above ``config.max_error_fraction`` the run stops.
+
+    ``totals``: the reward terms by the name of their sum, which becomes a field of each completion.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_samples: Sequence[Sample],
+        *,
+        sampler: Sampler,
+        decode: Callable[[Sequence[int]], str],
+        totals: Totals,
+        sampling: SamplingParams,
+        config: RolloutConfig,
+        seed: int,
+        world: World | None = None,
+    ) -> None:
+        check_totals(totals)
+        self.prompts, self.prompt_samples = list(prompts), list(prompt_samples)
+        self.sampler, self.decode, self.totals = sampler, decode, totals
+        self.sampling, self.config, self.seed = sampling, config, seed
+        self.world: World = world or LocalWorld()
+        self.taken = 0  # prompts of all rollouts so far, over all passes
+        self._order: tuple[int, np.ndarray[Any, Any]] | None = None  # of a pass
+
+    def draw(self, number: int) -> Draw:
+        """The next rollout; all ranks enter together, and each gets all of it."""
+        chosen = [self._prompt_at(self.taken + position) for position in range(self.config.prompts)]
+        positions = range(self.world.rank, len(chosen), self.world.size)
+        own = [chosen[position] for position in positions]
+        self.sampler.refresh()
+        drawn = self.sampler.generate(
+            [self.prompt_samples[i].prompt_ids.tolist() for i in own],
+            self.config.completions,
+            self.sampling,
+            [stream_key("sample", self.seed, number, position) for position in positions],
+        )
+        fault_point("after-sampling")
+        samples = everyones(self._score(number, own, drawn), len(chosen), self.world)
+        self.taken += len(chosen)
+        return Draw(number, chosen, samples)
+
+    def texts(self, draw: Draw) -> list[Rollout]:
+        """A rollout's completions as text, in the order of its samples' completions."""
+        return [
+            self._text(i, tuple(one.ids.tolist()), bool(one.fields["finished"]))
+            for i, sample in zip(draw.prompts, draw.samples, strict=True)
+            for one in sample.completions
+        ]
+
+    def state_dict(self) -> State:
+        return {"taken": self.taken}
+
+    def load_state_dict(self, state: State) -> None:
+        self.taken = state["taken"]
+
+    def _prompt_at(self, taken: int) -> int:
+        """The index of the prompt that is taken after so many; each pass has its own permutation."""
+        number, place = divmod(taken, len(self.prompts))
+        if self._order is None or self._order[0] != number:
+            self._order = number, permutation(len(self.prompts), "prompts", self.seed, number)
+        return int(self._order[1][place])
+
+    def _score(self, number: int, chosen: list[int], drawn: list[list[Completion]]) -> list[Sample]:
+        """The completions that could be scored; a prompt keeps its place even if none of its could."""
+        pairs = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
+        found = score_by_totals(self.totals, [self._text(i, one.ids, one.finished) for i, one in pairs])
+        self._check_errors(number, [one for one in found if isinstance(one, str)], len(found))
+        fields = iter(found)
+        samples = []
+        for i, group in zip(chosen, drawn, strict=True):
+            scored = [(completion, next(fields)) for completion in group]
+            kept = [_branch(number, completion, own) for completion, own in scored if not isinstance(own, str)]
+            samples.append(self.prompt_samples[i].with_completions(kept))
+        return samples
+
+    def _text(self, i: int, ids: tuple[int, ...], finished: bool) -> Rollout:
+        prompt = self.prompts[i]
+        return Rollout(prompt.prompt, said(self.decode(ids)), ids, finished, dict(prompt.extra))
+
+    def _check_errors(self, number: int, failed: list[str], count: int) -> None:
+        counts = self.world.sum({"failed": len(failed), "all": count})
+        if counts["failed"] > self.config.max_error_fraction * counts["all"]:
+            first = failed[0] if failed else "on another rank"
+            raise RewardError(
+                f"rollout {number}: {counts['failed']:.0f} of {counts['all']:.0f} scores failed, more than "
+                f"rollout.max_error_fraction={self.config.max_error_fraction} allows; the first: {first}"
+            )
+
+
+def everyones(own: list[Sample], count: int, world: World) -> list[Sample]:
+    """All ranks' shares in the order of their positions, of which there are ``count``; all ranks enter together."""
+    shares = iter(world.gather(own))
+    by_position: dict[int, Sample] = {}
+    for rank in range(world.size):
+        by_position |= {position: next(shares) for position in range(rank, count, world.size)}
+    return [by_position[position] for position in range(count)]
+
+
+def share(samples: list[Sample], world: World) -> list[Sample]:
+    """This rank's share of samples in the order of their positions."""
+    return samples[world.rank :: world.size]
+
+
+def _branch(number: int, completion: Completion, fields: dict[str, float]) -> Branch:
+    ids = torch.tensor(completion.ids, dtype=torch.long)
+    return Branch(
+        ids=ids,
+        scored=torch.tensor(completion.scored or [True] * len(ids), dtype=torch.bool),
+        last=len(ids) - 1,
+        token_fields={"old_logprobs": torch.tensor(completion.logprobs)},
+        fields={**fields, "finished": float(completion.finished), "rollout": float(number)},
+    )
