@@ -1,16 +1,22 @@
 """Configs: what is read, what is refused, and the exact sentence with which it is refused."""
 
 import hashlib
+import importlib
 import json
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
 import pytest
 from pydantic import Field, ValidationError
 
+import baro
 from baro.compute import ComputeConfig, LoraConfig
 from baro.config import (
+    MAY_REPEAT,
     NO_EFFECT,
     Config,
     DataConfig,
@@ -22,6 +28,7 @@ from baro.config import (
     load_config,
 )
 from baro.errors import ConfigError
+from baro.evaluate import report_stage
 from baro.records import SamplingParams
 
 
@@ -324,6 +331,70 @@ def test_hash_depends_on_what_changes_results_only():
     assert config_hash(base, {**inputs, "text": "3"}) != name
     assert "checkpoint_every" not in identity(base)["trainer"]
     assert json.loads(json.dumps(identity(base))) == identity(base)
+
+
+# Lists of blocks, by class and field, with values in which two blocks have one name.
+TWO_OF_ONE_NAME = {
+    ("OnlineConfig", "rewards"): {"policy": "p", "prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
+    ("Criteria", "criteria"): {"criteria": [{"key": "kind", "labels": {"en": {"name": word}}} for word in "ab"]},
+}
+
+
+SAME = {"categories": "violence"}  # a name that the field takes
+
+
+def all_configs():
+    for module in pkgutil.walk_packages(baro.__path__, "baro."):
+        if "migrations" not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    pending, found = [Config], {}
+    while pending:
+        one = pending.pop()
+        pending += one.__subclasses__()
+        if one.__module__.startswith("baro."):
+            found[f"{one.__module__}.{one.__name__}"] = one
+    return found
+
+
+def listed(annotation):
+    """What the members of a list are, wherever in a field's type it stands."""
+    if get_origin(annotation) in (list, tuple):
+        yield get_args(annotation)[0]
+    else:
+        for inner in get_args(annotation):
+            yield from listed(inner)
+
+
+def test_no_list_of_any_config_names_one_thing_twice():
+    """An ensemble of one model twice, a criterion of two meanings: each list refuses it, or holds no names."""
+    tried = []
+    for config in all_configs().values():
+        for name, field in config.model_fields.items():
+            for member in listed(field.annotation):
+                member = get_args(member)[0] if get_origin(member) is Annotated else member
+                values = {name: [SAME.get(name, "a/b")] * 2}
+                if isinstance(member, type) and issubclass(member, Config):
+                    owner = next(one for one in reversed(config.__mro__) if name in getattr(one, "model_fields", ()))
+                    values = TWO_OF_ONE_NAME[owner.__name__, name]
+                elif member is not str or field.json_schema_extra == MAY_REPEAT:
+                    continue
+                with pytest.raises(ValidationError) as error:
+                    config.model_validate(values)
+                said = [one["msg"] for one in error.value.errors() if one["type"] == "value_error"]
+                assert any(re.search("named twice; keep one|are called", one) for one in said), (config, name)
+                tried.append(name)
+    assert set(tried) >= {"rewards", "criteria", "ignore", "policies", "runs", "target_modules"}
+
+
+def test_a_name_that_stands_in_a_list_twice_is_refused_with_its_place(yaml_file):
+    path = yaml_file("criteria: [kind, warm, kind]")
+    with pytest.raises(ConfigError, match=r"dpo\.yaml:1: .*'kind' is named twice; keep one"):
+        load_config(DataConfig, path)
+    with pytest.raises(ValidationError, match=r"'runs/a' and './runs/a/' are the same; keep one"):
+        report_stage.Config(runs=["runs/a", "runs/b", "./runs/a/"])
+    path = yaml_file("criteria: [kind]\nignore: [kind]")
+    with pytest.raises(ConfigError, match=r"column 'kind' stands in criteria and in ignore; keep one"):
+        load_config(DataConfig, path)
 
 
 def test_no_torch():

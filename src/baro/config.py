@@ -17,13 +17,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from baro.declared import Records, Scorer, check_names, default_name
+from baro.declared import Records, Scorer, check_names, check_once, default_name
 from baro.errors import ConfigError
 from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
 
 NO_EFFECT: dict[str, Any] = {"no_effect": True}
 """``json_schema_extra`` of a field that changes no result: it is left out of hashes and may change at a resume."""
+
+MAY_REPEAT: dict[str, Any] = {"may_repeat": True}
+"""``json_schema_extra`` of a list whose members are no names, and may be equal."""
 
 
 class Config(BaseModel):
@@ -65,6 +68,14 @@ class Config(BaseModel):
         from_text = isinstance(value, str) and str not in kinds and float not in kinds
         if (from_bool or from_text) and (int in kinds or float in kinds):
             raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _each_once(cls, value: Any, field: ValidationInfo) -> Any:
+        """A list of names holds each once; of named blocks, their class looks at the names."""
+        if isinstance(value, list | tuple) and cls.model_fields[field.field_name or ""].json_schema_extra != MAY_REPEAT:
+            check_once([one for one in value if isinstance(one, str)])
         return value
 
 
@@ -162,6 +173,12 @@ class DataConfig(Config):
     )
     criteria: list[str] = Field([], description="columns that are scores, besides those that are known as such")
     ignore: list[str] = Field([], description="columns that judge the rows and are to be left aside")
+
+    @model_validator(mode="after")
+    def _scored_or_left_aside(self) -> DataConfig:
+        if both := [one for one in self.criteria if one in self.ignore]:
+            raise ValueError(f"column {both[0]!r} stands in criteria and in ignore; keep one")
+        return self
 
 
 class RewardTerm(Config):

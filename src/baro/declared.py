@@ -12,6 +12,7 @@ in a pipeline, and what ``--help`` and the documents list. A name in a log is ma
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -138,6 +139,17 @@ def is_object(value: str) -> bool:
 def default_name(value: str) -> str:
     """What logs call a value that was given no name: NAME of ``module:NAME``, else the last part of the path."""
     return value.rpartition(":")[2] if is_object(value) else Path(value).name
+
+
+def check_once(values: Iterable[str]) -> None:
+    """Raise ValueError where a list names one thing twice, be it by two spellings of one path."""
+    known: dict[str, str] = {}
+    for value in values:
+        place = value if is_object(value) else os.path.normpath(value)
+        if (before := known.get(place)) is not None:
+            twice = f"{value!r} is named twice" if before == value else f"{before!r} and {value!r} are the same"
+            raise ValueError(f"{twice}; keep one")
+        known[place] = value
 
 
 def check_names(names: Iterable[str], what: str, way_out: str) -> None:

@@ -160,6 +160,16 @@ def test_every_policy_and_a_larger_random_part(tmp_path):
     assert [len(one.completions) for one in ranked] == [3, 3, 3]
 
 
+def test_two_reward_models_of_one_content_are_one(tmp_path):
+    """Nothing would come of asking where they differ."""
+    for name in ("one", "copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("1")
+    rewards = [str(tmp_path / "one"), str(tmp_path / "copy")]
+    with pytest.raises(ConfigError, match=r"one and .*copy are the same reward model; name different ones"):
+        run(Config(**chosen(tmp_path, policy="disagreement", rewards=rewards)), tmp_path / "out")
+
+
 def test_every_prompt_unless_told_otherwise(tmp_path):
     config = chosen(tmp_path, prompts=5) | {"choose": None, "per_prompt": 2}
     done = run(Config(**config), tmp_path / "out")

@@ -80,7 +80,7 @@ def _back(store, made):
     [
         ({"categories": ["rudeness"]}, "'rudeness' is no category of harm"),
         ({"categories": []}, "at least 1 item"),
-        ({"categories": ["violence", "violence"]}, "categories says 'violence' twice"),
+        ({"categories": ["violence", "violence"]}, "'violence' is named twice; keep one"),
         ({"thumb_reasons": ["x" * 101]}, "at most 100 characters"),
         ({"thumb_reasons": [""]}, "at least 1 character"),
         ({"thumb_reasons": [str(i) for i in range(21)]}, "at most 20 items"),

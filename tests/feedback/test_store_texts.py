@@ -170,6 +170,7 @@ def test_numbers_out_of_range(store):
         (lambda c: project.make_tasks(c, made, "likert"), "'likert' is no kind of task; give one of pair, rank"),
         (lambda c: criteria.set_criteria(c, made, [label | {"high": 2**40}], "test"), "between -1000 and 1000"),
         (lambda c: criteria.set_criteria(c, made, [label | {"low": 5}], "test"), "the scale must go up"),
+        (lambda c: criteria.set_criteria(c, made, [label, label], "test"), "is given twice; keep one"),
         (
             lambda c: criteria.set_criteria(c, made, [label | {"weight": float("nan")}], "test"),
             "weight must be a number",

@@ -221,10 +221,9 @@ def _every_prompt(connection: Connection, project: Project, config: Config) -> N
 
 
 def _chosen(connection: Connection, project: Project, config: Config, choose: Choose) -> None:
-    from baro.feedback.scored import scores_of
-    from baro.inputs import load_reward
+    from baro.feedback.scored import load_different, scores_of
 
-    rewards = [load_reward(one) for one in choose.rewards]
+    rewards = load_different(choose.rewards)
     scores = scores_of(connection, project, rewards) if rewards else None
     found = ask.select(
         connection, project, config.kind, choose.count, policy=choose.policy, scores=scores, seed=config.seed,

@@ -270,10 +270,9 @@ def ask(
     with opened.read() as connection:
         project = get_project(connection, name)
         if by:
-            from baro.feedback.scored import scores_of
-            from baro.inputs import load_reward
+            from baro.feedback.scored import load_different, scores_of
 
-            scores = scores_of(connection, project, [load_reward(one) for one in by])
+            scores = scores_of(connection, project, load_different(by))
     policy: Any = "random" if not by else "margin" if len(by) == 1 else "disagreement"
     found = opened.write(
         lambda connection: select(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from math import isfinite
@@ -12,7 +13,8 @@ import yaml
 from pydantic import Field, StringConstraints, model_validator
 from sqlalchemy import Connection, Row, insert, select, update
 
-from baro.config import Config, load_config
+from baro.config import MAY_REPEAT, Config, load_config
+from baro.declared import check_names
 from baro.errors import ConfigError
 from baro.feedback import schema
 from baro.feedback.database import log_event
@@ -30,7 +32,10 @@ class Label(Config):
 
     name: str = Field(min_length=1, max_length=200)
     anchors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field(
-        [], max_length=101, description="words for each score, from low to high, or none"
+        [],
+        max_length=101,
+        description="words for each score, from low to high, or none",
+        json_schema_extra=MAY_REPEAT,
     )
 
 
@@ -59,6 +64,11 @@ class Criteria(Config):
     """A file of criteria."""
 
     criteria: list[Criterion] = Field(min_length=1, max_length=50)
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Criteria:
+        check_names([one.key for one in self.criteria], "criteria", "give each a key of its own, which is its column")
+        return self
 
 
 def own_criteria(path: Path) -> list[dict[str, Any]]:
@@ -100,6 +110,10 @@ def set_criteria(connection: Connection, project: Project, criteria: Iterable[Ma
     """Add criteria, or change the words and weight of known ones; a scale never changes under scores that exist."""
     table = schema.criterion
     known = {row.key: row for row in connection.execute(select(table).where(table.c.project_id == project.id))}
+    criteria = list(criteria)
+    counts = Counter(one["key"] for one in criteria)
+    if twice := [key for key, count in counts.items() if count > 1]:
+        raise Refused("invalid", f"criterion {twice[0]!r} is given twice; keep one")
     for position, one in enumerate(criteria):
         before = known.get(one["key"])
         _check_criterion(one)

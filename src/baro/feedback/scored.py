@@ -9,12 +9,26 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Connection, select
 
-from baro.errors import check_failures
+from baro.declared import is_object
+from baro.errors import ConfigError, check_failures
 from baro.feedback import schema
 from baro.feedback.project import Project
 from baro.records import Message, Rollout, said
 
 AT_ONCE = 64
+
+
+def load_different(values: Sequence[str]) -> list[Any]:
+    """The reward sources of these names. ConfigError where two are one model: it differs in nothing from itself."""
+    from baro.inputs import hash_input, load_reward
+
+    known: dict[str, str] = {}
+    for value in values:
+        content = value if is_object(value) else hash_input(value, "scorer")
+        if content in known:
+            raise ConfigError(f"{known[content]} and {value} are the same reward model; name different ones")
+        known[content] = value
+    return [load_reward(one) for one in values]
 
 
 def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) -> dict[str, list[float]]:

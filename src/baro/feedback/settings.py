@@ -39,14 +39,6 @@ class ProjectSettings(Config):
     )
 
     @model_validator(mode="after")
-    def _each_once(self) -> ProjectSettings:
-        for name in ("categories", "thumb_reasons"):
-            given = getattr(self, name)
-            if len(set(given)) < len(given):
-                raise ValueError(f"{name} says {next(one for one in given if given.count(one) > 1)!r} twice")
-        return self
-
-    @model_validator(mode="after")
     def _largest_overlap_is_no_less(self) -> ProjectSettings:
         if self.max_overlap is not None and self.max_overlap < self.overlap:
             least = f"max_overlap {self.max_overlap} lies below overlap {self.overlap}"
