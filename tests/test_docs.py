@@ -4,6 +4,7 @@ The code blocks of the READMEs are run as a new user would, in a folder of their
 same commands, so of the Korean one only the pipeline is run, on its own files.
 """
 
+import itertools
 import json
 import logging
 import re
@@ -18,6 +19,7 @@ import pytest
 import typer
 import yaml
 from pydantic_core import PydanticUndefined
+from test_architecture import LAYERS
 from typer.testing import CliRunner
 
 from baro import cli
@@ -134,6 +136,67 @@ def verbs() -> Iterator[str]:
 def test_every_verb_is_in_the_readme(path):
     missing = [verb for verb in verbs() if f"`baro {verb}`" not in path.read_text()]
     assert not missing
+
+
+# ----------------------------------------------------------------------------------------- files and names of the code
+
+PACKAGE = ROOT / "src" / "baro"
+NAMING = sorted(
+    path for path in DOCUMENTS if path.parent in (ROOT, ROOT / "docs", ROOT / "docs" / "ko", ROOT / "tests")
+)
+OTHERS_FILES = {"make_files.py", "kindness.py", "utils.py"}  # a reader's own, and one that must not be
+
+
+def named_files(text: str) -> set[str]:
+    """Every path of a Python file, and every folder of the sources or tests, that a text has in backticks."""
+    inside = [word for span in re.findall(r"`([^`\n]+)`", text) for word in span.split()]
+    return {word for word in inside if re.fullmatch(r"[\w/.-]+\.py|(src|tests|examples|benchmarks)/[\w/-]+", word)}
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_a_document_names_exist(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    below = {"src/baro/" + one.relative_to(PACKAGE).as_posix() for one in PACKAGE.rglob("*.py")}
+    for name in named_files(text) - OTHERS_FILES:
+        found = any((folder / name).exists() for folder in (ROOT, PACKAGE, path.parent))
+        assert found or ("/" not in name and any(one.endswith("/" + name) for one in below)), f"no file {name}"
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_names_that_a_document_names_exist(path):
+    for name in set(re.findall(r"\b(?:baro|benchmarks)(?:\.\w+)+(?::\w+)?", path.read_text())):
+        if (ROOT / name).exists() or name.endswith((".yaml", ".md", ".toml", ".py")):
+            continue
+        dotted, _, attribute = name.partition(":")
+        file = (PACKAGE.parent if name.startswith("baro") else ROOT).joinpath(*dotted.split("."))
+        if not (file.is_dir() or file.with_suffix(".py").is_file()):
+            file, attribute = file.parent, file.name
+        source = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__init__.py"
+        assert source.is_file(), f"no module {name}"
+        assert not attribute or re.search(rf"\b{attribute}\b", source.read_text()), f"{source.name} has no {attribute}"
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_name_said_to_be_in_a_file_is_made_there(path):
+    text = path.read_text()
+    english = re.findall(r"`(\w+)` (?:of|in) `([\w/.]+\.py)`", text)
+    korean = [(name, file) for file, name in re.findall(r"`([\w/.]+\.py)`의 `(\w+)`", text)]
+    for name, file in english + korean:
+        source = next(one for one in (ROOT / file, PACKAGE / file) if one.is_file())
+        made = re.search(rf"^ *((class|def) {name}\b|{name}\b(: [^=\n]+)?( =|$))", source.read_text(), re.MULTILINE)
+        assert made, f"{name} is not made in {file}"
+
+
+def test_the_layers_of_contributing_are_those_that_are_checked():
+    block = re.search(
+        r"^## Layers\n.*?^```\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert block
+    shown = [line.partition("  ")[0].split() for line in block.group(1).splitlines()]
+    rank = {name: number for number, layer in enumerate(LAYERS) for name in layer if name != "__main__"}
+    assert sorted(name for line in shown for name in line) == sorted(rank)
+    numbers = [[rank[name] for name in line] for line in shown]
+    assert all(min(above) > max(below) for above, below in itertools.pairwise(numbers))
 
 
 # ------------------------------------------------------------------------------------------------ the README is run
