@@ -93,7 +93,7 @@ def _policy(bench: Bench, size: str, lora: bool, *, seed: int = 0, scalar: bool 
 
     model = scored(bench, random_model(bench, size, seed=seed, scalar=scalar), "bf16" if bench.cuda else "fp32")
     if lora:
-        add_adapter(model, LoraConfig(), seed=0)
+        add_adapter(model, LoraConfig(), seed=0, role="reward_model" if scalar else "policy")
         model.to(bench.device)
     return model.train()
 

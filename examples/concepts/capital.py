@@ -34,7 +34,7 @@ from baro.records import Message, Rollout, said
 from baro.rewards.learned import LearnedReward
 
 SEED = 0
-SAMPLING_SEED = 1  # of seeds 0 to 4 the one whose four answers differ most, in tone and in what they say
+SAMPLING_SEED = 0  # of seeds 0 to 4 the one whose four answers differ most, in tone and in what they say
 BETA = 0.1
 QUESTION = "What is the capital of France?"
 SHAPE = {"vocabulary": 400, "hidden_size": 64, "intermediate_size": 172, "layers": 1, "heads": 4, "max_positions": 96}

@@ -83,7 +83,7 @@ def test_every_saved_policy_names_its_ends_and_its_pad(path, world):
 
 
 def test_generate_ends_where_baro_does(world):
-    trained = {"trainer": {"steps": 60, "batch_size": 4, "learning_rate": 0.01}}
+    trained = {"trainer": {"steps": 120, "batch_size": 4, "learning_rate": 0.01}}
     run = sft.run(sft.Config(**POLICY | trained, demonstrations="pairs.jsonl"), world / "run")
     folder = run.path / "model"
     template, plain = Template.load(folder), AutoModelForCausalLM.from_pretrained(folder)

@@ -122,7 +122,7 @@ def test_the_saved_adapter_is_peft_s(folder, tmp_path):
 def test_a_scalar_models_head_is_trained_too(tmp_path):
     tiny.architecture("llama", torch.float32).save_pretrained(tmp_path / "base")
     model = new_scalar_model(tmp_path / "base", seed=0)
-    add_adapter(model, LORA, seed=0)
+    add_adapter(model, LORA, seed=0, role="reward_model")
     assert {n for n, p in model.named_parameters() if p.requires_grad and "lora_" not in n} == {"model.score.weight"}
     with torch.no_grad():
         for name, parameter in model.named_parameters():

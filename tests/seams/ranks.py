@@ -68,7 +68,7 @@ def online(world: World, run: RunDir | None) -> Trainer:
     """LoRA on a policy that samples by the engine: two rollouts of four updates."""
     policy = ScoredModel(tiny.llama())
     policy.requires_grad_(False)
-    add_adapter(policy, LoraConfig(r=2), seed=0)
+    add_adapter(policy, LoraConfig(r=2), seed=0, role="policy")
     policy.double()
     with torch.no_grad():
         for name, parameter in policy.named_parameters():

@@ -18,6 +18,9 @@ Domain = Literal[
     "prompts",  # the order of the prompts of rollouts in a pass
     "sample",  # the tokens of a rollout's completions
     "minibatch",  # how a rollout is cut into minibatches
+    "model",  # the weights of a new model
+    "head",  # the weights of a new head, by the role of its model
+    "adapters",  # the weights of new adapters, by the role of their model
     "step",  # torch's own generator in an optimiser step
     "generate",  # the answers of `baro generate`
     "chat",  # the answers of `baro chat`

@@ -172,9 +172,12 @@ def _value_model(config: Config) -> ScoredModel:
     """The model of values; with ``lora``, adapters and its head are all that is trained of it, as of the policy."""
     start, seed = _value_start(config), config.trainer.seed
     folder = resolve(start, "model")
-    value_model = new_scalar_model(folder, seed=seed) if start == config.policy else load_value_model(folder, seed=seed)
+    if start == config.policy:
+        value_model = new_scalar_model(folder, seed=seed, role="value_model")
+    else:
+        value_model = load_value_model(folder, seed=seed)
     if config.lora is not None:
-        add_adapter(value_model, config.lora, seed=seed)
+        add_adapter(value_model, config.lora, seed=seed, role="value_model")
     return placed(value_model, config.compute)
 
 

@@ -194,7 +194,7 @@ def _model(config: Config, folder: Path | str, criteria: Mapping[str, float]) ->
     if config.freeze_backbone:
         model.trunk.requires_grad_(False)
     if config.lora is not None:
-        add_adapter(model, config.lora, seed=config.trainer.seed)
+        add_adapter(model, config.lora, seed=config.trainer.seed, role="reward_model")
     return placed(model, config.compute)
 
 

@@ -17,9 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from baro.batch import GroupBatch
+from baro.functional.streams import stream_key
 
 Pooling = Literal["last", "mean", "max", "first"]
 HeadKind = Literal["linear", "ffn"]
+Role = Literal["policy", "reward_model", "value_model"]
+"""What a model is in a run: new weights of two roles never come from the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ def new_head(kind: HeadKind, hidden_size: int, outputs: int) -> nn.Module:
 
 
 @torch.no_grad()
-def initialise(head: nn.Module, seed: int) -> None:
+def initialise(head: nn.Module, seed: int, role: Role) -> None:
     """Weights from N(0, 1/(H+1)), biases 0: Huang et al. 2024, arXiv:2403.17031, detail 10."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(stream_key("head", seed, role))
     for layer in (module for module in head.modules() if isinstance(module, nn.Linear)):
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / (layer.in_features + 1) ** 0.5)
         if layer.bias is not None:

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from baro.compute import ComputeConfig, LoraConfig
 from baro.errors import ConfigError
+from baro.functional.streams import stream_key
 from baro.models.folders import (
     HEAD_WEIGHTS,
     REWARD_HEAD,
@@ -39,7 +40,7 @@ from baro.models.folders import (
     unreadable,
 )
 from baro.models.forward import ScoredModel
-from baro.models.heads import HeadKind, Scoring, initialise, new_head
+from baro.models.heads import HeadKind, Role, Scoring, initialise, new_head
 from baro.models.lora import adapted, add_adapter, merged
 from baro.models.place import AUTO, placed
 
@@ -66,7 +67,6 @@ def new_policy(
     compute: ComputeConfig = AUTO,
 ) -> ScoredModel:
     """A randomly initialised causal LM with tied embeddings. ``special`` holds bos, eos and pad ids."""
-    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=architecture.hidden_size,
@@ -80,7 +80,10 @@ def new_policy(
         eos_token_id=special.get("eos"),
         pad_token_id=special.get("pad"),
     )
-    return placed(ScoredModel(LlamaForCausalLM(config)), compute)
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_key("model", seed))
+        model = LlamaForCausalLM(config)
+    return placed(ScoredModel(model), compute)
 
 
 def load_policy(
@@ -90,7 +93,7 @@ def load_policy(
     check_causal(folder)
     policy = ScoredModel(_load(AutoModelForCausalLM, folder))
     if lora is not None:
-        add_adapter(policy, lora, seed=seed)
+        add_adapter(policy, lora, seed=seed, role="policy")
     return placed(policy, compute)
 
 
@@ -148,9 +151,14 @@ def _plain_settings(folder: str | Path) -> dict[str, Any]:
 
 
 def new_scalar_model(
-    folder: str | Path, *, seed: int, scoring: Scoring | None = None, head: HeadKind = "linear"
+    folder: str | Path,
+    *,
+    seed: int,
+    scoring: Scoring | None = None,
+    head: HeadKind = "linear",
+    role: Role = "reward_model",
 ) -> ScoredModel:
-    """A scalar model on any decoder or encoder backbone with a fresh head.
+    """A scalar model on any decoder or encoder backbone with a fresh head, drawn for ``role`` from ``seed``.
 
     A linear head on a decoder is the sequence-classification model's own; any other stands beside the bare trunk.
     """
@@ -158,13 +166,13 @@ def new_scalar_model(
     if is_encoder(folder) or head != "linear":
         model = _load_trunk(folder)
         own = new_head(head, model.config.hidden_size, len(scoring.criteria))
-        initialise(own, seed)
+        initialise(own, seed, role)
         return placed(ScoredModel(model, head=own, bidirectional=is_encoder(folder), scoring=scoring))
     count = len(scoring.criteria)
     model = _load(AutoModelForSequenceClassification, folder, fresh=("score.",), num_labels=count)
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder, or head: ffn")
-    initialise(model.score, seed)
+    initialise(model.score, seed, role)
     return placed(ScoredModel(model, scoring=scoring))
 
 
@@ -180,7 +188,7 @@ def load_value_model(folder: str | Path, *, seed: int) -> ScoredModel:
     if model.scoring.plain:
         return model
     head = new_head("linear", model.hidden_size, 1)
-    initialise(head, seed)
+    initialise(head, seed, "value_model")
     return placed(ScoredModel(model.trunk, head=head))
 
 

@@ -23,14 +23,16 @@ from transformers.pytorch_utils import Conv1D
 
 from baro.compute import LoraConfig
 from baro.errors import ConfigError
+from baro.functional.streams import stream_key
 from baro.models.folders import HEAD_WEIGHTS
 from baro.models.forward import ScoredModel
+from baro.models.heads import Role
 
 log = logging.getLogger("baro")
 ADAPTER = "default"
 
 
-def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int) -> None:
+def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int, role: Role) -> None:
     """Put adapters into a model; all other weights but a scalar head's stay as they are. ConfigError: no such layer."""
     model, scalar = scored.model, scored.model.get_output_embeddings() is None
     settings = PeftLora(
@@ -43,7 +45,7 @@ def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int) -> None:
     )
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(stream_key("adapters", seed, role))
             inject_adapter_in_model(settings, model, adapter_name=ADAPTER)
     except ValueError as error:  # peft's, for names that no layer has
         raise ConfigError(f"lora.target_modules: {error}; leave it out to adapt all linear layers") from error
