@@ -26,12 +26,14 @@ def snapshot(name: str) -> Path:
 
     With HF_HUB_OFFLINE=1 nothing is downloaded. Raises ConfigError where there is no such model, or no way to it.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
+        # said outright: huggingface_hub 1.33 asks the hub for a commit's list of files though it is offline
+        where = {"revision": revision or None, "local_files_only": constants.HF_HUB_OFFLINE}
+        return Path(snapshot_download(repository, allow_patterns=FILES, **where))
     except RepositoryNotFoundError as error:
         reason = "the hub has no such model, or it is not open to you; check the name, or run `hf auth login`"
         raise ConfigError(f"{name}: {reason}") from error

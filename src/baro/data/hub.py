@@ -27,7 +27,8 @@ def fetch_rows(value: str) -> Path:
     dataset, _, split = value.partition(":")
     name, _, revision = dataset.partition("@")
     try:
-        folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=ROWS)
+        where = {"revision": revision or None, "local_files_only": constants.HF_HUB_OFFLINE}
+        folder = snapshot_download(name, repo_type="dataset", allow_patterns=ROWS, **where)
     except Exception as error:  # what the library raises has many bases, OSError and ValueError among them
         offline = constants.HF_HUB_OFFLINE
         reason = (
