@@ -125,6 +125,7 @@ VERBS = [
     "sft",
     "reward",
     "dpo",
+    "kto",
     "ppo",
     "generate",
     "chat",

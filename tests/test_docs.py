@@ -229,10 +229,12 @@ def run_of_readme(request, tmp_path_factory):
 def more_commands() -> list[list[str]]:
     """What the README leaves out and the tables of metrics must hold."""
     best = ["--set", "best_of={n: 2, by: runs/mine/reward}", "--baseline-pairs", "preferences.jsonl"]
+    one_step = ["--set", "trainer.steps=1"]
     where = ["--pairs", "preferences.jsonl", "--prompts", "prompts.jsonl", "--limit", "8"]
     return [
         ["label", "runs/answers", "--by", "runs/mine/reward", "--as", "ranks", "--out", "runs/ranks"],
         ["evaluate", "runs/mine/dpo", "--against", "runs/mine/sft", *where, *best, "--out", "runs/controls"],
+        ["kto", *one_step, "--set", "policy=runs/mine/sft", "--set", "thumbs=preferences.jsonl", "--out", "runs/kto"],
     ]
 
 

@@ -20,6 +20,7 @@ LEAST = {
     "sft": {"policy": "model", "demonstrations": "rows.jsonl"},
     "reward": {"model": "model", "preferences": "rows.jsonl"},
     "dpo": {"policy": "model", "preferences": "rows.jsonl"},
+    "kto": {"policy": "model", "thumbs": "rows.jsonl"},
     "ppo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},
     "generate": {"policy": "model", "prompts": "rows.jsonl"},
     "label": {"answers": "rows.jsonl", "by": "model"},

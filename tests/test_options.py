@@ -22,7 +22,7 @@ from baro.problems import union_members
 from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
-TESTED = ("base", "sft", "reward", "dpo", "ppo", "generate", "label")
+TESTED = ("base", "sft", "reward", "dpo", "kto", "ppo", "generate", "label")
 
 # ------------------------------------------------------------------------------------------------ a field that is read
 
@@ -101,6 +101,7 @@ LEAST = {
     "sft": {"policy": "policy", "demonstrations": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
     "reward": {"model": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
     "dpo": {"policy": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
+    "kto": {"policy": "policy", "thumbs": "thumbs.jsonl", "trainer": TRAINER, "data": DATA},
     "ppo": {
         "policy": "policy", "prompts": "prompts.jsonl", "rewards": [{"by": "score_of_options:letters"}],
         "rollout": {"prompts": 4, "completions": 2, "epochs": 1, "minibatches": 2, "max_error_fraction": 1.0},
@@ -199,6 +200,17 @@ CHANGES = {
         "gamma": (3.0, {"loss": "simpo"}),
         "sft_coef": (0.5, {}),
     },
+    "kto": OFFLINE
+    | TEMPLATE
+    | ADAPTERS
+    | columns("thumbs")
+    | {
+        "ref_policy": ("other", {}),
+        "loss": ("apo_zero_unpaired", {}),
+        "beta": (1.0, {}),
+        "desirable_weight": (2.0, {}),
+        "undesirable_weight": (2.0, {}),
+    },
     "ppo": {key: OFFLINE[key] for key in OFFLINE if key.startswith(("data", "compute"))}
     | TEMPLATE
     | ADAPTERS
@@ -269,7 +281,7 @@ NOTHING_TO_SEE = {
     "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
     "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
 }
-INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "prompts", "answers", "by"}
+INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", "prompts", "answers", "by"}
 """What a verb cannot do without: tests/test_inputs.py."""
 
 
@@ -303,6 +315,11 @@ def folder(tmp_path_factory):
     files = {
         "pairs": [*pairs, long],
         "more": pairs[:3],
+        "thumbs": [
+            {"prompt": pair["prompt"], "completion": pair[name], "label": name == "chosen"}
+            for pair in [*pairs, long]
+            for name in ("chosen", "rejected")
+        ],
         "talks": [{"system": "Be kind.", **pair} for pair in pairs],
         "warm": [
             {"prompt": pair["prompt"], "completion": pair[name], "warmth_score": n}

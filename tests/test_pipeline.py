@@ -301,6 +301,7 @@ def test_a_wrong_key_of_a_pipeline_without_a_file():
         ("sft", "policy demonstrations trainer.held_out"),
         ("reward", "model preferences trainer.held_out"),
         ("dpo", "policy preferences ref_policy trainer.held_out"),
+        ("kto", "policy thumbs ref_policy trainer.held_out"),
         ("ppo", "policy prompts reward_model rewards ref_policy value_model"),
         ("generate", "policy prompts"),
         ("label", "answers by"),

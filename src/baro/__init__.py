@@ -20,6 +20,7 @@ _NAMES = {
     "EvaluateConfig": "baro.evaluate.evaluate:Config",
     "GenerateConfig": "baro.methods.generate:Config",
     "GuardStop": "baro.errors:GuardStop",
+    "KTOConfig": "baro.methods.kto:Config",
     "LabelConfig": "baro.methods.label:Config",
     "PPOConfig": "baro.methods.ppo:Config",
     "ReportConfig": "baro.evaluate.report_stage:Config",
@@ -33,6 +34,7 @@ _NAMES = {
     "dpo": "baro.methods.dpo:run",
     "evaluate_policies": "baro.evaluate.evaluate:run",  # `evaluate` is a package of ours
     "generate": "baro.methods.generate:run",
+    "kto": "baro.methods.kto:run",
     "label": "baro.methods.label:run",
     "load_config": "baro.config:load_config",
     "load_pipeline": "baro.pipeline:load_pipeline",

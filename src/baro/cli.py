@@ -258,6 +258,7 @@ for _verb, _summary in {
     "sft": "Supervised fine-tuning on demonstrations.",
     "reward": "A reward model from pairs or rankings.",
     "dpo": "Direct preference optimisation.",
+    "kto": "Kahneman-Tversky optimisation on thumbs up and down.",
     "ppo": "PPO on a reward.",
 }.items():
     _by_config_alone(_verb, _summary)

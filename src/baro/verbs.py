@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "sft": Verb(_at("baro.methods.sft"), "policy"),
     "reward": Verb(_at("baro.methods.reward"), "scorer"),
     "dpo": Verb(_at("baro.methods.dpo"), "policy"),
+    "kto": Verb(_at("baro.methods.kto"), "policy"),
     "ppo": Verb(_at("baro.methods.ppo"), "policy", {"value_model": "value_model"}),
     "generate": Verb(_at("baro.methods.generate"), "records"),
     "label": Verb(_at("baro.methods.label"), "records"),

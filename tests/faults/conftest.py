@@ -87,7 +87,7 @@ class Forks:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base model, demonstrations, preferences, prompts, and the module of a reward function."""
+    """A folder with a base model, demonstrations, preferences, thumbs, prompts, and the module of a reward function."""
     folder = tmp_path_factory.mktemp("project")
     demonstrations = [{"prompt": p, "completion": f"It is {w}."} for p, w in zip(PROMPTS, WORDS, strict=True)]
     pairs = [
@@ -97,6 +97,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_rows(folder / "demonstrations.jsonl", demonstrations)
     write_rows(folder / "preferences.jsonl", pairs)
+    thumbs = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for i, row in enumerate(pairs)
+        for side in (("chosen", "rejected") if i % 3 else ("chosen",))
+    ]
+    write_rows(folder / "thumbs.jsonl", thumbs)
     write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
     (folder / "length_reward.py").write_text(
         "def short(prompts, completions, completion_ids, **columns):\n"

@@ -39,6 +39,10 @@ def dpo(preferences, **changes):
     return ["dpo", *given(policy="base", preferences=preferences, trainer__steps=1, **changes)]
 
 
+def kto(thumbs, **changes):
+    return ["kto", *given(policy="base", thumbs=thumbs, trainer__steps=1, **changes)]
+
+
 def ppo(**changes):
     settings = {"policy": "base", "prompts": "prompts.jsonl", "trainer__steps": 1, "sampling__max_new_tokens": 4}
     rollout = {"rollout__prompts": 2, "rollout__epochs": 1, "rollout__minibatches": 1}
@@ -125,6 +129,7 @@ def test_every_verb_says_it(project, refused):
         ["base", *given(text="every.jsonl")],
         ["reward", *given(model="base", preferences="every.jsonl")],
         dpo("every.jsonl"),
+        kto("every.jsonl"),
         ppo(prompts="every.jsonl", rewards="[{by: judge:score}]"),
         ["generate", "base", "--prompts", "every.jsonl"],
         ["label", "every.jsonl", "--by", "judge:score"],
@@ -134,6 +139,43 @@ def test_every_verb_says_it(project, refused):
 
 
 PAIRS = [{"prompt": f"Say {i}.", "chosen": "yes", "rejected": "yes" if i > 8 else "no"} for i in range(1, 11)]
+SAID = [{"prompt": f"Say {i}.", "completion": f"{i}", "label": i % 2 == 0} for i in range(1, 13)]
+THUMBS = {
+    "up": (
+        [row | {"label": True} for row in SAID],
+        "up.jsonl: all 12 thumbs are up; kto learns from how the two kinds differ, so add some of the other",
+    ),
+    "uneven": (
+        [row | {"label": row["prompt"] == "Say 5."} for row in SAID],
+        "uneven.jsonl: 1 thumbs up and 11 down are more than 10 to one; leave out rows of the commoner kind, or add"
+        " some of the rarer",
+    ),
+    "alone": (
+        [row | {"prompt": "Say it."} for row in SAID],
+        "alone.jsonl:1: no other row has another prompt and another completion that fits behind this prompt into 96"
+        " tokens; KTO's z needs one: add rows, or take loss apo_zero_unpaired",
+    ),
+    "word": (
+        [*SAID[:3], SAID[3] | {"label": "maybe"}],
+        "word.jsonl:4: column 'label' is 'maybe'; a thumb is true or 1 (up), false or 0 (down)",
+    ),
+    "rated": (
+        [{"prompt": row["prompt"], "completion": row["completion"]} for row in SAID],
+        "rated.jsonl:1: columns 'prompt', 'completion' are demonstrations, and thumbs or preferences or rankings are"
+        " needed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THUMBS)
+def test_thumbs_that_kto_cannot_learn_from(project, refused, name):
+    given_rows, sentence = THUMBS[name]
+    write(project, f"{name}.jsonl", rows(given_rows))
+    said = refused(*kto(f"{name}.jsonl"))
+    assert said.startswith(sentence), said
+    assert "\n" not in said
+
+
 LONG = [{"prompt": "Say it. " * (40 if i == 3 else 1) + str(i)} for i in range(1, 6)]
 
 
@@ -316,7 +358,9 @@ def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
     )
 
 
-@pytest.mark.parametrize("verb", [sft(), dpo("preferences.jsonl"), ppo(rewards="[{by: length_reward:short}]")])
+@pytest.mark.parametrize(
+    "verb", [sft(), dpo("preferences.jsonl"), kto("thumbs.jsonl"), ppo(rewards="[{by: length_reward:short}]")]
+)
 def test_a_launcher_of_several_processes(baro, project, verb):
     out = f"bad/ranks-{verb[0]}"
     said = baro(*verb, "--out", out, env={"WORLD_SIZE": "2"})

@@ -35,6 +35,12 @@ policy: base
 preferences: preferences.jsonl
 trainer: {{{TRAINER}}}
 """,
+    "kto": f"""
+policy: base
+thumbs: thumbs.jsonl
+undesirable_weight: 1.2
+trainer: {{{TRAINER}, held_out_fraction: 0.25, evaluate_every: 2, keep: best}}
+""",
     # 3 rollouts of 4 updates: checkpoints in the middle of a rollout, and rollouts that begin between two checkpoints
     "ppo": """
 policy: base
@@ -87,6 +93,13 @@ KILLS = {
         "after-rename:5": 2,
         "while-deleting:4": 6,
     },
+    "kto": {
+        "before-fsync:4": None,  # the reference log-probs of the held-out rows
+        "before-fsync:7": 2,
+        "between-files:8": 2,
+        "after-rename:6": 2,
+        "while-deleting:4": 6,
+    },
     "ppo": {
         "after-sampling:1": None,
         "after-sampling:3": 6,
@@ -100,7 +113,13 @@ KILLS = {
     },
 }
 """What kills each method where, and the newest checkpoint that this leaves."""
-QUICK = {"sft": "after-rename:5", "reward": "between-files:5", "dpo": "before-fsync:3", "ppo": "after-rename:5"}
+QUICK = {
+    "sft": "after-rename:5",
+    "reward": "between-files:5",
+    "dpo": "before-fsync:3",
+    "kto": "after-rename:6",
+    "ppo": "after-rename:5",
+}
 """The one of them that every run of the suite tries: in a checkpoint, after it, in the cache, after a rollout."""
 
 
@@ -238,7 +257,7 @@ def test_killed_at_a_fault_point(baro, project, command, reference, finished_lik
 MOMENTS = [
     quick_if(i == 0 and method in ("sft", "ppo"), method, round(random.Random(f"{method} {i}").random(), 3))
     for method in KILLS
-    for i in range(3)
+    for i in range(10)
 ]
 
 
@@ -343,6 +362,8 @@ def slow(self, *arguments, **options):
         ("ppo", ("baro.rewards.function", "FunctionReward", "start_scoring"), 3, 8),
         ("ppo", ("baro.methods.online", "KlControl", "steer"), 2, 4),  # its coefficient is about to move
         ("ppo", ("baro.runs", "RunDir", "sync"), 1, 3),  # while saving: the step is whole, and it is saved once
+        # between two evaluations: the calls before are of steps 1 to 3, and of the held-out rows at steps 0 and 2
+        ("kto", ("baro.methods.kto", "Prepare", "__call__"), 6, 3),
         # before step 1; the first call is the check's
         ("dpo", ("baro.methods.reference", "ReferenceLogprobs", "_compute"), 2, None),
     ],

@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 from oracles import functional as oracle
 
 from baro.functional.preference import (
+    apo_zero_unpaired_loss,
     bradley_terry_loss,
     centering_penalty,
+    desirable_weight_range,
     dpo_loss,
     hinge_loss,
     ipo_loss,
+    kto_kl,
+    kto_loss,
     log_odds,
     orpo_loss,
     plackett_luce_loss,
@@ -322,3 +326,106 @@ def test_regression_by_hand():
     assert loss.tolist() == [0.125, 2.5]  # (0.25 + 0)/2, (1 + 4)/2
     (grad,) = torch.autograd.grad(loss.sum(), predicted)
     assert grad.flatten().tolist() == [-0.5, 0.0, -1.0, 2.0]
+
+
+# --------------------------------------------------------------------------------------------------- single completions
+
+UP, DOWN = tensor(1.0), tensor(0.0)
+ratios_of = st.floats(-30, 30)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "label", "z", "loss"),
+    [(1.0, 1.0, 0.3, 0.482507), (-0.5, 0.0, 0.3, 0.480011), (1.0, 0.0, 0.3, 0.517493), (0.0, 1.0, 0.0, 0.5)],
+)
+def test_kto_by_hand(ratio, label, z, loss):
+    assert kto_loss(tensor(ratio), tensor(label), z=z, beta=0.1).item() == pytest.approx(loss, abs=1e-6)
+    assert kto_loss(tensor(ratio), tensor(label), z=tensor(z), beta=0.1).item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_kto_weighs_each_kind_and_averages_nothing():
+    ratios, labels = tensor(1.0, -0.5, 1.0), tensor(1.0, 0.0, 0.25)
+    weights = {"desirable_weight": 3.0, "undesirable_weight": 0.5}
+    found = kto_loss(ratios, labels, z=0.3, beta=0.1, **weights)
+    # 3 · 0.482507, 0.5 · 0.480011, 0.25 · 3 · 0.482507 + 0.75 · 0.5 · 0.517493
+    assert found.tolist() == pytest.approx([1.447521, 0.240005, 0.555940], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "up", "down"), [(0.0, 0.5, 0.5), (2.0, 0.450166, 0.549834), (-15.0, 0.817574, 0.182426)]
+)
+def test_apo_zero_unpaired_by_hand(ratio, up, down):
+    # 1 − σ(0.1 r) and σ(0.1 r)
+    assert apo_zero_unpaired_loss(tensor(ratio), UP, beta=0.1).item() == pytest.approx(up, abs=1e-6)
+    assert apo_zero_unpaired_loss(tensor(ratio), DOWN, beta=0.1).item() == pytest.approx(down, abs=1e-6)
+    doubled = apo_zero_unpaired_loss(tensor(ratio), UP, beta=0.1, desirable_weight=2.0, undesirable_weight=9.0)
+    assert doubled.item() == pytest.approx(2 * up, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "z"),
+    [([0.5, 1.5, -0.2], 0.6), ([-1.0], 0.0), ([-3.0, 2.0], 0.0), ([0.3], 0.3), ([1e16, 1.0, -1e16], 1 / 3)],
+)
+def test_the_reference_point_is_a_mean_that_is_never_below_zero(ratios, z):
+    assert kto_kl(ratios) == pytest.approx(z, abs=1e-12)
+
+
+def test_the_reference_point_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="z is a mean over mismatched pairs, and there is none"):
+        kto_kl([])
+
+
+@FEW
+@given(st.lists(ratios_of, min_size=1, max_size=40), st.randoms(use_true_random=False))
+def test_the_reference_point_is_bit_for_bit_the_same_in_any_order(ratios, random):
+    shuffled = random.sample(ratios, len(ratios))
+    assert kto_kl(shuffled) == kto_kl(ratios)
+
+
+@FEW
+@given(st.floats(-15, 15), st.floats(0, 5), st.floats(0.05, 1))  # beyond, the slope is below what fp64 can say
+def test_finite_differences_say_raise_thumbs_up_and_lower_thumbs_down(ratio, z, beta):
+    h = 1e-5
+    for label, sign in ((UP, -1), (DOWN, 1)):
+        for loss in (
+            lambda r: kto_loss(r, label, z=z, beta=beta),  # noqa: B023
+            lambda r: apo_zero_unpaired_loss(r, label, beta=beta),  # noqa: B023
+        ):
+            slope = (loss(tensor(ratio + h)) - loss(tensor(ratio - h))).item() / (2 * h)
+            at = tensor(ratio).requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(at).sum(), at)
+            assert gradient.item() == pytest.approx(slope, abs=1e-6)
+            assert sign * gradient.item() > 0
+
+
+@FEW
+@given(ratios_of, st.floats(0, 10), st.floats(0, 1))
+def test_a_soft_thumb_is_linear_and_an_even_one_holds_the_policy_where_it_is(ratio, z, label):
+    ends = [kto_loss(tensor(ratio), one, z=z, beta=0.2).item() for one in (UP, DOWN)]
+    soft = kto_loss(tensor(ratio), tensor(label), z=z, beta=0.2).item()
+    assert soft == pytest.approx(label * ends[0] + (1 - label) * ends[1], abs=1e-12)
+    at = tensor(ratio).requires_grad_()
+    (gradient,) = torch.autograd.grad(kto_loss(at, tensor(0.5), z=z, beta=0.2).sum(), at)
+    assert gradient.item() == pytest.approx(0.0, abs=1e-15)
+
+
+def test_kto_saturates_without_nan():
+    at = tensor(1e6, -1e6).requires_grad_()
+    for label in (1.0, 0.0):
+        loss = kto_loss(at, tensor(label, label), z=0.0, beta=1.0)
+        assert sorted(loss.tolist()) == [0.0, 1.0]
+        assert torch.autograd.grad(loss.sum(), at)[0].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "weight", "low", "high"),
+    [
+        (1.0, 10.0, 1.0, 10.0, 13.333333),
+        (10.0, 1.0, 1.0, 0.1, 0.133333),
+        (7.0, 7.0, 1.0, 1.0, 1.333333),
+        (4.0, 6.0, 2.0, 3.0, 4.0),
+    ],
+)
+def test_the_recommended_weight_by_hand(up, down, weight, low, high):
+    found = desirable_weight_range(up, down, undesirable_weight=weight)
+    assert found == pytest.approx((low, high), abs=1e-6)

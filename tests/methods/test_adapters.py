@@ -14,7 +14,7 @@ from baro.collate import collate
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import GuardStop
-from baro.methods import dpo, ppo, reward, sft
+from baro.methods import dpo, kto, ppo, reward, sft
 from baro.models.load import Architecture, load_policy, load_scalar_model, new_policy, save_policy
 from baro.protocols import LocalWorld
 from baro.rollout.engine import Engine
@@ -61,12 +61,13 @@ def difference(one, other):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft 0.21 calls it
-@pytest.mark.parametrize("method", [sft, dpo, ppo], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [sft, dpo, kto, ppo], ids=lambda method: method.__name__)
 def test_the_merged_model_is_the_base_with_the_adapter(method, world):
     base, pairs = str(world / "base"), str(world / "pairs.jsonl")
     settings = {
         sft: {"policy": base, "demonstrations": pairs},
         dpo: {"policy": base, "preferences": pairs},
+        kto: {"policy": base, "thumbs": pairs},
         ppo: PPO | {"policy": base, "prompts": pairs},
     }[method]
     with pytest.MonkeyPatch.context() as patch:
@@ -80,9 +81,10 @@ def test_the_merged_model_is_the_base_with_the_adapter(method, world):
     assert load_policy(finished.path / "model").layout == "shared"
 
 
-def test_dpo_s_reference_is_the_policy_without_its_adapters(world):
+@pytest.mark.parametrize(("method", "records"), [(dpo, "preferences"), (kto, "thumbs")])
+def test_the_reference_is_the_policy_without_its_adapters(method, records, world):
     """The first step's log-ratios are 0, and later ones are taken against the base."""
-    finished = run(dpo, world, policy=str(world / "base"), preferences=str(world / "pairs.jsonl"))
+    finished = run(method, world, **{"policy": str(world / "base"), records: str(world / "pairs.jsonl")})
     rows = [json.loads(line) for line in (finished.path / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-6)
     assert rows[-1]["rewards/margins"] > 0

@@ -15,7 +15,7 @@ from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.evaluate import evaluate
 from baro.inputs import load_reward
-from baro.methods import dpo, generate, ppo, reward, sft, stage
+from baro.methods import dpo, generate, kto, ppo, reward, sft, stage
 from baro.methods.online import Online
 from baro.models.load import load_scalar_model
 from baro.records import Message, Rollout, said
@@ -52,6 +52,7 @@ FEW = {"trainer": {"steps": 1, "batch_size": 4}, "data": {"max_dropped_fraction"
 STAGES = {
     "sft": (sft, {"policy": "gpt2", "demonstrations": "pairs.jsonl"}, "truncated"),
     "dpo": (dpo, {"policy": "gpt2", "preferences": "pairs.jsonl"}, "dropped"),
+    "kto": (kto, {"policy": "gpt2", "thumbs": "pairs.jsonl"}, "dropped"),
     "reward": (reward, {"model": "gpt2", "preferences": "pairs.jsonl"}, "dropped"),
     "reward of an encoder": (reward, {"model": "bert", "preferences": "pairs.jsonl"}, "dropped"),
 }

@@ -8,11 +8,12 @@ with pytest.MonkeyPatch.context() as _patch:  # TRL and its imports warn; ours m
     import peer
 
 from baro.data.encode import encode_comparisons, encode_demonstrations
-from baro.methods import dpo, reward, sft
+from baro.data.partners import WithPartners
+from baro.methods import dpo, kto, reward, sft
 from baro.methods.reference import ReferenceLogprobs
 from baro.models.forward import ScoredModel
 from baro.protocols import LocalWorld
-from baro.records import Demonstration, Preference
+from baro.records import Demonstration, Preference, Thumb
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -160,3 +161,52 @@ def test_orpo_without_its_sft_term(tokens, tmp_path):
     assert abs(answers_nll - float(whole_nll)) > 1e-3
     full = dpo.Objective(ScoredModel(peer.policy(0, len(tokens))), config_of(loss="orpo", beta=0.4))
     assert peer.ours(full, given)[0] == pytest.approx(answers_nll - float(losses.mean()), rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------- kto
+
+THUMBS = [
+    {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+    for row, side in zip(
+        [*peer.ROWS, peer.ROWS[0]], ["chosen", "rejected", "chosen", "chosen", "rejected"], strict=True
+    )
+]
+
+
+@pytest.mark.parametrize("name", ["kto", "apo_zero_unpaired"])
+@pytest.mark.parametrize(("weights", "beta"), [((1.0, 1.0), 0.1), ((1.3, 0.6), 0.7)])
+@pytest.mark.parametrize(("start", "ref"), [(0, 7), (7, 0)], ids=["clamped", "free"])
+def test_kto(name, weights, beta, start, ref, tokens, tmp_path):
+    """One batch, in which TRL pairs each prompt with the completion of the row before; one way z is clamped."""
+    options = {"beta": beta, "desirable_weight": weights[0], "undesirable_weight": weights[1]}
+    model = peer.policy(start, len(tokens))
+    settings = peer.settings(tmp_path) | {"per_device_train_batch_size": len(THUMBS)}
+    trainer = peer.trl.KTOTrainer(
+        model,
+        ref_model=peer.policy(ref, len(tokens)),
+        args=peer.trl.KTOConfig(**settings, loss_type=name, **options),
+        train_dataset=peer.Dataset.from_list(THUMBS),
+        processing_class=tokens,
+    )
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    before = [len(THUMBS) - 1, *range(len(THUMBS) - 1)]
+    given = WithPartners(peer.samples(tmp_path, kto.encode, tokens, Thumb, THUMBS), before)
+    for row, sample in zip(trainer.train_dataset, given, strict=True):
+        ids = [sample.prompt_ids.tolist(), *(one.ids.tolist() for one in sample.completions)]
+        theirs = [row["prompt_ids"], row["completion_ids"], *([row["KL_completion_ids"]] if name == "kto" else [])]
+        assert ids[: len(theirs)] == theirs
+    policy = ScoredModel(peer.policy(start, len(tokens)))
+    prepared = ReferenceLogprobs(ScoredModel(peer.policy(ref, len(tokens))), "ref", 200)(given, LocalWorld())
+    prepared = kto.Prepare(policy, 200)(prepared, LocalWorld())
+    objective = kto.Objective(policy, kto.Config(policy="p", thumbs="t", loss=name, **options))
+    peer.assert_same(peer.ours(objective, prepared), peer.theirs(trainer.compute_loss(model, batch), model))
+    metrics = {
+        k: v[-1] for k, v in trainer._metrics["eval"].items() if k == "kl" or k.startswith(("rewards/", "logps/"))
+    }
+    assert len(metrics) == 6
+    totals = {"completions": 5.0, "up": 3.0, "down": 2.0}
+    (one,) = peer.collate(prepared, micro_batch_tokens=2000, hidden_size=32)
+    (output,) = objective.losses(one, totals)
+    found = {key: float(total) / float(weight) for key, (total, weight) in output.metrics.items()}
+    assert {key: found[key] for key in metrics} == pytest.approx(metrics, rel=1e-4, abs=1e-4)
+    assert (found["kl"] > 2) == (name == "kto" and start == 7)  # the other way it is below 0, and clamped

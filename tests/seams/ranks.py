@@ -15,7 +15,10 @@ from torch.distributed.fsdp import fully_shard
 
 from baro.compute import LoraConfig
 from baro.config import RolloutConfig, TrainerConfig
+from baro.data.partners import with_partners
 from baro.functional.policy import clipped_policy_loss
+from baro.methods import kto
+from baro.methods.reference import ReferenceLogprobs
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.lora import add_adapter
 from baro.models.roles import InRole
@@ -124,6 +127,18 @@ def blocks(world: World) -> toys.ToyRun:
     return made
 
 
+def thumbs(world: World) -> toys.ToyRun:
+    """kto itself: the reference once, z over both ranks in every step, the last one of which has a row for one rank."""
+    rows = [
+        s.with_completions([kto._labelled(b, float(i % 3 > 0)) for b in s.completions])
+        for i, s in enumerate(toys.random_samples(3, 13, 1))
+    ]
+    policy = ScoredModel(tiny.llama(7))
+    once, step = ReferenceLogprobs(ScoredModel(tiny.llama(0)), "zero", 48), kto.Prepare(policy, 48)
+    source = toys.file_source(with_partners(rows, 20), world, once=once, step=step, batch_size=3)
+    return toys.ToyRun(kto.Objective(policy, kto.Config(policy="p", thumbs="t")), source, {})
+
+
 def weights(trainer: Trainer, world: World) -> dict[str, torch.Tensor]:
     """All that is trained, whole; every rank must ask."""
     states = trainer.state_dict()["modules"]
@@ -151,7 +166,7 @@ def main(folder: Path) -> None:
         if world.rank == 0:
             save_file(found, folder / f"{name}.safetensors")
 
-    for build in (toys.sft, toys.ppo, narrow, blocks):
+    for build in (toys.sft, toys.ppo, narrow, blocks, thumbs):
         made = build(world)
         trainer = Trainer(made.objective, made.source, CONFIG, world=world)
         trainer.fit()

@@ -11,6 +11,7 @@ Shapes: P pairs, C completions, K criteria.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -79,6 +80,71 @@ def dpo_loss(
     over the completion's scored tokens, in nats.
     """
     return bradley_terry_loss(beta * chosen_logratios, beta * rejected_logratios, p_chosen=p_chosen)
+
+
+def kto_loss(
+    logratios: Float[Tensor, "C"],
+    label: Float[Tensor, "C"],
+    *,
+    z: Float[Tensor, "C"] | float,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Float[Tensor, "C"]:
+    """Kahneman-Tversky optimisation: the worth of one completion beside a reference point z, which saturates both ways.
+
+        L = p λ_D [1 − σ(β(r − z))] + (1 − p) λ_U [1 − σ(β(z − r))],   r = log π(y|x)/π_ref(y|x)
+
+    Ethayarajh et al. 2024, arXiv:2402.01306, eq. 7; λ_D and λ_U are the weights of thumbs up and down. p is 1 for a
+    thumb up and 0 for a thumb down there; between them the loss is linear in p. r is summed over the scored tokens, in
+    nats, as is z, which ``kto_kl`` estimates and no gradient goes through.
+    """
+    gain = beta * (logratios - z)
+    return label * desirable_weight * torch.sigmoid(-gain) + (1.0 - label) * undesirable_weight * torch.sigmoid(gain)
+
+
+def kto_kl(partner_logratios: Sequence[float]) -> float:
+    """KTO's reference point, from completions of other prompts: how far the policy has moved from its reference.
+
+        z = max(0, (1/B) Σ_i log π(y'_i|x_i)/π_ref(y'_i|x_i))
+
+    Ethayarajh et al. 2024, arXiv:2402.01306, §4.1; y'_i answers another prompt than x_i, and B counts the partners of
+    the step on all ranks. A number, so that no gradient goes through it. The sum is rounded once: in any order it is
+    the same. Units: nats. Raises ValueError for no partner at all.
+    """
+    if not partner_logratios:
+        raise ValueError("z is a mean over mismatched pairs, and there is none")
+    return max(0.0, math.fsum(partner_logratios) / len(partner_logratios))
+
+
+def apo_zero_unpaired_loss(
+    logratios: Float[Tensor, "C"],
+    label: Float[Tensor, "C"],
+    *,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Float[Tensor, "C"]:
+    """Anchored preference optimisation of single completions: KTO about the reference itself, z = 0.
+
+        L = p λ_D [1 − σ(βr)] + (1 − p) λ_U σ(βr),   r = log π(y|x)/π_ref(y|x)
+
+    D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 7 (APO-zero), in the unpaired form of TRL. It raises what has a
+    thumb up and lowers the rest, whatever the policy does elsewhere: for answers better than the policy's own.
+    """
+    weights = {"desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
+    return kto_loss(logratios, label, z=0.0, beta=beta, **weights)
+
+
+def desirable_weight_range(desirable: float, undesirable: float, *, undesirable_weight: float) -> tuple[float, float]:
+    """The weights of thumbs up that are recommended beside a weight of thumbs down, for n_D and n_U thumbs.
+
+        1 ≤ λ_D n_D / (λ_U n_U) ≤ 4/3
+
+    Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8. Both counts are above 0.
+    """
+    lowest = undesirable_weight * undesirable / desirable
+    return lowest, 4.0 / 3.0 * lowest
 
 
 def smoothed_label(p_chosen: Float[Tensor, "P"], *, label_smoothing: float) -> Float[Tensor, "P"]:
