@@ -1,9 +1,14 @@
-"""Layers, checked by parsing imports: none imports a higher one, packages of one layer not each other."""
+"""Layers, checked by parsing imports: none imports a higher one, packages of one layer not each other.
+
+Beside them: sizes, what is declared and imported from outside, and other rules that hold for every file.
+"""
 
 import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -174,3 +179,53 @@ def test_json_is_written_without_nan():
                 if ast.unparse(call.func) in ("json.dump", "json.dumps") and "allow_nan" not in named:
                     found.add((path.relative_to(SOURCE).as_posix(), function.name))
     assert found <= NOT_WRITTEN, f"give allow_nan=False, and `baro.rows.finite` where a value may be none: {found}"
+
+
+# What the code needs and does not import by name: a package, and the text by which its user asks for it.
+BY_NAME = {"psycopg": ("feedback/database.py", "postgresql+psycopg")}
+# Imported by the packages that are declared, on which they depend: module and declared package.
+WITH = {"pydantic_core": "pydantic", "starlette": "fastapi", "anyio": "fastapi"}
+PROJECT = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
+
+
+def package(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-")
+
+
+def modules_of(requirements: list[str]) -> dict[str, set[str]]:
+    """The top-level modules of each declared package, as installed here."""
+    installed: dict[str, set[str]] = {}
+    for module, packages in packages_distributions().items():
+        for one in packages:
+            installed.setdefault(one.lower().replace("_", "-"), set()).add(module)
+    return {package(one): installed[package(one)] for one in requirements}
+
+
+def outside(path: Path) -> set[str]:
+    """The top-level modules that a file imports and that are neither Baro's nor Python's."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"baro"}
+
+
+@pytest.mark.parametrize("extra", ["", *(name for name in PROJECT["optional-dependencies"] if name != "dev")])
+def test_every_declared_dependency_is_imported(extra):
+    declared = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    imported = set().union(*map(outside, FILES))
+    for name, modules in modules_of(declared).items():
+        file, text = BY_NAME.get(name, ("", ""))
+        used = text in (SOURCE / file).read_text() if file else modules & imported
+        assert used, f"nothing in src imports {name}; it comes back with its first user"
+
+
+def test_every_import_is_declared():
+    """The core runs without the extras, which only feedback may import."""
+    core = set().union(*modules_of(PROJECT["dependencies"]).values())
+    feedback = core | set().union(*modules_of(PROJECT["optional-dependencies"]["feedback"]).values())
+    for path in FILES:
+        allowed = feedback if path.is_relative_to(SOURCE / "feedback") else core
+        names = {WITH.get(name, name) for name in outside(path)}
+        assert names <= allowed, (
+            f"{path.relative_to(SOURCE)} imports {names - allowed}, which pyproject does not declare"
+        )
