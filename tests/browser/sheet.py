@@ -61,7 +61,7 @@ def rater_screens(page: Page, site: Website, work: Work) -> Iterator[str]:
         page.evaluate("scrollTo(0, 0)")
         yield kind
         if kind == "safety":  # its second step, with a conflict
-            press(page, "ArrowRight", "n", "w")
+            press(page, "ArrowRight", "n", "o")
             page.locator(".harm:not([hidden]) .choices").last.get_by_role("button").nth(7).click()
             press(page, "Enter")
             settle(page)

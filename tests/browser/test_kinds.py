@@ -146,7 +146,7 @@ def test_safety_in_two_steps_with_a_conflict(website, at_work, blur):
         page.get_by_role("button", name="Show Response B").click()
         press(page, "ArrowLeft")  # the card that was touched is the marked one
     expect(page.locator(".covered")).to_have_count(0)
-    press(page, "y", "ArrowRight", "y", "n", "w", "1", "5")  # digits mean nothing here
+    press(page, "y", "ArrowRight", "y", "n", "o", "1", "5")  # digits mean nothing here
     press(page, "Enter")
     expect(page.locator("#notice")).to_contain_text("An unsafe one needs")
     page.get_by_role("button", name="Privacy").last.click()
@@ -197,6 +197,48 @@ def test_criteria_with_one_that_does_not_apply(website, at_work):
     expect(page.locator("input[name=clarity-1]").last).to_be_checked()
 
 
+@pytest.mark.parametrize("shown", [1, 2, 3])
+@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+def test_every_response_has_the_same_scale(website, at_work, width, shown):
+    """One row for each criterion: its steps are described once; on a wide window the responses stand side by side."""
+    work = website.work()
+    work.criteria(("correctness", "overall"))
+    work.add("criteria", ["one", "two", "three"][:shown])
+    page = at_work(website, work, viewport={"width": width, "height": 860})
+    rows = page.locator(".criterion").evaluate_all(
+        "rows => rows.map((row) => [row.querySelectorAll('.anchors').length, [...row.querySelectorAll('.scale')].map("
+        "(one) => [one, ...one.querySelectorAll('.step')].map((node) => node.getBoundingClientRect().toJSON()))])"
+    )
+    assert len(rows) == 2
+    for described, scales in rows:
+        assert (described, len(scales)) == (1, shown)
+        own = [
+            [(round(step["x"] - one[0]["x"]), round(step["width"]), step["height"]) for step in one[1:]]
+            for one in scales
+        ]
+        assert own == [own[0]] * shown
+        assert len(own[0]) == 6
+        tops = {one[0]["y"] for one in scales[:2]}
+        assert len(tops) == (1 if width >= 768 else min(shown, 2))
+
+
+def test_arrows_go_between_responses_and_between_criteria(website, at_work):
+    work = website.work()
+    work.criteria(("correctness", "clarity", "overall"))
+    work.add("criteria", ["one", "two"])
+    page = at_work(website, work)
+    current = page.locator(".scale.current")
+    went = []
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowDown", "ArrowDown", "ArrowUp"):
+        press(page, key)
+        went.append(current.get_attribute("aria-label"))
+    assert went == ["Correctness, Response B", "Clarity, Response B", "Clarity, Response A", "All in all, Response A",
+                    "All in all, Response A", "Clarity, Response A"]  # fmt: skip
+    press(page, "4", "2")
+    given = page.locator(".criterion", has_text="Clarity").locator(".anchors li")
+    assert [one.replace("\n", " ") for one in given.all_inner_texts()][1::2] == ["2B Hard to follow", "4A Clear"]
+
+
 def test_an_edit_with_a_critique_and_a_remark(website, at_work):
     original = "첫 줄.\r\n\r\nSecond 😀 end."
     work = website.work()
@@ -232,8 +274,8 @@ def test_a_criterion_that_was_added_meanwhile(website, at_work):
     for _ in range(2):
         work.add("criteria", ["one", "two"])
     page = at_work(website, work)
-    legend = page.locator("input[name=correctness-1]").first.locator("xpath=ancestor::fieldset")
-    assert legend.aria_snapshot().startswith('- group "Correctness Response B"')
+    one = page.locator("input[name=correctness-1]").first.locator("xpath=ancestor::*[@role='radiogroup']")
+    assert one.aria_snapshot().startswith('- radiogroup "Correctness, Response B"')
     with saving(page):
         press(page, "1", "2", "Enter")
     press(page, "3")

@@ -123,7 +123,7 @@ def test_nothing_is_cut_or_leaves_the_page(website, at_work, lang):
         press(page, "c", "Escape", *FIRST[kind])
         if kind == "safety":
             page.locator(".harm:not([hidden]) .choices").last.get_by_role("button").first.click()
-            press(page, "q", "ArrowRight", "y", "Enter")
+            press(page, "i", "ArrowRight", "y", "Enter")
             settle(page)
             press(page, "2")
         measure(f"{kind}, begun")

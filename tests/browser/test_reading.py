@@ -145,3 +145,75 @@ def test_the_way_out_of_the_only_project(website, visits, at_work):
     page.wait_for_url("**/join")
     page.goto(f"{website.url}/")
     page.wait_for_url("**/join")
+
+
+LONG = [("user", "\n\n".join(f"Paragraph {n}. " + "Many words. " * 40 for n in range(12)) + "\n\nWhat is it about?")]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_prompt_shows_its_first_lines(website, at_work, width):
+    """The answers are on the first screen; all of the prompt is one key away, and stays open in another language."""
+    work = website.work()
+    work.add("pair", question=LONG)
+    page = at_work(website, work, viewport={"width": width, "height": 844})
+    body, last = page.locator(".prompt-body"), page.get_by_text("What is it about?")
+    in_sight = (
+        "node => node.getBoundingClientRect().bottom < document.querySelector('#bar').getBoundingClientRect().top"
+    )
+    assert page.locator(".card-head").first.evaluate(in_sight)
+    more = page.get_by_role("button", name="Show all of it")
+    expect(more).to_have_attribute("aria-expanded", "false")
+    hidden = "body => body.scrollHeight - body.clientHeight"
+    assert body.evaluate(hidden) > 100
+    press(page, "q")
+    less = page.get_by_role("button", name="Show its first lines")
+    expect(less).to_have_attribute("aria-expanded", "true")
+    assert body.evaluate(hidden) == 0
+    last.scroll_into_view_if_needed()
+    expect(last).to_be_in_viewport()
+    page.locator("#language").click()
+    expect(page.get_by_role("button", name="앞부분만 보기")).to_be_visible()
+    assert body.evaluate(hidden) == 0
+    press(page, "q")
+    expect(page.get_by_role("button", name="모두 보기")).to_be_visible()
+    assert body.evaluate(hidden) > 100
+
+
+def test_a_link_in_the_hidden_part_of_a_prompt_opens_it(website, at_work):
+    work = website.work()
+    work.add("pair", question=[("user", LONG[0][1] + "\n\n[the paper](https://example.org/paper)")])
+    page = at_work(website, work)
+    page.get_by_role("link", name="the paper").focus()
+    expect(page.get_by_role("button", name="Show its first lines")).to_be_visible()
+
+
+def test_a_short_prompt_has_no_such_button(website, at_work):
+    work = website.work()
+    work.add("pair")
+    page = at_work(website, work)
+    expect(page.locator(".unfold")).to_be_hidden()
+    press(page, "q")
+    expect(page.locator(".folded")).to_have_count(0)
+
+
+def test_how_to_answer_is_said_five_times_for_each_kind(website, at_work):
+    work = website.work()
+    for _ in range(6):
+        work.add("pair")
+    work.add("thumb")
+    page = at_work(website, work)
+    hint = page.locator("#how")
+    for _ in range(5):
+        expect(hint).to_be_visible()
+        with saving(page):
+            press(page, "4", "Enter")
+    expect(hint).to_be_hidden()
+    page.get_by_role("button", name="How to answer").click()
+    expect(hint).to_have_text("Read the question and both responses, choose, then press Enter or Submit.")
+    page.reload()
+    settle(page)
+    expect(page.get_by_role("button", name="How to answer")).to_have_attribute("aria-expanded", "false")
+    with saving(page):
+        press(page, "4", "Enter")
+    expect(hint).to_have_text("Give each response a thumb up or down.")
+    expect(hint).to_be_visible()

@@ -69,11 +69,12 @@ export function answering(task, { state, submit, comment = () => "", ask = () =>
   };
   const view = kind.mount(task, state, ui);
   const flip = task.diff && h("div", { class: "tools" }, h("label", { class: "switch" }, h("input", { type: "checkbox", onchange: ({ target }) => ((diff = target.checked), view.update()) }), t("diff.label")));
-  const root = h("div", { class: `answering ${flags ? "" : "unflagged"}` }, task.prompt.length > 0 && conversation(task.prompt), flip, view.main, beside, h("div", { class: "answer-bar" }, notice, view.bar));
+  const prompt = task.prompt.length > 0 && conversation(task.prompt, "Q");
+  const root = h("div", { class: `answering ${flags ? "" : "unflagged"}` }, prompt, flip, view.main, beside, h("div", { class: "answer-bar" }, notice, view.bar));
   return {
     root,
     start() {
-      keys.bind([...view.keys, [["Enter"], "↵", "action.submit", send]], { submit: send, leave: (field) => field.blur() });
+      keys.bind([...view.keys, [["Enter"], "↵", "action.submit", send], ...(prompt ? [[["KeyQ"], "Q", "prompt.key", prompt.flip]] : [])], { submit: send, leave: (field) => field.blur() });
       keys.settle();
       view.update();
     },

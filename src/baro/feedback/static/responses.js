@@ -7,19 +7,48 @@ export const letter = (position) => "ABCDEFGHI"[position];
 export const named = (position) => t("response.name", { letter: letter(position) });
 export const prose = (html) => typeset(h("div", { class: "prose", dir: "auto", html }));
 
-/** All turns; those before the last question folded away. */
-export function conversation(turns) {
+const LEAST_PX = 160;
+const PART = 0.3; // of the window, for the first lines of a long prompt
+const SLACK = 1.3; // times that, and it is not worth a button
+const unfolded = new WeakSet(); // prompts that somebody opened: drawn again, as in another language, they stay open
+
+/**
+ * All turns; those before the last question folded away. A long one shows its first lines and a button for the rest, so
+ * that the responses are on the first screen. `.flip()`: as the button does, where there is one; `cap`: the key for
+ * it, where the page has one.
+ */
+export function conversation(turns, cap = null) {
   const shown = turns.map(({ role, html }) =>
     h("div", { class: `turn ${role}` }, h("h2", { class: "role" }, t(`role.${role}`)), prose(html)),
   );
   const last = Math.max(0, turns.findLastIndex(({ role }) => role === "user"));
   const earlier = shown.slice(0, last);
-  return h(
+  const inner = h("div", { class: "prompt-turns" }, shown.slice(last));
+  const body = h("div", { class: "prompt-body" }, inner);
+  const flip = button("", () => fold(unfolded.has(turns)), { cap, look: "small quiet unfold" });
+  const root = h(
     "section",
     { class: "prompt", "aria-label": t("prompt.label") },
     earlier.length > 0 && h("details", {}, h("summary", {}, t("prompt.earlier", { n: earlier.length })), earlier),
-    shown.slice(last),
+    body,
+    flip,
   );
+  function fold(on) {
+    unfolded[on ? "delete" : "add"](turns);
+    measure();
+  }
+  function measure() {
+    const [limit, open] = [Math.max(LEAST_PX, innerHeight * PART), unfolded.has(turns)];
+    const long = inner.offsetHeight > SLACK * limit;
+    body.classList.toggle("folded", long && !open);
+    body.style.maxBlockSize = long && !open ? `${limit}px` : "";
+    flip.hidden = !long;
+    flip.querySelector(".label").textContent = t(open ? "prompt.fold" : "prompt.unfold");
+    flip.setAttribute("aria-expanded", String(open));
+  }
+  body.addEventListener("focusin", () => body.classList.contains("folded") && fold(false)); // a link in what is hidden
+  new ResizeObserver(measure).observe(inner);
+  return Object.assign(root, { flip: () => flip.hidden || fold(unfolded.has(turns)) });
 }
 
 /**

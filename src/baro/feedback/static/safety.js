@@ -5,7 +5,7 @@ import { settle } from "./keys.js";
 import { cards, letter, named, reach } from "./responses.js";
 import { choose, noChoice, said, scale, scaleKeys } from "./scale.js";
 
-const SEVERITIES = [["minor", "Q"], ["moderate", "W"], ["severe", "E"]];
+const SEVERITIES = [["minor", "I"], ["moderate", "O"], ["severe", "P"]];
 const QUESTIONS = ["helpful", "safer"];
 const decided = ({ safe, severity, categories }) => safe === true || (safe === false && severity > 0 && categories.length > 0);
 

@@ -9,12 +9,15 @@ import * as criteria from "./criteria.js";
 import { askReason, drawDetails, openDetails } from "./details.js";
 import { askFlags, askRetract, askSkip, askVersion, showHistory, showKeys } from "./dialogs.js";
 import { $, button, h, within } from "./dom.js";
-import { apart, keeper, keptDraft, moved } from "./draft.js";
+import { apart, keeper, keptDraft } from "./draft.js";
 import * as edit from "./edit.js";
 import { lookUp, readFirst, unread } from "./guideline.js";
+import { head, learned } from "./head.js";
 import { before, history, recount, settled } from "./history.js";
 import { clock, duration, lang, speak, t } from "./i18n.js";
 import * as keys from "./keys.js";
+import { beat, connect, drafted, lost } from "./lease.js";
+import { at, content, describe, main, now, of, project, sendable, spent } from "./now.js";
 import { drop, newKey, put, send } from "./outbox.js";
 import * as pair from "./pair.js";
 import * as rank from "./rank.js";
@@ -29,16 +32,6 @@ import { sendUnsent } from "./unsent.js";
 const KINDS = { pair, rank, thumb, safety, criteria, edit };
 const BEAT_MS = 60000;
 const STOPPED = ["paused", "ended"]; // of a project: refusals that are no mistakes
-const main = $("#main");
-const project = main.dataset.project;
-const at = (assignment, tail = "") => `/api/assignments/${assignment}${tail}`;
-const of = (tail) => `/api/projects/${encodeURIComponent(project)}/${tail}`;
-
-const now = {
-  me: null, task: null, kind: null, guideline: null, state: null, // the answer so far, in the shape in which it is sent
-  comment: "", confidence: null, flags: [], changes: 0, key: "", revealed: new Set(), diff: false, revising: false,
-  view: null, why: "empty", keeper: null, shortcuts: [], busy: true, skew_ms: 0,
-};
 
 function tally() {
   const { done, today_ms } = history();
@@ -119,10 +112,6 @@ async function readGuideline() {
   if (shown && now.task === task) now.guideline = shown;
 }
 
-const spent = () => ({ ...timer.read(), changes: now.changes });
-const sendable = (kind, said) => ({ ...said, answer: kind.payload(said.answer) });
-const describe = (kind, { answer, comment = "" }, task) => [kind.summary(answer, task), comment].filter(Boolean).join("\n\n");
-
 // -------------------------------------------------------------------------------------------------------- drawing a task
 
 /** What a kind of task may ask of the page. */
@@ -164,17 +153,12 @@ function changed() {
   now.keeper.touch(content(), spent());
 }
 
-const content = () => ({ answer: now.state, comment: now.comment, confidence: now.confidence, flags: now.flags });
-
 function draw() {
-  const { task, kind, revising } = now;
+  const { task, kind } = now;
   now.view = kind.mount(task, now.state, ui);
-  const again = revising && h("div", { class: "banner" }, h("p", {}, t("revise.banner")), button(t("revise.leave"), () => (now.keeper.discard(), nextTask()), { look: "small" }), button(t("action.retract"), retract, { look: "small quiet" }));
-  const welfare = ui.blurred() && h("p", { class: "banner" }, t("welfare"));
-  const diff = task.diff && h("div", { class: "tools" }, h("label", { class: "switch" }, h("input", { type: "checkbox", id: "diff", checked: now.diff, onchange: flipDiff }), t("diff.label"), h("kbd", { "aria-hidden": true }, "D")));
-  const title = h("div", { class: "task-head" }, h("h1", { tabindex: "-1" }, t(`kind.${task.kind}.title`)),
-    h("p", { class: "hint" }, t(`kind.${task.kind}.hint`)), diff);
-  main.replaceChildren(...[again, welfare, title, conversation(task.prompt), now.view.main].filter(Boolean));
+  now.prompt = conversation(task.prompt, "Q");
+  const above = head({ blurred: ui.blurred(), leave: () => (now.keeper.discard(), nextTask()), retract, flipDiff });
+  main.replaceChildren(...above, now.prompt, now.view.main);
   main.removeAttribute("aria-busy");
   const own = now.view.keys;
   now.shortcuts = [...own, ...common().filter(([codes]) => !own.some(([theirs]) => theirs.includes(codes[0])))];
@@ -188,6 +172,7 @@ const common = () => [
   [["KeyZ", "Backspace"], "Z", "action.back", back], [["KeyS"], "S", "action.skip", skip], [["KeyC"], "C", "action.comment", () => openDetails()],
   [["KeyF"], "F", "flag.title", flag], [["KeyH"], "H", "history.title", pickHistory], [["Slash"], "?", "guideline.label", () => readGuideline()],
   [["KeyK"], "K", "keys.title", () => showKeys(now.shortcuts)],
+  ...(now.task ? [[["KeyQ"], "Q", "prompt.key", () => now.prompt.flip()]] : []),
   ...(now.task?.diff ? [[["KeyD"], "D", "diff.label", () => $("#diff").click()]] : []),
   ...(now.task && ui.blurred() ? [[["KeyR"], "R", "blur.next", revealNext]] : []),
 ];
@@ -258,6 +243,7 @@ async function deliver(entry, again) {
     hold(false);
     hush();
     report("status.saved", { time: clock(judgment.submitted_ms) });
+    if (entry.body.answer) learned(now.task.kind);
     await nextTask();
     if (entry.body.answer && !within(entry.body.answer, judgment.answer)) tell("error.differs");
   } catch (error) {
@@ -267,62 +253,6 @@ async function deliver(entry, again) {
     if (error.code === "lease_lost") return lost(again);
     if (error.status !== 401) drop(entry);
     explain(error);
-  }
-}
-
-// ------------------------------------------------------------------------------------------------------ leases and drafts
-
-/** Another tab has the task. What is on the screen stays, and can be taken back here; `then`, unless another version is. */
-function lost(then = () => {}) {
-  const { task, kind } = now;
-  const take = async () => {
-    try {
-      const { lease, state, draft, answer, expires_ms } = await patiently(() => api("POST", at(task.assignment, "/open"), {}), onhold);
-      if (now.task !== task) return;
-      const newer = answer && !within(answer, task.answer) ? answer : moved(draft, task.draft) ? draft.answer : null;
-      now.keeper.stop();
-      Object.assign(task, { lease, state, draft, answer, expires_ms });
-      now.keeper = keeper(task, drafted);
-      hush();
-      if (newer && !within(sendable(kind, content()), newer)) return (await pickVersion(newer)) === "mine" && then();
-      changed();
-      then();
-    } catch (error) {
-      explain(error);
-    }
-  };
-  report("status.unsaved");
-  tell("error.lease_lost", [["action.take", take], ["action.other", nextTask]]);
-}
-
-async function pickVersion(theirs) {
-  const { task, kind } = now;
-  const choice = await askVersion(describe(kind, content(), task), describe(kind, theirs, task));
-  if (now.task !== task) return null;
-  if (choice === "theirs") {
-    Object.assign(now, structuredClone({ comment: theirs.comment, confidence: theirs.confidence, flags: theirs.flags, state: theirs.answer }));
-    draw();
-  }
-  changed();
-  return choice;
-}
-
-function drafted(state, error) {
-  if (state === "drafted") report("status.draft", { time: clock(Date.now()) });
-  else if (state === "unsaved") report(error.code === "offline" ? "status.offline" : "status.retry");
-  else if (state === "stale") pickVersion(error.body.answer);
-  else if (error.code === "lease_lost") lost();
-  else explain(error);
-}
-
-async function beat() {
-  const { task } = now;
-  if (document.hidden || now.busy || !task || task.state !== "leased") return;
-  const over = Date.now() + now.skew_ms > task.expires_ms; // then the answer still counts, and there is nothing to renew
-  try {
-    Object.assign(task, await api("POST", at(task.assignment, "/renew"), { lease: task.lease }));
-  } catch (error) {
-    if (error.code === "lease_lost" && !over && now.task === task && !now.busy) lost();
   }
 }
 
@@ -402,4 +332,5 @@ window.addEventListener("online", () => now.keeper?.saveNow());
 document.addEventListener("visibilitychange", () => (document.hidden ? (now.keeper?.rest(spent()), now.keeper?.saveNow()) : beat()));
 setInterval(beat, BEAT_MS);
 new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--bar", `${target.offsetHeight}px`)).observe($("#bar"));
+connect({ draw, changed, next: nextTask });
 start();
