@@ -41,7 +41,7 @@ HABITS = {
     "keeps and opens": turns_of("{{ m['content'] }}", ALWAYS),
     "last only": turns_of(LAST),
     "last only and opens": turns_of(LAST, ALWAYS),
-    "cuts": turns_of("{{ m['content'][:12] }}"),
+    "cuts": turns_of("{{ m['content'][:12] if m['role'] == 'assistant' else m['content'] }}"),
     "first line only": turns_of("{{ m['content'].split('\\n')[0] }}"),
 }
 ANSWERS = {
@@ -172,8 +172,73 @@ def test_a_pair_of_several_answers_that_are_rewritten_is_not_used(habits, jsonl)
 def test_raw_text_of_a_conversation_is_whole_too(habits):
     said = (*QUESTION, Message("assistant", ANSWERS["thinking"]))
     assert "Two and three." in habits["keeps"].rendering.conversation(said)
-    with pytest.raises(Unusable, match="leaves out a part of the conversation"):
+    with pytest.raises(Unusable, match=r"leaves out a part of the answer .*Two and three"):
         habits["drops"].rendering.conversation(said)
+
+
+SAYS = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
+INCOMPLETE = {  # templates that leave out turns that are no answers, and what they leave out of TALK
+    "everything": ("{% for m in messages %}" + SAYS + "{% endfor %}", None),
+    "trims": ("{% for m in messages %}" + SAYS.replace("m['content']", "m['content'].strip()") + "{% endfor %}", None),
+    "system in the last question": (
+        "{% set before = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}"
+        "{% for m in messages if m['role'] != 'system' %}"
+        "{% if loop.revindex0 < 2 and m['role'] == 'user' %}{{ before + '\\n' }}{% endif %}" + SAYS + "{% endfor %}",
+        None,
+    ),
+    "no system": ("{% for m in messages if m['role'] != 'system' %}" + SAYS + "{% endfor %}", "the system message"),
+    "last question": (
+        "{% for m in messages %}{% if m['role'] != 'user' or loop.revindex0 < 2 %}" + SAYS + "{% endif %}{% endfor %}",
+        "the user's turn",
+    ),
+    "half a question": (
+        "{% for m in messages %}"
+        + SAYS.replace("m['content']", "(m['content'][:3] if m['role'] == 'user' else m['content'])")
+        + "{% endfor %}",
+        "the user's turn",
+    ),
+}
+TALK = [
+    {"role": "system", "content": " Be kind.\n"},
+    {"role": "user", "content": "How are you? "},
+    {"role": "assistant", "content": "Well."},
+    {"role": "user", "content": "Why?"},
+    {"role": "assistant", "content": "Because."},
+]
+ROWS_OF_TALK = {
+    "demonstration": {"messages": TALK},
+    "prompt": {"prompt": TALK[:4]},
+    "answer": {"prompt": TALK[:4], "completion": "Because."},
+    "pair": {"prompt": TALK[:4], "chosen": "Because.", "rejected": "No."},
+    "thumb": {"prompt": TALK[:4], "completion": "Because.", "label": True},
+}
+
+
+@pytest.mark.parametrize("row", ROWS_OF_TALK)
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_every_turn_stands_in_what_the_model_reads_or_the_row_is_told_of(name, row, jsonl):
+    """A system message that no model sees would be trained as if it had been obeyed."""
+    text, lost = INCOMPLETE[name]
+    template = with_template(text + OPEN)
+    ledger, loaded = Ledger("rows.jsonl"), read_records(jsonl([ROWS_OF_TALK[row]]))
+    samples = list(ENCODERS[loaded.kind](loaded, template, 500, ledger))
+    if lost is None:
+        (sample,) = samples
+        read = template.visible([*sample.prompt_ids.tolist(), *(i for b in sample.completions for i in b.ids.tolist())])
+        assert all(turn["content"].strip() in read for turn in TALK[: 4 if row == "prompt" else 5])
+        return
+    assert samples == []
+    (entry,) = ledger.dropped
+    assert entry.reason == "template leaves out"
+    assert f"leaves out a part of {lost} ('" in entry.sentence
+    assert ("`data.system: merge`" in entry.sentence) == (lost == "the system message")
+
+
+def test_a_short_turn_is_not_found_in_the_template_s_own_words(jsonl):
+    """The letters of `a` stand in every text; whether the template writes the turn is asked with a word of its own."""
+    template = with_template(INCOMPLETE["no system"][0] + OPEN)
+    with pytest.raises(Unusable, match=r"leaves out a part of the system message \('a'\)"):
+        template.encode_prompt((Message("system", "a"), Message("user", "Hi")))
 
 
 def test_a_reward_model_gives_no_score_for_what_its_template_leaves_out(habits):

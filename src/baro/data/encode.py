@@ -118,8 +118,8 @@ def encode_ratings(loaded: Loaded, template: Template, max_length: int, ledger: 
 def encode_prompts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Samples without completions; a prompt that stands in the file twice is kept once."""
     for rows in _chunks(_usable(loaded, ledger)):
-        texts = [placed(key, template.rendering.prompt, record.prompt) for key, record in rows]
-        for (key, _), ids in zip(rows, template.tokenize_prompts(texts), strict=True):
+        texts = _texts(rows, lambda record: template.rendering.prompt(record.prompt), ledger)
+        for key, ids in zip(texts, template.tokenize_prompts(list(texts.values())), strict=True):
             with _accounted(ledger, key):
                 _check_prompt_ids(ids, max_length)
                 yield Sample(torch.tensor(ids, dtype=torch.long), (), key)
@@ -131,19 +131,23 @@ def encode_texts(loaded: Loaded, template: Template, max_length: int, ledger: Le
     A piece's key is its row's and its number, ``file.jsonl:7#2``.
     """
     for rows in _chunks(_usable(loaded, ledger)):
-        texts = {}
-        for key, record in rows:
-            try:
-                texts[key] = _text_of(record, template)
-            except Unusable as fault:
-                ledger.drop(key, fault.reason, fault.sentence)
-            except DataError as error:
-                raise DataError(f"{key}: {error}") from error
+        texts = _texts(rows, lambda record: _text_of(record, template), ledger)
         for key, pieces in zip(texts, template.encode_texts(list(texts.values()), max_length), strict=True):
             with _accounted(ledger, key):
                 if not pieces:
                     raise Unusable("empty span", "no token of this text can be scored; it needs two tokens or more")
                 yield from (_sample(f"{key}#{n}", [piece], [{}]) for n, piece in enumerate(pieces, start=1))
+
+
+def _texts(rows: Iterable[tuple[str, Any]], render: Callable[[Any], str], ledger: Ledger) -> dict[str, str]:
+    """Each row's text by its key; the ledger hears of rows that have none."""
+    texts = {}
+    for key, record in rows:
+        try:
+            texts[key] = placed(key, render, record)
+        except Unusable as fault:
+            ledger.drop(key, fault.reason, fault.sentence)
+    return texts
 
 
 def encode_any(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from baro.data.rows import Unusable
 from baro.errors import ConfigError, DataError
-from baro.records import Conversation, Message
+from baro.records import Conversation, Message, Role
 
 Kind = Literal["auto", "plain", "none", "open"]
 
@@ -46,6 +46,8 @@ _MARKER = "answer"
 
 
 _THINKING = re.compile(r"(</?think>)")
+_OF: dict[Role, str] = {"assistant": "the answer", "user": "the user's turn", "system": "the system message"}
+_INSTEAD: dict[Role, str] = {"system": "write it above the first question (`data.system: merge`), "}
 _TAG = re.compile(r"<[^<>\s]+>$|\[[^\[\]\s]+\]$")
 
 
@@ -75,24 +77,32 @@ class Rendering:
         self.text = _template_text(tokenizer, kind)
         self.kind = KINDS.get(self.text, "own")
         self._opened: tuple[Conversation, str] | None = None  # the prompt rendered last
+        self._lost: dict[tuple[bool, tuple[Role, ...]], frozenset[int]] = {}
         opened, before, self.closing = self._probe()
         self.lead = before.removeprefix(opened) if before.startswith(opened) else ""
         self.opening = opened.removeprefix(before) if opened.startswith(before) else ""
 
     def prompt(self, prompt: Conversation) -> str:
-        """The text of a prompt, with the words that open the assistant's turn."""
-        return self._render(prompt, opened=True) if prompt else ""
+        """The text of a prompt, with the words that open the assistant's turn.
+
+        Raises Unusable where it does not hold every turn; of earlier answers, what follows their thinking.
+        """
+        if not prompt:
+            return ""
+        if self._opened is None or self._opened[0] is not prompt:  # a pair's completions come one after the other
+            text = self._render(prompt, opened=True)
+            self._check_turns(prompt, text, opened=True)
+            self._opened = prompt, text
+        return self._opened[1]
 
     def answered(self, prompt: Conversation, completion: Conversation) -> Rendered:
         """The text of a prompt with its completion, and where the assistant's turns stand in it.
 
-        Raises Unusable where the text does not hold the whole of every answer, Rewritten where it does not continue
-        what the sampler is fed.
+        Raises Unusable where the text does not hold every turn and the whole of every answer, Rewritten where it does
+        not continue what the sampler is fed.
         """
         turns = prompt + completion
-        if self._opened is None or self._opened[0] is not prompt:  # a pair's completions come one after the other
-            self._opened = prompt, self._render(prompt, opened=True)
-        opened = self._opened[1]
+        opened = self.prompt(prompt)
         if self.opening and len(completion) == 1 and opened.endswith(self.opening):
             whole = opened + self._continued(completion[0].content) + self.closing
             return Rendered(opened, whole, ((len(opened), len(whole)),) if completion[0].scored else ())
@@ -110,6 +120,7 @@ class Rendering:
             said = turn.content.strip().removeprefix(tag[0] if tag else "")
             _check_whole(said, whole[len(start) : len(end)])
             spans.append((len(start), len(end)))
+        self._check_turns(turns, whole)
         return Rendered(opened, whole, tuple(spans))
 
     def last_answered(self, prompt: Conversation, completion: Conversation) -> Rendered:
@@ -135,10 +146,33 @@ class Rendering:
     def conversation(self, turns: Conversation) -> str:
         """A whole conversation as the model sees it, end-of-turn tokens written out."""
         text = self._render(turns)
-        rest = text
-        for turn in turns:
-            rest = _check_whole(turn.content.strip(), rest, "the conversation")
+        self._check_turns(turns, text, thinking=True)
         return text
+
+    def _check_turns(self, turns: Conversation, text: str, *, opened: bool = False, thinking: bool = False) -> None:
+        """Raise Unusable unless every turn stands in the text, in order; a system's may stand anywhere.
+
+        thinking: that of answers must stand there as well; templates leave it out of answers that come earlier.
+        """
+        roles = tuple(turn.role for turn in turns)
+        if (opened, roles) not in self._lost:
+            self._lost[opened, roles] = self._lost_of(roles, opened)
+        lost, rest = self._lost[opened, roles], text
+        for i, turn in enumerate(turns):
+            said = turn.content.strip()
+            if turn.role == "assistant" and not thinking:
+                said = said.rpartition("</think>")[2].strip()
+            if turn.role == "system" or i in lost:
+                _check_whole(said, "" if i in lost else text, turn.role)
+            else:
+                rest = _check_whole(said, rest, turn.role)
+
+    def _lost_of(self, roles: tuple[Role, ...], opened: bool) -> frozenset[int]:
+        """The turns that the template never writes, whatever they say: a short one may stand in its own words."""
+        marks = [f"{_MARKER}-{i}-" for i in range(len(roles))]
+        turns = tuple(Message(role, mark) for role, mark in zip(roles, marks, strict=True))
+        text = self._render(turns, opened=opened)
+        return frozenset(i for i, mark in enumerate(marks) if mark not in text)
 
     def _render(self, turns: Conversation, *, opened: bool = False) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -167,7 +201,7 @@ class Rendering:
         return opened, before, after
 
 
-def _check_whole(said: str, text: str, of: str = "the answer") -> str:
+def _check_whole(said: str, text: str, role: Role = "assistant") -> str:
     """Raise Unusable unless all of ``said`` stands in the text, white space beside thinking tags aside.
 
     Returns what of the text stands behind it.
@@ -177,8 +211,9 @@ def _check_whole(said: str, text: str, of: str = "the answer") -> str:
         if not found:
             raise Unusable(
                 "template leaves out",
-                f"the chat template leaves out a part of {of} ({_shortened(said[said.index(part.strip()) :])}); "
-                "take the part out of the row, or use a template that keeps it (`template: plain`)",
+                f"the chat template leaves out a part of {_OF[role]} ({_shortened(said[said.index(part.strip()) :])}); "
+                f"take the part out of the row, {_INSTEAD.get(role, '')}or use a template that keeps it "
+                "(`template: plain`)",
             )
     return text
 

@@ -53,15 +53,14 @@ class LearnedReward:
 
     def _sample(self, rollout: Rollout) -> Sample | Score:
         """What the model reads, or why it cannot read this rollout whole."""
-        if self.same_tokens and rollout.completion_ids:
-            prompt = self.template.encode_prompt(rollout.prompt)
-            ids = list(rollout.completion_ids)
-        else:
-            try:
+        try:
+            if self.same_tokens and rollout.completion_ids:
+                prompt, ids = self.template.encode_prompt(rollout.prompt), list(rollout.completion_ids)
+            else:
                 prompt, ids, _, _ = self.template.encode(rollout.prompt, rollout.completion)
-            except Unusable as fault:
-                return Score(None, f"{self.name}: {fault.sentence}")
-            ids = list(ids) if rollout.finished else _without_end(list(ids), self.template.end_ids)
+                ids = list(ids) if rollout.finished else _without_end(list(ids), self.template.end_ids)
+        except Unusable as fault:
+            return Score(None, f"{self.name}: {fault.sentence}")
         length = len(prompt) + len(ids)
         if self.longest is not None and length > self.longest:
             return Score(None, f"{self.name}: has {length} tokens, and the model has {self.longest} positions")
