@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -217,6 +217,7 @@ SCRIPTS = st.sampled_from(
 @given(st.one_of(st.text(max_size=30), st.lists(SCRIPTS, max_size=4).map("".join)))
 @settings(max_examples=200, deadline=None)
 def test_any_answer_survives_byte_for_byte(byte_level, answer):
+    assume(not any(word in answer for word in byte_level.tokenizer.all_special_tokens))  # which are no text
     prompt, completion = (Message("user", "hello"),), (Message("assistant", answer),)
     for template in (byte_level, Template(byte_level.tokenizer, "none")):
         encoded = template.encode(prompt, completion)
