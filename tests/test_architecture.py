@@ -12,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
@@ -229,3 +230,12 @@ def test_every_import_is_declared():
         assert names <= allowed, (
             f"{path.relative_to(SOURCE)} imports {names - allowed}, which pyproject does not declare"
         )
+
+
+def test_every_dependency_is_tested_at_a_version_that_is_promised():
+    lines = (SOURCE.parents[1] / "constraints.txt").read_text().splitlines()
+    pinned = {package(name): number for name, _, number in (line.partition("==") for line in lines) if number}
+    extras = [lines for name, lines in PROJECT["optional-dependencies"].items() if name != "dev"]
+    for one in map(Requirement, sum(extras, PROJECT["dependencies"])):
+        assert one.specifier, f"{one}: say from which version on"
+        assert one.specifier.contains(pinned[package(one.name)]), f"{one} is not what constraints.txt installs"

@@ -106,6 +106,19 @@ def test_links_lead_somewhere(path):
             assert fragment in {anchor(heading) for heading in headings(target)}, f"{path.name}: no heading {link}"
 
 
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/ko/models.md"])
+def test_the_versions_that_are_promised_are_those_that_ran(page):
+    ran = [row[:2] for row in tables(ROOT / page) if re.fullmatch(r"\d+\.\d+\.\d+", row[0])]
+    promised = (ROOT / "pyproject.toml").read_text()
+    for name, versions in zip(("torch", "transformers"), zip(*ran, strict=True), strict=True):
+        minors = sorted(int(version.split(".")[1]) for version in versions)
+        major = versions[0].split(".")[0]
+        assert f'"{name}>={major}.{minors[0]},<{major}.{minors[-1] + 1}"' in promised
+    assert set(re.findall(r"^(?:torch|transformers)==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)) == set(
+        ran[0]
+    )
+
+
 @pytest.mark.parametrize(("english", "korean"), [tuple(READMES.values()), *PAIRS], ids=lambda p: p.name)
 def test_both_languages_say_as_much(english, korean):
     levels = [[heading.split()[0] for heading in headings(path)] for path in (english, korean)]
