@@ -117,3 +117,30 @@ def test_the_fewest_positions_of_the_models_that_read_the_rows_decide(world, cap
         Online("ppo", config, world / f"online-{''.join(changes)}").read()
         assert asked.pop() == ("wide", *readers)
     assert ppo._value_start(ppo.Config(**terms)) == "gpt2"  # the reward model, which reads the same tokens
+
+
+@pytest.mark.parametrize("scorer", ["ref_policy", "against", "rewards", "best_of"])
+def test_prompts_of_an_evaluation_fit_into_whatever_reads_the_answers(world, scorer):
+    """The KL's reference and learned rewards may have fewer positions than the policies."""
+    shutil.copytree(world / "gpt2", world / "wide")
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=256, vocab_size=300)
+    GPT2LMHeadModel(config).save_pretrained(world / "wide")
+    rows = [*ROWS, {"prompt": "abcdefghij" * 9}]
+    (world / "asked.jsonl").write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows))
+    if scorer in ("rewards", "best_of"):
+        reward.run(reward.Config(model="gpt2", preferences="pairs.jsonl", **FEW), world / "kind")
+    values = {
+        "ref_policy": {"ref_policy": "gpt2"},
+        "against": {"against": "gpt2"},
+        "rewards": {"rewards": {"kind": "kind"}},
+        "best_of": {"against": "wide", "best_of": {"n": 2, "by": "kind"}},
+    }
+    asked = {"policies": ["wide"], "prompts": "asked.jsonl", "sampling": {"max_new_tokens": 4}}
+    room = {"data": {"max_dropped_fraction": 0.5, "max_length": 256}}
+    alone = evaluate.run(evaluate.Config(**asked, **room), world / "alone")
+    assert "asked.jsonl:9" not in (alone.path / "ledger.json").read_text()
+    run = evaluate.run(evaluate.Config(**asked, **values[scorer], **room), world / "run")
+    assert run.finished
+    (account,) = json.loads((run.path / "ledger.json").read_text()).values()
+    assert list(account["dropped"]) == ["asked.jsonl:9"]
+    assert f"max_length is {POSITIONS - 4}" in account["dropped"]["asked.jsonl:9"]

@@ -17,12 +17,13 @@ from jaxtyping import Float, Int
 from baro.batch import Sample, branch
 from baro.data.files import write_rows
 from baro.data.template import Template
+from baro.declared import is_object
 from baro.errors import DataError, check_failures
 from baro.evaluate.config import Config, Player
 from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
-from baro.inputs import load_judge, load_reward, load_template, resolve
+from baro.inputs import load_judge, load_reward, load_template, resolve, template_of
 from baro.methods import stage
 from baro.methods.generate import draw_answers, read_prompts
 from baro.methods.stage import progress_bar
@@ -89,7 +90,7 @@ def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Quest
     """Read the prompts under every template, and keep those that all of them can read, up to ``limit``."""
     by_fingerprint: dict[str, dict[str, Sample]] = {}
     prompts: dict[str, Prompt] = {}
-    read_by = {value: template.fingerprint for value, template in templates.items()}
+    read_by = {value: template.fingerprint for value, template in templates.items()} | scorers_fingerprints(config)
     for player in config.players:
         template = templates[player.value]
         if template.fingerprint not in by_fingerprint:
@@ -104,6 +105,21 @@ def ask(run: RunDir, config: Config, templates: Mapping[str, Template]) -> Quest
         raise DataError(f"{config.prompts}: no prompt can be read by every policy; raise data.max_length")
     kept = {name: [samples[key] for key in common] for name, samples in by_fingerprint.items()}
     return Question([prompts[key] for key in common], kept)
+
+
+def scorers_fingerprints(config: Config) -> dict[str, str]:
+    """The models that read what the players answer, by value, with their templates' fingerprints.
+
+    They are the model that KL is measured to, and learned rewards: where they read a player's tokens, its prompts and
+    answers must fit into their positions as well.
+    """
+    found = {}
+    if reference := config.ref_policy or config.against:
+        found[reference] = load_template(reference, config.data.template).fingerprint
+    for by in (*config.rewards.values(), *(control.by for control in config.controls.values())):
+        if not is_object(by):
+            found[by] = template_of(resolve(by, "model")).fingerprint
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- answers
