@@ -1,4 +1,4 @@
-"""What judgments buy, and whether choosing them buys more: ``python -m benchmarks.label_efficiency``.
+"""The win rate by number of judgments, drawn at random or chosen: ``python -m benchmarks.label_efficiency``.
 
 The embedded task with the demo's own settings. People, simulated unless --by is empty, rank the four answers of the SFT
 policy to N prompts, one person each; DPO learns from these rankings, and the gold judge compares it with SFT on

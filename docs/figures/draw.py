@@ -314,9 +314,9 @@ def tree(say: Say) -> Figure:
 
 
 def judgments(say: Say) -> Figure:
-    """The table of docs/feedback.md, "What judgments buy"."""
+    """The table of docs/feedback.md, "Win rate by number of judgments"."""
     table = re.findall(r"^\| (\d+), (.+?) \| ([\d.]+) \| (.+) \|$", (FOLDER.parent / "feedback.md").read_text(), re.M)
-    f = Figure(640, 380, say("What judgments buy", "판단의 값어치"))
+    f = Figure(640, 380, say("Win rate by number of judgments", "판단 수에 따른 승률"))
 
     def at(rankings: float, rate: float) -> tuple[float, float]:
         return 110 + 114 * (log2(rankings) - log2(50)), 300 - 800 * (rate - 0.45)

@@ -1,9 +1,9 @@
-"""The code behind ``module:NAME``, as a hash: its module and the modules of one's own that this one imports.
+"""The code behind ``module:NAME``, as a hash: its module and the user's own modules that this one imports.
 
 Read from the source files, not from what is loaded: nothing is run, and what a function imports when it is called
-counts too. One's own is what lies in the folder of the module or in the working directory; installed packages, Baro
-among them, count by their versions, of which run.json has those that matter. Not seen are imports by name
-(``importlib``) and files that the code reads.
+counts too. The user's own modules are those in the folder of the module or in the working directory. Installed packages
+(also Baro) count by version; run.json has those that matter. Not seen: imports by a string (``importlib``), and files
+that the code reads.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _imports(name: str, path: Path) -> Iterator[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: is no valid Python ({error.msg}); mend it") from None
+        raise ConfigError(f"{path}:{error.lineno}: is no valid Python ({error.msg}); fix it") from None
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

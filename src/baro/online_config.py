@@ -76,7 +76,7 @@ class OnlineConfig(blocks.Config):
             raise ValueError(f"sampling.top_k, top_p and min_p must be left out of online training: {reason}")
         if sampling.temperature == 0:
             raise ValueError(
-                "sampling.temperature is 0, which draws one answer for ever; online training needs several"
+                "sampling.temperature is 0, which always draws the same answer; online training needs different ones"
             )
         if sampling.max_new_tokens >= self.data.max_length:
             raise ValueError(

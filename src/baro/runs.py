@@ -127,7 +127,7 @@ class RunDir:
                 raise RunError(f"{self.path}: this run was started with {changes}; {way_out}")
             if self.finished:
                 return
-            if changes:  # a mended file or key after an error, and nothing is lost: begin anew
+            if changes:  # a corrected file or key after an error, and nothing is lost: start again
                 self.manifest = wanted
                 (self.path / "ledger.json").unlink(missing_ok=True)
             self._adopt(wanted, allow_environment_change)

@@ -1,4 +1,4 @@
-"""SIGTERM: remembered until the work in hand is whole, or raised at once where nothing would be lost."""
+"""SIGTERM: handled after the current step, or raised at once where nothing would be lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(BaseException):
-    """SIGTERM came inside ``Sigterm.interruptible``. No Exception, so that nobody who catches those keeps it."""
+    """SIGTERM came inside ``Sigterm.interruptible``. Not an Exception: those are caught elsewhere."""
 
 
 class Sigterm:

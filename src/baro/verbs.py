@@ -1,4 +1,4 @@
-"""What a stage can do: the verbs of the command line and of pipelines, and methods of one's own."""
+"""What a stage can do: the verbs of the command line and of pipelines, and the user's own methods."""
 
 from __future__ import annotations
 

@@ -47,14 +47,14 @@ def test_line_ends_byte_order_mark_and_blank_lines_do_not_matter(tmp_path):
 def test_broken_json_in_line_412(jsonl):
     path = jsonl([GOOD] * 411 + ['{"prompt": "p", "completion" "c"}'] + [GOOD])
     assert refusal(path) == (
-        "rows.jsonl:412: broken JSON at column 30 (Expecting ':' delimiter); mend or remove this line"
+        "rows.jsonl:412: broken JSON at column 30 (Expecting ':' delimiter); fix or remove this line"
     )
 
 
 def test_broken_json_in_an_array_names_its_line(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text('[\n {"text": "a"},\n {"text": }\n]')
-    assert refusal(path) == "rows.json:3: broken JSON at column 11 (Expecting value); mend or remove this line"
+    assert refusal(path) == "rows.json:3: broken JSON at column 11 (Expecting value); fix or remove this line"
 
 
 def test_bad_utf8_names_the_byte(tmp_path):
@@ -68,7 +68,7 @@ def test_bad_utf8_names_the_byte(tmp_path):
 
 def test_half_a_character_is_not_text(jsonl):
     path = jsonl([{"text": "a"}, r'{"text": "\ud83d"}'])
-    assert refusal(path) == r"rows.jsonl:2: holds half a character (a lone \ud... escape); mend or remove this line"
+    assert refusal(path) == r"rows.jsonl:2: holds half a character (a lone \ud... escape); fix or remove this line"
     whole = read_rows(jsonl([r'{"text": "\ud83d\ude00"}']))
     assert whole[0].columns["text"] == "😀"
 

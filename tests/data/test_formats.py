@@ -330,7 +330,7 @@ def test_a_file_of_the_wrong_kind_is_refused_with_what_is_needed(jsonl):
     )
     with pytest.raises(DataError, match="are demonstrations, and preferences or rankings are needed"):
         read_records(jsonl([{"prompt": "a", "completion": "b"}]), (Preference, Ranking))
-    with pytest.raises(DataError, match=r"rows\.jsonl:1: holds no prompt; mend or remove this row"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: holds no prompt; fix or remove this row"):
         list(read_records(jsonl([{"text": "a"}]), Prompt))
 
 

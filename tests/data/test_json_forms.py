@@ -57,7 +57,7 @@ def test_every_form_gives_the_same_rows_and_is_told(tmp_path, form, name, ends):
     assert [json.loads(row.line) for row in files] == ROWS
 
 
-MEND = "; mend or remove this line"
+MEND = "; fix or remove this line"
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
 
 
@@ -91,12 +91,12 @@ def test_one_object_that_is_a_row_stays_one(tmp_path, row, write):
         ('{"text": "a"},\n{"text": }\n', "rows.json:2: broken JSON at column 10 (Expecting value)" + MEND),
         (
             '{"text": "a", "x": Infinity}\n',
-            "rows.json:1: cannot be read (Infinity is no number in JSON; write null or a number); mend or remove this "
+            "rows.json:1: cannot be read (Infinity is no number in JSON; write null or a number); fix or remove this "
             "line",
         ),
         (
             '{"text": "a", "x": 1e999}\n',
-            "rows.json:1: cannot be read (1e999 is beyond all floats); mend or remove this line",
+            "rows.json:1: cannot be read (1e999 is beyond all floats); fix or remove this line",
         ),
     ],
 )

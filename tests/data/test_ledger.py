@@ -23,7 +23,7 @@ def test_at_the_limit_it_passes_above_it_stops():
         filled(95, 5).check(0.01)
     assert str(error.value) == (
         "rows.jsonl: 5 of 100 rows cannot be used (1 duplicate, 4 equal pair), more than max_dropped_fraction 0.01 "
-        "allows; mend them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
+        "allows; fix them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
         "  rows.jsonl:7: sentence 0\n"
         "  rows.jsonl:8: sentence 1\n"
         "  rows.jsonl:9: sentence 2"

@@ -64,11 +64,11 @@ LINES = rows(ROWS).splitlines(keepends=True)
 FILES = {
     "broken.jsonl": (
         "".join([*LINES[:411], '{"prompt": "Say 412.", "completion": 412"}\n', *LINES[412:]]),
-        "broken.jsonl:412: broken JSON at column 41 (Expecting ',' delimiter); mend or remove this line",
+        "broken.jsonl:412: broken JSON at column 41 (Expecting ',' delimiter); fix or remove this line",
     ),
     "half.jsonl": (
         "".join(LINES)[:-4],
-        "half.jsonl:500: broken JSON at column 38 (Unterminated string starting at); mend or remove this line",
+        "half.jsonl:500: broken JSON at column 38 (Unterminated string starting at); fix or remove this line",
     ),
     "column.jsonl": (
         rows([*ROWS[:2], {"prompt": "Say 3.", "completoin": "3"}]),
@@ -123,7 +123,7 @@ def test_unreadable_files(project, refused, name):
 
 def test_every_verb_says_it(project, refused):
     write(project, "every.jsonl", '{"prompt": "Say')
-    sentence = "every.jsonl:1: broken JSON at column 12 (Unterminated string starting at); mend or remove this line"
+    sentence = "every.jsonl:1: broken JSON at column 12 (Unterminated string starting at); fix or remove this line"
     write(project, "judge.py", "def score(prompts, completions, **columns):\n    return [0.0 for _ in completions]\n")
     for arguments in (
         ["base", *given(text="every.jsonl")],
@@ -185,7 +185,7 @@ def test_more_unusable_rows_than_allowed(project, refused, baro):
     reward = ["reward", *given(model="base", preferences="equal.jsonl", trainer__steps=1)]
     for command in (dpo("equal.jsonl"), reward):
         assert refused(*command) == (
-            "equal.jsonl: 2 of 10 rows cannot be used (2 equal pair), more than max_dropped_fraction 0.01 allows; mend"
+            "equal.jsonl: 2 of 10 rows cannot be used (2 equal pair), more than max_dropped_fraction 0.01 allows; fix"
             " them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
             "  equal.jsonl:9: 'chosen' equals 'rejected'; a pair needs two different completions\n"
             "  equal.jsonl:10: 'chosen' equals 'rejected'; a pair needs two different completions"
@@ -194,7 +194,7 @@ def test_more_unusable_rows_than_allowed(project, refused, baro):
     for command in (["generate", "base", "--prompts", "long.jsonl"], ppo(prompts="long.jsonl", reward_model="base")):
         assert refused(*command, *short) == (
             "long.jsonl: 1 of 5 rows cannot be used (1 prompt too long), more than max_dropped_fraction 0.01 allows;"
-            " mend them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
+            " fix them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
             "  long.jsonl:3: the prompt has 331 tokens, and max_length is 36"
         )
     said = baro(*dpo("equal.jsonl"), "--out", "bad/allowed", *given(data__max_dropped_fraction=0.2))

@@ -207,7 +207,7 @@ def _encode(
 def _rendered(
     rows: Iterable[tuple[str, Any]], template: Template, ledger: Ledger
 ) -> Iterator[tuple[str, Any, list[Rendered], str]]:
-    """Each row's completions as text, and what of them is left out; the ledger hears of rows that have no such text.
+    """Each row's completions as text, and what of them is left out; rows without such a text go into the ledger.
 
     Of a demonstration whose earlier answers the template rewrites, the last answer stays.
     """
@@ -238,7 +238,7 @@ def completions_of(record: Record) -> tuple[Conversation, ...]:
 
 
 def _usable(loaded: Loaded, ledger: Ledger) -> Iterator[tuple[str, Any]]:
-    """The rows that pass the checks of their own and are no repetition; the ledger hears of the others.
+    """The rows that pass their own checks and are no repetition; the others go into the ledger.
 
     A judgment of what was judged before is a vote and counts, whether it agrees with the earlier one or not.
     """

@@ -196,7 +196,7 @@ def _chosen(pair: Preference) -> Demonstration:
 
 def _best(ranking: Ranking) -> Demonstration:
     if not ranking.ranks:
-        raise DataError("holds no demonstration; mend or remove this row")
+        raise DataError("holds no demonstration; fix or remove this row")
     return Demonstration(ranking.prompt, ranking.completions[ranking.ranks.index(min(ranking.ranks))], ranking.extra)
 
 
@@ -218,7 +218,7 @@ def _ordered(rated: Rated) -> Ranking:
 
 def _prompt_in(record: Demonstration | Preference | Ranking | Thumb | Rated) -> Prompt:
     if not record.prompt:
-        raise DataError("holds no prompt; mend or remove this row")
+        raise DataError("holds no prompt; fix or remove this row")
     return Prompt(record.prompt, record.extra)
 
 

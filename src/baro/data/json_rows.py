@@ -211,11 +211,9 @@ def _placed(name: str, number: int) -> Iterator[None]:
         yield
     except json.JSONDecodeError as error:
         key = f"{name}:{number + error.lineno - 1}"
-        raise DataError(
-            f"{key}: broken JSON at column {error.colno} ({error.msg}); mend or remove this line"
-        ) from error
+        raise DataError(f"{key}: broken JSON at column {error.colno} ({error.msg}); fix or remove this line") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}:{number}: cannot be read ({error}); mend or remove this line") from error
+        raise DataError(f"{name}:{number}: cannot be read ({error}); fix or remove this line") from error
 
 
 def row_of(key: str, text: str | None, columns: Any, suspect: bool) -> Row:
@@ -227,6 +225,6 @@ def row_of(key: str, text: str | None, columns: Any, suspect: bool) -> Row:
             json.dumps(columns, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"{key}: holds half a character (a lone \\ud... escape); mend or remove this line"
+                f"{key}: holds half a character (a lone \\ud... escape); fix or remove this line"
             ) from error
     return Row(key, text, columns)

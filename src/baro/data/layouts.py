@@ -230,7 +230,7 @@ class Fit:
         return "; ".join([*parts, *self._about_messages(looked, others)])
 
     def _about_messages(self, looked: Looked, others: Sequence[str]) -> list[str]:
-        """Keys of messages that nobody reads, and columns that look like turns and are none of the record."""
+        """Keys of messages that are not read, and columns that look like turns and are no part of the record."""
         read = [name for name in looked.names if name not in others]
         keys = sorted({key for name in read for value in looked.values(name) for key in messages.unknown_keys(value)})
         turns = [name for name in others if looked.values(name) and all(map(_like_turns, looked.values(name)))]

@@ -15,7 +15,7 @@ from rich.text import Text
 from baro.errors import DataError
 from baro.files import write_atomic
 
-WAY_OUT = "mend them, or raise data.max_length or data.max_dropped_fraction"
+WAY_OUT = "fix them, or raise data.max_length or data.max_dropped_fraction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Ledger:
 
     repeated: rows that hold nothing more where a larger record is read as a smaller one: they say again what an earlier
     one said (four pairs hold one prompt four times), or are thumbs down where answers to imitate are wanted. They are
-    left out, and are nobody's mistake. votes: rows that judge what an earlier one judged; they are used, each counts.
+    left out and not counted as dropped. votes: rows that judge what an earlier one judged; each is used and counts.
     """
 
     name: str

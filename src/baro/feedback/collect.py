@@ -167,7 +167,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
 
 
 def _store_with_tasks(folder: Path, config: Config) -> Store:
-    """The store, which is there with all tasks or not at all: after an error, a mended config begins anew."""
+    """The store, which is there with all tasks or not at all: after an error, a corrected config starts again."""
     from baro.data.formats import read_records
     from baro.files import atomic_directory
     from baro.inputs import resolve

@@ -49,7 +49,7 @@ def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) 
             for row, score in zip(part, reward.score([_rollout(row) for row in part]), strict=True):
                 scores[row.id] += [] if score.value is None else [score.value]
                 failed += [score.error or "no score"] if score.value is None else []
-        check_failures(failed, len(rows), reward.name, "scores", "mend the reward, or choose at random; ")
+        check_failures(failed, len(rows), reward.name, "scores", "fix the reward, or choose at random; ")
     return {one: values for one, values in scores.items() if len(values) == len(rewards)}
 
 

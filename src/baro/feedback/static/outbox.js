@@ -20,7 +20,7 @@ export const unsent = (rater) =>
     .filter((entry) => entry?.rater === rater)
     .sort((one, other) => one.made_ms - other.made_ms);
 
-/** The server's judgment; throws only what waiting cannot mend, and then keeps the entry. What it replaces is dropped. */
+/** The server's judgment; throws only what waiting cannot fix, and then keeps the entry. What it replaces is dropped. */
 export async function send(entry, onwait) {
   const judgment = await patiently(() => api("POST", entry.path, entry.body), onwait);
   drop(entry);
