@@ -20,7 +20,7 @@ LAYERS = [
     {"records", "config", "batch", "collate", "hub", "compute", "online_config"},
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
-    {"rewards", "rollout", "trainer", "distributed"},
+    {"rewards", "rollout", "trainer", "measure", "distributed"},
     {"inputs"},
     {"methods", "feedback"},
     {"evaluate"},
@@ -49,6 +49,7 @@ ALLOWED = {
     ("data", "runs"),
     ("bar", "runs"),
     ("rollout", "rewards"),
+    ("trainer", "measure"),
 }
 METHOD_ROOMS = {"stage", "online", "reference"}  # what methods share
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}

@@ -31,6 +31,7 @@ LEAST = {
 }
 """What each verb cannot do without."""
 WRITTEN = {
+    "evaluation.rewards": {"ppo": lambda value: [{"by": value}]},
     "rewards": {"ppo": lambda value: [{"by": value}], "evaluate": lambda value: {"r": value}},
     "policies": {"evaluate": lambda value: {"p": value}},
     "judges": {"evaluate": lambda value: {"j": value}},
@@ -39,7 +40,13 @@ WRITTEN = {
     "choose.rewards": {"feedback collect": lambda value: [value]},
 }
 """How a key is written that holds more than one text."""
-BESIDE = {"choose.rewards": {"choose": {"policy": "margin", "count": 1}}, "rewards": {"reward_model": None}}
+BESIDE = {
+    "evaluation.prompts": {"evaluation": {"judge": "mine_of_inputs:r"}},
+    "evaluation.rewards": {"evaluation": {"prompts": "rows.jsonl"}},
+    "evaluation.judge": {"evaluation": {"prompts": "rows.jsonl"}},
+    "choose.rewards": {"choose": {"policy": "margin", "count": 1}},
+    "rewards": {"reward_model": None},
+}
 
 
 @pytest.fixture(autouse=True)

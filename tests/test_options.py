@@ -158,6 +158,10 @@ SAMPLING = {
     "sampling.top_p": (0.5, {}),
     "sampling.min_p": (0.99, {}),
 }
+EVALUATED = {
+    "evaluation.prompts": "prompts.jsonl", "evaluation.rewards": [{"by": "score_of_options:letters"}],
+    "evaluation.judge": "score_of_options:judge", "evaluation.every": 2,
+}  # fmt: skip
 CHANGES = {
     "base": OFFLINE
     | {
@@ -251,6 +255,12 @@ CHANGES = {
         "gamma": (0.5, {}),
         "gae_lambda": (0.1, {}),
         "early_stop_kl": (1e-9, {"trainer.steps": 8, "rollout.epochs": 2}),
+        "evaluation.prompts": ("more.jsonl", EVALUATED),
+        "evaluation.rewards": ([{"by": "score_of_options:sometimes"}], EVALUATED),
+        "evaluation.judge": (None, EVALUATED),
+        "evaluation.completions": (2, EVALUATED),
+        "evaluation.every": (1, EVALUATED | {"trainer.steps": 4}),
+        "evaluation.keep": ("sooner", EVALUATED | {"evaluation.rewards": [{"by": "score_of_options:sooner"}]}),
     },
     "generate": SAMPLING
     | {
@@ -351,7 +361,9 @@ def folder(tmp_path_factory):
         made = new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=seed)
         save_policy(made, folder / name)
         template.save(folder / name)
-    (folder / "score_of_options.py").write_text(inspect.getsource(scores) + "\nletters, sometimes, judge = scores()\n")
+    (folder / "score_of_options.py").write_text(
+        inspect.getsource(scores) + "\nletters, sometimes, sooner, judge = scores()\n"
+    )
     return folder
 
 
@@ -364,11 +376,16 @@ def scores():
     def sometimes(prompts, completions, **columns):
         return [None if i == 0 else float(len(text)) for i, text in enumerate(completions)]
 
+    calls = iter(range(10**6))
+
+    def sooner(prompts, **columns):
+        return [-float(next(calls))] * len(prompts)
+
     class Judge:
         def compare(self, pairs):
-            return [Verdict(1.0 if "!" in first.completion or len(first.completion) < 3 else 0.0) for first, _ in pairs]
+            return [Verdict(1.0 if "!" in first.text or len(first.text) < 3 else 0.0) for first, _ in pairs]
 
-    return letters, sometimes, Judge()
+    return letters, sometimes, sooner, Judge()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
-from baro.declared import Model, Records, Scorer
+from baro.declared import Model, Object, Records, Scorer
 
 
 class KlConfig(blocks.Config):
@@ -41,6 +41,36 @@ class RewardShapingConfig(blocks.Config):
         return self
 
 
+class EvaluationConfig(blocks.Config):
+    """Held-out prompts that are answered along the run, and what is looked at in the answers: ``eval/`` in the logs."""
+
+    prompts: Records | None = Field(None, description="held-out prompts: a run or a file")
+    rewards: list[blocks.RewardTerm] = Field([], description="what scores the answers, each logged by itself")
+    judge: Object | None = Field(None, description="module:NAME with compare(pairs): win rate against the reference")
+    completions: int = Field(1, ge=1, description="answers to each held-out prompt")
+    every: int = Field(0, ge=0, description="optimiser steps between evaluations; 0 is ten times a run")
+    keep: str | None = Field(
+        None, description="a reward's name, or win_rate: the weights kept are the best by it; the last unless given"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EvaluationConfig:
+        blocks.check_terms(self.rewards)
+        if self.prompts is None and (given := sorted(self.model_fields_set - {"prompts"})):
+            raise ValueError(f"evaluation.{given[0]} is about held-out prompts; give evaluation.prompts")
+        if self.prompts is not None and not self.rewards and self.judge is None:
+            raise ValueError("nobody looks at the answers to evaluation.prompts; give evaluation.rewards or .judge")
+        names = [term.called for term in self.rewards] + ["win_rate"] * (self.judge is not None)
+        if self.keep is not None and self.keep not in names:
+            raise ValueError(f"evaluation.keep is {self.keep!r}; the weights can be kept by {' or '.join(names)}")
+        return self
+
+    @property
+    def kept_by(self) -> blocks.RewardTerm | None:
+        """The reward by which the weights are kept."""
+        return next((term for term in self.rewards if term.called == self.keep), None)
+
+
 class OnlineConfig(blocks.Config):
     """The base of ppo's config, and of those of the online methods to come.
 
@@ -57,6 +87,7 @@ class OnlineConfig(blocks.Config):
     rollout: blocks.RolloutConfig = blocks.RolloutConfig()
     sampling: blocks.SamplingConfig = blocks.SamplingConfig()
     trainer: blocks.OptimiserConfig = blocks.OptimiserConfig(learning_rate=1e-6, epochs=1)
+    evaluation: EvaluationConfig = EvaluationConfig()
     data: blocks.DataConfig = blocks.DataConfig()
     lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
     compute: ComputeConfig = ComputeConfig()
@@ -66,6 +97,12 @@ class OnlineConfig(blocks.Config):
         if (self.reward_model is None) == (not self.rewards):
             raise ValueError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
         blocks.check_terms(self.terms)
+        kept_by = self.evaluation.kept_by
+        if kept_by is not None and kept_by.by.rstrip("/") in {term.by.rstrip("/") for term in self.terms}:
+            raise ValueError(
+                f"evaluation.keep: {kept_by.by} is trained on, and keeps the weights that have learned to please it "
+                "most, right or wrong; keep by another reward or by a judge"
+            )
         return self
 
     @model_validator(mode="after")

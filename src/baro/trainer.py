@@ -6,7 +6,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,47 +23,26 @@ from baro.checkpoints import (
     save_checkpoint,
 )
 from baro.collate import empty_batch
-from baro.config import OptimiserConfig, TrainerConfig
+from baro.config import OptimiserConfig
 from baro.determinism import deterministic
 from baro.errors import GuardStop
 from baro.functional.streams import stream_key
-from baro.models.forward import ScoredModel, check_layout, layouts, restore_layouts
+from baro.measure import Measure, MetricSums, check_layouts
+from baro.models.forward import layouts, restore_layouts
 from baro.optimizer import load_optimizer_state, make_optimizer, optimizer_state, schedule_factor
-from baro.protocols import BatchSource, LocalWorld, LossOutput, Next, Objective, State, World
+from baro.protocols import BatchSource, LocalWorld, Next, Objective, State, World
 from baro.runs import RunDir
 from baro.termination import EXIT_CODE, Sigterm, Terminated
 
 log = logging.getLogger("baro")
 
 
-class MetricSums:
-    """Sums and weights of metrics over the micro-batches and ranks of one step."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-
-    def add(self, output: LossOutput) -> None:
-        for name, (amount, weight) in output.metrics.items():
-            self.sums[f"{name}:sum"] = self.sums.get(f"{name}:sum", 0.0) + float(amount)
-            self.sums[f"{name}:weight"] = self.sums.get(f"{name}:weight", 0.0) + float(weight)
-        self.sums["loss:sum"] = self.sums.get("loss:sum", 0.0) + float(output.loss.detach())
-
-    def over(self, world: World) -> dict[str, float]:
-        """The means over all ranks; a metric that nothing weighed in is left out."""
-        sums = world.sum(self.sums)
-        means = {"loss": sums.pop("loss:sum", 0.0)}
-        for name in (key.removesuffix(":sum") for key in sums if key.endswith(":sum")):
-            if sums[f"{name}:weight"] > 0:
-                means[name] = sums[f"{name}:sum"] / sums[f"{name}:weight"]
-        return means
-
-
 class Trainer:
     """Takes optimiser steps: totals, backward, clip, step, log, held-out loss, checkpoint, resume.
 
     Without ``run`` nothing is written, and ``state_dict`` / ``load_state_dict`` are the caller's. Of several ranks the
-    first alone has a run; all read its checkpoints. ``held_out`` gives micro-batches on which the objective's losses
-    are averaged now and then; it is asked each time, because what prepared them may depend on the weights.
+    first alone has a run; all read its checkpoints. ``measure`` is what is looked at now and then, and what the best
+    weights are known by.
     """
 
     def __init__(
@@ -73,20 +52,18 @@ class Trainer:
         config: OptimiserConfig,
         *,
         run: RunDir | None = None,
-        held_out: Callable[[], Sequence[GroupBatch]] = list,
+        measure: Measure | None = None,
         world: World | None = None,
     ) -> None:
         self.objective, self.source, self.config, self.run = objective, source, config, run
-        self.held_out = held_out
-        self.keep_best = isinstance(config, TrainerConfig) and config.keep == "best"
-        self.evaluate_every = config.evaluate_every if isinstance(config, TrainerConfig) else 0
+        self.measure = measure
         self.world: World = world or LocalWorld()
         self.recorded = self.world.any(run is not None)
         for module in objective.modules().values():
             self.world.shard(module)
         self.optimizer = make_optimizer(objective, config)
         self.step = 0
-        self.best: State | None = None  # {"step", "loss", "modules"} of the least held-out loss so far
+        self.best: State | None = None  # {"step", "value", "modules"} of the best measure so far
         self.ended = False  # the source has given its last step
         self._coverage_checked = False
         self._saved = 0  # the step of the newest checkpoint; at step 0 there is nothing to save
@@ -131,7 +108,7 @@ class Trainer:
                 f"the source gave {self.step} of its {len(self.source)} steps and then none, without saying that it "
                 "was done; its __len__ and its __iter__ must agree"
             )
-        if self.keep_best and self.best is not None and self.ended:
+        if self.best is not None and self.ended:
             self._load_modules(self.best["modules"])
 
     def _steps(self) -> Iterator[list[GroupBatch]]:
@@ -176,10 +153,8 @@ class Trainer:
 
     def _check_models(self, micro_batches: list[GroupBatch]) -> None:
         """Each model's layout of rows, once, on the widest of the first micro-batches that hold completions."""
-        batches = micro_batches or self.held_out()
-        for module in self.objective.modules().values():
-            if isinstance(module, ScoredModel) and batches:
-                check_layout(module, max(batches, key=lambda batch: batch.input_ids.shape[1]), self.world)
+        if micro_batches:
+            check_layouts(self.objective, micro_batches, self.world)
 
     @property
     def device(self) -> torch.device:
@@ -247,17 +222,20 @@ class Trainer:
                 if not parameter.requires_grad and parameter.grad is not None:
                     raise GuardStop(f"{role}: {name} is frozen but received a gradient; train it or detach it")
 
-    # ------------------------------------------------------------------------------------------------ held-out loss
+    # ------------------------------------------------------------------------------------------------ measure
 
     def _evaluate(self, *, due: bool = False) -> dict[str, float]:
-        """The held-out loss and metrics, named eval/..., when it is time for them."""
-        every = self.evaluate_every or max(1, len(self.source) // 10)
-        if not (due or self.step % every == 0) or not (batches := self.held_out()):
+        """What is measured, named eval/..., when it is time for it; the weights, where it is the best so far."""
+        measure = self.measure
+        if measure is None or not (due or self.step % measure.interval(len(self.source)) == 0):
             return {}
-        metrics = {f"eval/{name}": value for name, value in evaluate(self.objective, batches, self.world).items()}
-        if self.keep_best and (self.best is None or metrics["eval/loss"] < self.best["loss"]):
-            self.best = {"step": self.step, "loss": metrics["eval/loss"], "modules": self._copies()}
-        if self.step == 0:
+        found = measure.take()
+        if measure.keep is not None and found:
+            value = found[measure.keep]
+            if math.isfinite(value) and (self.best is None or measure.better(value, self.best["value"])):
+                self.best = {"step": self.step, "value": value, "modules": self._copies()}
+        metrics = {f"eval/{name}": value for name, value in found.items()}
+        if self.step == 0 and metrics:
             self._log(metrics)
         return metrics
 
@@ -354,29 +332,6 @@ class Trainer:
     def _log(self, metrics: Mapping[str, float]) -> None:
         if self.run is not None and self.world.rank == 0:
             self.run.metrics.append({"step": self.step, **metrics})
-
-
-@torch.no_grad()
-def evaluate(objective: Objective, batches: Sequence[GroupBatch], world: World) -> dict[str, float]:
-    """The objective's loss and metrics over given micro-batches, without gradient and in eval mode."""
-    modules = list(objective.modules().values())
-    training = [module.training for module in modules]
-    units: dict[str, dict[str, float]] = {}
-    for batch in batches:
-        for unit, amount in batch.units.items():
-            of_term = units.setdefault(batch.term, {})
-            of_term[unit] = of_term.get(unit, 0.0) + amount
-    totals = {term: world.sum(of_term) for term, of_term in units.items()}
-    sums = MetricSums()
-    for module in modules:
-        module.eval()
-    device = next(modules[0].parameters()).device
-    for batch in batches:
-        for output in objective.losses(batch.to(device), totals[batch.term]):
-            sums.add(output)
-    for module, was in zip(modules, training, strict=True):
-        module.train(was)
-    return sums.over(world)
 
 
 def _state_of(module: nn.Module) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from baro.models.load import (
     save_scalar_model,
 )
 from baro.records import Message, Preference, Verdict
+from baro.rewards.judging import average_orders
 
 PROMPTS = ["Say hi.", "Say bye.", "Name a colour.", "One and one?", "Go on.", "Why?"]
 
@@ -51,9 +52,9 @@ def test_a_share_that_never_differs_still_has_an_interval():
 
 
 def test_both_orders_cancel_a_side_bias():
-    assert metrics.average_orders(Verdict(1.0), Verdict(1.0)).p_first == 0.5
-    assert metrics.average_orders(Verdict(0.9), Verdict(0.3)).p_first == pytest.approx(0.8)
-    assert metrics.average_orders(Verdict(1.0), Verdict(None, "late")).error == "late"
+    assert average_orders(Verdict(1.0), Verdict(1.0)).p_first == 0.5
+    assert average_orders(Verdict(0.9), Verdict(0.3)).p_first == pytest.approx(0.8)
+    assert average_orders(Verdict(1.0), Verdict(None, "late")).error == "late"
 
 
 def test_distinct_2_counts_different_word_pairs():

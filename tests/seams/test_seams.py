@@ -15,6 +15,7 @@ from baro.collate import collate
 from baro.config import TrainerConfig
 from baro.data.joined import Joined
 from baro.errors import ConfigError, GuardStop
+from baro.measure import Measure, evaluate
 from baro.models.forward import Outputs, ScoredModel
 from baro.protocols import LocalWorld, LossOutput, Next, Objective
 from baro.runs import RunDir
@@ -127,9 +128,10 @@ def test_only_the_first_of_joined_sources_ends_the_run(others, said, tmp_path, c
     assert (said in caplog.text) if said else not caplog.text
     held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16, term="rollout")
     objective = Both(policy=ScoredModel(tiny.llama()))
-    config = CONFIG.model_copy(update={"evaluate_every": 5, "checkpoint_every": 5})
+    config = CONFIG.model_copy(update={"checkpoint_every": 5})
+    measure = Measure(lambda: evaluate(objective, held_out, LocalWorld()), every=5)
     with closing(RunDir.open(tmp_path / "run", verb="sft", config=config, inputs={})) as run:
-        Trainer(objective, source, config, run=run, held_out=lambda: held_out).fit()
+        Trainer(objective, source, config, run=run, measure=measure).fit()
         rows = run.metrics.read()
         assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
         assert [row["step"] for row in rows if "eval/loss" in row] == [0, 5, 8]
@@ -275,11 +277,10 @@ class Watched(ScoredModel):
 
 def test_the_layout_is_settled_before_the_first_held_out_loss(monkeypatch):
     order = []
-    monkeypatch.setattr("baro.trainer.evaluate", lambda *arguments: order.append("evaluate") or {"loss": 1.0})
-    monkeypatch.setattr("baro.trainer.check_layout", lambda *arguments: order.append("check"))
+    monkeypatch.setattr("baro.measure.check_layout", lambda *arguments: order.append("check"))
+    measure = Measure(lambda: order.append("evaluate") or {"loss": 1.0})
     run = toys.sft(LocalWorld())
-    held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16)
-    Trainer(run.objective, run.source, CONFIG, held_out=lambda: held_out).fit(until=1)
+    Trainer(run.objective, run.source, CONFIG, measure=measure).fit(until=1)
     assert order[:2] == ["check", "evaluate"]
 
 
@@ -312,7 +313,6 @@ def test_the_time_of_a_source_is_its_own_and_a_held_out_loss_is_nobodys(tmp_path
             next(clock)
         return {"loss": 1.0}
 
-    monkeypatch.setattr("baro.trainer.evaluate", slow)
     batch = run.source._batch
 
     def slow_batch() -> list[Sample]:
@@ -321,8 +321,7 @@ def test_the_time_of_a_source_is_its_own_and_a_held_out_loss_is_nobodys(tmp_path
         return batch()
 
     run.source._batch = slow_batch
-    held_out = collate(toys.random_samples(9, 4, 1), micro_batch_tokens=100, hidden_size=16)
     with closing(RunDir.open(tmp_path / "run", verb="sft", config=CONFIG, inputs={})) as opened:
-        Trainer(run.objective, run.source, CONFIG, run=opened, held_out=lambda: held_out).fit(until=2)
+        Trainer(run.objective, run.source, CONFIG, run=opened, measure=Measure(slow)).fit(until=2)
         rows = [row for row in opened.metrics.read() if row["step"]]
     assert [(row["perf/source_seconds"], row["perf/step_seconds"]) for row in rows] == [(8, 1), (8, 1)]

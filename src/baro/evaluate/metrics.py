@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from baro.functional.statistics import Interval, bootstrap_interval, length_controlled_win_rate, wilson_interval
-from baro.records import Verdict
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -49,14 +48,6 @@ def length_controlled(
         return None
     groups = prompts if len(np.unique(prompts)) < len(prompts) else None
     return length_controlled_win_rate(verdicts, length_difference, seed=seed, groups=groups)
-
-
-def average_orders(first: Verdict, swapped: Verdict) -> Verdict:
-    """A pair judged twice, the second time with its sides swapped: p = (p_1 + 1 − p_2) / 2, free of side bias."""
-    for verdict in (first, swapped):
-        if verdict.p_first is None:
-            return verdict
-    return Verdict((first.p_first + 1 - swapped.p_first) / 2)
 
 
 def words(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from baro.data.template import Template
 from baro.declared import is_object
 from baro.errors import DataError, check_failures
 from baro.evaluate.config import Config, Player
-from baro.evaluate.metrics import average_orders, distinct_2, length_controlled, mean_over_prompts, share_over_prompts
+from baro.evaluate.metrics import distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
 from baro.inputs import load_judge, load_reward, load_template, resolve, template_of
@@ -31,6 +31,7 @@ from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Prompt, Rollout, plain_conversation
+from baro.rewards.judging import judged_in_both_orders
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -249,8 +250,7 @@ def judge_in_both_orders(
     """p(ours is better), the mean of both orders; NaN where either failed."""
     verdicts = []
     for part in _chunks(list(zip(one, other, strict=True)), description):
-        swapped = judge.compare([(theirs, ours) for ours, theirs in part])
-        verdicts += [average_orders(*both) for both in zip(judge.compare(part), swapped, strict=True)]
+        verdicts += judged_in_both_orders(judge, part)
     return checked([v.p_first for v in verdicts], [v.error for v in verdicts], description)
 
 

@@ -25,6 +25,7 @@ Domain = Literal[
     "generate",  # the answers of `baro generate`
     "chat",  # the answers of `baro chat`
     "evaluate",  # the answers that an evaluation compares
+    "held_out",  # the answers to held-out prompts along an online run
     "shown_first",  # which of two answers a judge sees first
 ]
 

@@ -13,21 +13,33 @@ import torch
 from torch import Tensor
 
 from baro.batch import GroupBatch, Sample
+from baro.config import RewardTerm
 from baro.data.encode import encode_prompts
-from baro.declared import inputs_in
-from baro.errors import GuardStop
+from baro.declared import inputs_in, is_object
+from baro.errors import ConfigError, GuardStop
 from baro.functional.policy import adaptive_kl_coef, clip_scores
-from baro.inputs import check_same_tokens, load_rewards, load_template, open_run, resolve, training_world
+from baro.inputs import (
+    check_same_tokens,
+    hash_input,
+    load_judge,
+    load_rewards,
+    load_template,
+    open_run,
+    resolve,
+    training_world,
+)
+from baro.measure import Measure
 from baro.methods import stage
 from baro.models.forward import ScoredModel
 from baro.models.load import load_policy, save_policy
 from baro.online_config import KlConfig, OnlineConfig, RewardShapingConfig
-from baro.protocols import Metrics, Objective, Prepare, State, World
+from baro.protocols import Metrics, Objective, Prepare, Sampler, State, World
 from baro.records import Prompt
 from baro.rewards.gate import refuse_weak
 from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
 from baro.rollout.fresh import OldLogprobs
+from baro.rollout.held_out import HeldOutAnswers
 from baro.rollout.rollouts import Draw, Rollouts
 from baro.rollout.source import OnPolicySource
 from baro.trainer import Trainer
@@ -47,6 +59,7 @@ class Online:
         config = self.config
         if not config.accept_weak_reward_model:
             refuse_weak([term.by for term in config.terms])
+        self._refuse_what_is_trained_on()
         models = {one.key: one.value for one in inputs_in(type(config), config) if one.kind == "model"}
         check_same_tokens(config, *(key for key in models if key != "policy"))
         self.template = load_template(config.policy, config.data.template)
@@ -54,6 +67,9 @@ class Online:
         reader = stage.Reader(self.run, self.template, config.data, Prompt, encode_prompts, room)
         loaded, self.samples = reader.read("prompts", config.prompts)
         self.prompts = loaded.at(sample.key for sample in self.samples)
+        if config.evaluation.prompts is not None:
+            loaded, self.held_out_samples = reader.read("evaluation.prompts", config.evaluation.prompts)
+            self.held_out = loaded.at(sample.key for sample in self.held_out_samples)
 
     def policy(self) -> ScoredModel:
         """The model to train, with new adapters where the config has some."""
@@ -64,13 +80,16 @@ class Online:
     def fit(
         self,
         policy: ScoredModel,
+        ref_policy: ScoredModel,
         objective: Objective,
         prepare: Prepare,
         early_stop: Callable[[Metrics], bool] = lambda metrics: False,
     ) -> None:
-        """Train on rollouts of the policy."""
-        source = self._source(policy, prepare, early_stop)
-        trainer = Trainer(objective, source, self.config.trainer, run=self.run, world=self.world)
+        """Train on rollouts of the policy; held-out prompts are answered along the way."""
+        sampler = self._sampler(policy)
+        source = self._source(policy, sampler, prepare, early_stop)
+        measure = self._measure(sampler, self._sampler(ref_policy)) if self.config.evaluation.prompts else None
+        trainer = Trainer(objective, source, self.config.trainer, run=self.run, measure=measure, world=self.world)
         stage.fit(self.run, trainer)
 
     def save(self, policy: ScoredModel, **others: Callable[[Path], None]) -> None:
@@ -80,18 +99,17 @@ class Online:
         stage.save_trained(self.run, self.template, policy, save_policy)
         self.run.finish("finished")
 
-    def _source(self, policy: ScoredModel, prepare: Prepare, early_stop: Callable[[Metrics], bool]) -> OnPolicySource:
+    def _source(
+        self, policy: ScoredModel, sampler: Sampler, prepare: Prepare, early_stop: Callable[[Metrics], bool]
+    ) -> OnPolicySource:
         config, budget = self.config, self.config.trainer.micro_batch_tokens
-        sampler, temperature = (
-            Engine(policy, end_ids=self.template.end_ids, world=self.world),
-            config.sampling.temperature,
-        )
+        temperature = config.sampling.temperature
         rollouts = Rollouts(
             self.prompts,
             self.samples,
             sampler=sampler,
             decode=self.template.decode,
-            totals={"score": self._rewards()},
+            totals={"score": self._rewards(config.terms)},
             sampling=config.sampling.params(),
             config=config.rollout,
             seed=config.trainer.seed,
@@ -112,9 +130,40 @@ class Online:
             on_rollout=lambda draw: self._tell(rollouts, draw),
         )
 
-    def _rewards(self) -> list[WeightedReward]:
-        config, fingerprint = self.config, self.template.fingerprint
-        return load_rewards(config.terms, sampler_fingerprint=fingerprint, compute=config.compute)
+    def _measure(self, sampler: Sampler, reference: Sampler) -> Measure:
+        config, told = self.config, self.config.evaluation
+        answers = HeldOutAnswers(
+            self.held_out,
+            self.held_out_samples,
+            sampler=sampler,
+            reference=reference,
+            decode=self.template.decode,
+            rewards=self._rewards(told.rewards),
+            judge=None if told.judge is None else load_judge(told.judge),
+            sampling=config.sampling.params(),
+            completions=told.completions,
+            seed=config.trainer.seed,
+            max_error_fraction=config.rollout.max_error_fraction,
+            world=self.world,
+        )
+        keep = told.keep if told.kept_by is None else f"score/{told.keep}"
+        return Measure(answers, every=told.every, keep=keep, higher=True)
+
+    def _sampler(self, model: ScoredModel) -> Engine:
+        return Engine(model, end_ids=self.template.end_ids, world=self.world)
+
+    def _rewards(self, terms: Sequence[RewardTerm]) -> list[WeightedReward]:
+        fingerprint = self.template.fingerprint
+        return load_rewards(terms, sampler_fingerprint=fingerprint, compute=self.config.compute)
+
+    def _refuse_what_is_trained_on(self) -> None:
+        """The validator compares names; here a copy of the training reward under another name is found."""
+        kept_by = self.config.evaluation.kept_by
+        if kept_by is None or is_object(kept_by.by):
+            return
+        trained = {hash_input(term.by, "scorer") for term in self.config.terms if not is_object(term.by)}
+        if hash_input(kept_by.by, "scorer") in trained:
+            raise ConfigError(f"evaluation.keep: {kept_by.by} is the reward that is trained on; keep by another one")
 
     def _tell(self, rollouts: Rollouts, draw: Draw) -> None:
         stage.write_samples(self.run, draw.number, rollouts.texts(draw), draw.samples)

@@ -159,11 +159,10 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if not job.finished:
         job.read(_value_start(config))
         policy, value_model = job.policy(), _value_model(config)
-        prepare = Prepare(reference(config, policy), value_model, config)
+        ref_policy = reference(config, policy)
         limit = config.early_stop_kl or float("inf")
-        job.fit(
-            policy, Objective(policy, value_model, config), prepare, lambda m: m.get("policy/approx_kl", 0.0) > limit
-        )
+        objective, prepare = Objective(policy, value_model, config), Prepare(ref_policy, value_model, config)
+        job.fit(policy, ref_policy, objective, prepare, lambda found: found.get("policy/approx_kl", 0.0) > limit)
         job.save(policy, value_model=lambda folder: save_scalar_model(value_model, folder))
     return job.run
 

@@ -33,6 +33,7 @@ from baro.errors import ConfigError, GuardStop, RewardError
 from baro.files import atomic_directory, write_atomic
 from baro.functional.statistics import Interval
 from baro.inputs import load_template, open_run, resolve, training_world
+from baro.measure import Measure, evaluate
 from baro.models.folders import positions, write_ends
 from baro.models.forward import ScoredModel
 from baro.models.lora import adapted, save_adapter
@@ -214,8 +215,10 @@ def fit_offline(
     def batches() -> list[GroupBatch]:
         return collate(step(prepared, world) if step and prepared else prepared, **layout)
 
-    trainer = Trainer(objective, source, config, run=run, held_out=batches if step else cache(batches), world=world)
-    fit(run, trainer)
+    held = batches if step else cache(batches)  # what ``step`` prepares may depend on the weights
+    keep = "loss" if config.keep == "best" else None
+    measure = Measure(lambda: evaluate(objective, held(), world), config.evaluate_every, keep)
+    fit(run, Trainer(objective, source, config, run=run, measure=measure, world=world))
 
 
 def fit(run: RunDir, trainer: Trainer) -> None:
