@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.pages import settle
+from browser.pages import CLOCK, settle
 from browser.website import Person, Process, Website, Work
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, sync_playwright
 
@@ -68,6 +68,7 @@ class Visits:
         given = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB", **options}
         context = self.browser.new_context(**given)
         context.set_default_timeout(15_000)
+        context.add_init_script(CLOCK)
         if person is not None:
             self.sign_in(context, site, person)
         context.on("console", self._console)

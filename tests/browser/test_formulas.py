@@ -62,7 +62,11 @@ def test_the_corpus(website, at_work):
     assert overflow(page) <= 0
 
 
-@pytest.mark.parametrize("one", [r"\boxed{42}", r"\cancel{x}", r"\vec{v}", r"\xrightarrow{f}", r"\not="])
+QUICK = (r"\boxed{42}", r"\xrightarrow{f}")
+DRAWN = (*QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in (r"\cancel{x}", r"\vec{v}", r"\not=")))
+
+
+@pytest.mark.parametrize("one", DRAWN)
 def test_what_carries_the_meaning_is_drawn(website, at_work, one):
     """With and without it, the formula looks different: boxes, strokes and arrows are not lost on the way."""
     work = website.work()

@@ -9,8 +9,6 @@ from playwright.sync_api import expect
 from baro.feedback import schema
 
 CHOICE = (schema.judged_pair.c.outcome, schema.judged_pair.c.position, schema.judged_pair.c.strength)
-CLOCK = """{ const real = performance.now.bind(performance); let more = 0;
-performance.now = () => real() + more; window.later = (ms) => (more += ms); }"""
 
 
 def with_pairs(website, count):
@@ -271,9 +269,7 @@ def test_what_the_page_says_when_an_answer_is_saved_and_the_next_task_is_not_the
 
 def test_reading_time_outlives_a_look_back_and_the_guideline(website, visits, at_work):
     work = with_pairs(website, 2)
-    context = visits.context(website, work.rater())
-    context.add_init_script(CLOCK)
-    page = at_work(website, work, context=context)
+    page = at_work(website, work)
     with saving(page):
         press(page, "4", "Enter")
     page.evaluate("later(20000)")

@@ -47,7 +47,10 @@ def each_kind(page, work):
                 leave(page)
 
 
-@pytest.mark.parametrize("way", WAYS)
+SLOW = ("forced colours, 200 %, still", "dark, narrow")
+
+
+@pytest.mark.parametrize("way", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else []) for one in WAYS])
 def test_axe_finds_nothing_serious_on_the_raters_page(website, at_work, way):
     work = website.work(blur=way == "light", thumb_reasons=("wrong", "too long"))
     fill(work, "ko")
@@ -80,28 +83,37 @@ def test_axe_finds_nothing_serious_elsewhere(website, visits):
 
 
 @pytest.mark.parametrize("lang", ["ko", "en"])
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size["width"]))
-def test_the_bar_of_a_pair_stays_as_it_is_when_something_is_chosen(website, at_work, lang, size):
+def test_the_bar_of_a_pair_stays_as_it_is_when_something_is_chosen(website, at_work, lang):
     """The most used one: seven in a row, mirrored about the tie, and nothing moves under the pointer."""
     work = website.work()
     work.add("pair", sample_texts("pair", lang))
-    page = at_work(website, work, work.rater(lang=lang), viewport=size)
+    page = at_work(website, work, work.rater(lang=lang))
     boxes = (
         "[...document.querySelectorAll('#answer button, #side button')].filter((one) => one.checkVisibility())"
         ".map((one) => one.getBoundingClientRect().toJSON())"
     )
-    before = page.evaluate(boxes)
-    seven = page.locator(".seven button").evaluate_all("all => all.map((one) => one.getBoundingClientRect().toJSON())")
-    assert len({(round(one["y"]), round(one["width"]), round(one["height"])) for one in seven}) == 1
-    middle = seven[3]["x"] + seven[3]["width"] / 2
-    for left, right in zip(seven[:3], reversed(seven[4:]), strict=True):
-        assert abs((middle - left["x"]) - (right["x"] + right["width"] - middle)) < 1
+
+    def at_each_size():
+        for size in SIZES:
+            page.set_viewport_size(size)
+            yield size["width"], page.evaluate(boxes)
+
+    before = list(at_each_size())
+    assert [width for width, _ in before] == [1280, 900, 390, 320]
+    for size in SIZES:
+        page.set_viewport_size(size)
+        buttons = page.locator(".seven button")
+        seven = buttons.evaluate_all("all => all.map((one) => one.getBoundingClientRect().toJSON())")
+        assert len({(round(one["y"]), round(one["width"]), round(one["height"])) for one in seven}) == 1
+        middle = seven[3]["x"] + seven[3]["width"] / 2
+        for left, right in zip(seven[:3], reversed(seven[4:]), strict=True):
+            assert abs((middle - left["x"]) - (right["x"] + right["width"] - middle)) < 1
     for key in "147x":
         press(page, key)
-        assert page.evaluate(boxes) == before, key
+        assert list(at_each_size()) == before, key
 
 
-@pytest.mark.parametrize("lang", ["ko", "en"])
+@pytest.mark.parametrize("lang", ["ko", pytest.param("en", marks=pytest.mark.slow)])
 def test_nothing_is_cut_or_leaves_the_page(website, at_work, lang):
     work = website.work(thumb_reasons=("사실과 다름", "much too long for what was asked"))
     fill(work, lang)

@@ -1,7 +1,9 @@
 """What nobody means: double clicks, double taps, keys that bounce. They submit nothing, and favour no side."""
 
+from itertools import product
+
 import pytest
-from browser.pages import BOUNCE_MS, chosen, passed, press, saving, settle, turning
+from browser.pages import BOUNCE_MS, chosen, passed, press, saving, settle
 from browser.website import KINDS
 from playwright.sync_api import expect
 
@@ -48,8 +50,13 @@ def twice(page, box, gap_ms, by_finger):
             page.mouse.click(x, y, click_count=turn + 1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+def grid():
+    """Every kind by mouse and by finger; in the quick suite three kinds by each."""
+    for at, (kind, way) in enumerate(product(KINDS, WAYS)):
+        yield pytest.param(kind, way, marks=[] if at % 4 in (0, 3) else pytest.mark.slow, id=f"{kind}-{way}")
+
+
+@pytest.mark.parametrize(("kind", "way"), [*grid()])
 def test_pressing_anything_twice_submits_nothing(website, at_work, kind, way):
     """Every button but "Submit" of a task with a whole answer, at two paces; and what lies below the second press."""
     work = website.work(blur=False, thumb_reasons=("wrong",))
@@ -78,7 +85,11 @@ def test_pressing_anything_twice_submits_nothing(website, at_work, kind, way):
     assert not work.judgments()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("pair", "rank", "safety")
+EACH = [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", EACH)
 def test_a_double_click_on_submit_is_one_answer(website, at_work, kind):
     """The next task has a whole answer too, left from before: nobody has looked at it yet."""
     work = website.work(blur=False)
@@ -98,7 +109,7 @@ BOUNCE = """(code) => { for (let i = 0; i < 3; i += 1) for (const type of ["keyd
   document.body.dispatchEvent(new KeyboardEvent(type, {bubbles: true, code, key: code})); }"""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH)
 def test_a_key_that_bounces_is_one_key(website, at_work, kind):
     """Every shortcut of an answer, three times at once: the same as once."""
     answers = ["one", "two", "three"] if kind in ("rank", "thumb", "criteria") else None
@@ -108,6 +119,8 @@ def test_a_key_that_bounces_is_one_key(website, at_work, kind):
         work.criteria(("correctness", "overall"))
         work.add(kind, answers)
         pages.append(at_work(website, work))
+        if kind == "edit":  # its changes are drawn a moment later than all else
+            expect(pages[-1].locator("#main")).to_contain_text("Not changed")
     once, often = pages
     shown = "[...document.querySelectorAll('#main, #answer')].map((node) => node.innerHTML).join()"
     codes = [*(f"Digit{n}" for n in range(8)), *(f"Key{letter}" for letter in "XYNQWE"), "ArrowRight", "ArrowUp"]
@@ -131,7 +144,7 @@ def press_all(page, how):
     return found
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["mouse", pytest.param("finger", marks=pytest.mark.slow)])
 def test_slips_are_the_same_on_both_sides(website, at_work, way):
     """One press, two, and every order of two keys: what is chosen mirrors what the mirrored presses choose."""
     work = website.work()
@@ -183,12 +196,11 @@ def test_nothing_is_submitted_that_nobody_can_have_seen(website, at_work):
     page.wait_for_function("document.querySelector('#progress').textContent.startsWith('1 ')")
     page.evaluate(
         "() => new MutationObserver((_, all) => document.querySelector('.questions') && (all.disconnect(),"
-        " setTimeout(() => document.body.dispatchEvent(new KeyboardEvent('keydown',"
-        " {bubbles: true, code: 'Enter', key: 'Enter'})), 200))).observe(document.querySelector('#main'),"
+        " setTimeout(() => { later(200); document.body.dispatchEvent(new KeyboardEvent('keydown',"
+        " {bubbles: true, code: 'Enter', key: 'Enter'})); }))).observe(document.querySelector('#main'),"
         " {childList: true})"
     )
-    with turning(page):
-        press(page, "z")
+    press(page, "z")
     expect(page.locator("#notice")).to_contain_text("only just come up")
     press(page, "Escape")
     settle(page)

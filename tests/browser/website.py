@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from feedback.judging import unwaiting
 from sqlalchemy import Connection, select
 
 from baro.feedback import people, project, schema
@@ -143,7 +144,7 @@ class Website:
     """The application behind uvicorn, in a thread."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, Store.open(folder, create=True)
+        self.folder, self.store = folder, unwaiting(Store.open(folder, create=True))
         self.app = create_app(self.store, files=folder, hosts=("127.0.0.1",), per_second=1e6, burst=10**6)
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-import sqlalchemy
+from feedback.judging import unwaiting
 
 from baro.feedback import ids
 from baro.feedback.database import FILE, Store
@@ -50,6 +50,7 @@ class Cluster:
 
     def start(self) -> None:
         settings = {"listen_addresses": "", "fsync": "off", "max_connections": "150", "deadlock_timeout": "200ms"}
+        settings |= {"full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
         given = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         program = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, *given]
         self.process = subprocess.Popen(program, **self._quiet())
@@ -73,11 +74,11 @@ class Cluster:
 
     def ask(self, statement: str) -> list[object]:
         """The first column of its rows."""
-        url = sqlalchemy.make_url(self.url()).set(drivername="postgresql+psycopg")
-        engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-        with engine.connect() as connection:
-            done = connection.exec_driver_sql(statement)
-            return list(done.scalars()) if done.returns_rows else []
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            done = connection.execute(statement)
+            return [row[0] for row in done] if done.description else []
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +136,7 @@ def address(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
 @pytest.fixture
 def store(address: str) -> Iterator[Store]:
     """A fresh store, open."""
-    opened = Store.open(address)
+    opened = unwaiting(Store.open(address))
     yield opened
     opened.close()
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from feedback.judging import unwaiting
 from sqlalchemy import Connection
 from starlette.testclient import TestClient
 
@@ -93,7 +94,7 @@ class Site:
 @contextmanager
 def serving(store: Store, folder: Path, **options: Any) -> Iterator[Site]:
     """A site that answers."""
-    site = Site(store, folder, **options)
+    site = Site(unwaiting(store), folder, **options)
     # a failing server answers as it would outside of tests
     site.http = TestClient(site.app, base_url="http://localhost", raise_server_exceptions=False)
     with site.http:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 
 from baro.feedback import again, assign, changes, gold, ids, judge, people, project, schema, withdrawals
 from baro.feedback.database import Store
@@ -237,9 +237,6 @@ class People(RuleBasedStateMachine):
 
 
 def test_any_order_of_work(store, database):
-    if database == "sqlite":  # what is on the disk is for the tests of kills
-        event.listen(store._writer, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
-        store._writer.dispose()
     machine = type("PeopleHere", (People,), {"store": store})
     examples = {"sqlite": 30, "postgres": 6}[database]
     checks = list(HealthCheck)
