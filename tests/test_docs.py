@@ -203,6 +203,40 @@ def test_a_name_said_to_be_in_a_file_is_made_there(path):
         assert made, f"{name} is not made in {file}"
 
 
+def typed(path: Path) -> list[list[str]]:
+    """Every command line of a document, in its shell blocks and in backticks, as words."""
+    text = path.read_text()
+    lines = [line for block in code(path, "bash") for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    return [line.partition(" #")[0].split() for line in lines if line.startswith(("baro ", "pytest ", "python -m "))]
+
+
+def flags(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][\w-]*(=.*)?", word)}
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_that_a_document_gives_exist(path):
+    """The verb or module, its flags, and the tests that a figure is said to come from."""
+    for words in typed(path):
+        line = " ".join(words)
+        if words[0] == "baro":
+            command, rest = typer.main.get_command(cli.app), words[1:]
+            while rest and rest[0] in getattr(command, "commands", ()):
+                command, rest = command.commands[rest[0]], rest[1:]
+            known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+            placed = not rest or not hasattr(command, "commands") or not rest[0].islower()
+            assert placed or rest[0].startswith("-"), f"no verb: {line}"
+            assert flags(rest) <= known | {"--help"}, f"unknown flags: {line}"
+        elif words[0] == "python" and words[2].startswith("benchmarks."):
+            module = words[2].replace(".", "/")
+            sources = [one.read_text() for one in ROOT.glob(f"{module}*.py")]
+            assert (ROOT / f"{module}.py").is_file(), f"no module: {line}"
+            assert all(any(f'"{flag}"' in source for source in sources) for flag in flags(words)), f"flags: {line}"
+        for word in words[1:]:
+            assert not word.startswith("tests/") or (ROOT / word.partition("::")[0]).exists(), f"no test: {line}"
+
+
 def test_the_layers_of_contributing_are_those_that_are_checked():
     block = re.search(
         r"^## Layers\n.*?^```\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
