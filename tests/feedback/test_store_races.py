@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from feedback.store_work import any_answer, broken, set_up, submission
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from baro.errors import BackendError
 from baro.feedback import assign, judge, schema
@@ -135,6 +136,51 @@ def test_what_was_acknowledged_outlives_a_hundred_kills(address):
     print(killed(address, 100, 1))
 
 
+def more(acknowledged, refusals):
+    """Until some more answers are acknowledged, beside those that were under way."""
+    before, until = len(acknowledged), time.monotonic() + 60
+    while len(acknowledged) <= before + 5:
+        assert time.monotonic() < until, refusals[-3:]
+        time.sleep(0.05)
+
+
+def kill_one(postgres, name):
+    """A backend; PostgreSQL then ends all others and recovers, and returns once that is over.
+
+    Its entry among the activities stays until then, and nobody can connect meanwhile.
+    """
+    backends = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    pids, until = asked(postgres, backends), time.monotonic() + 60
+    subprocess.run(["kill", "-9", str(pids[0])], check=True)
+    while pids[0] in asked(postgres, backends):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def asked(postgres, statement):
+    """What the server answers, once it does."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if found := postgres.ask(statement):
+                return found
+        except OperationalError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("PostgreSQL did not recover")
+
+
+def kill_all(postgres):
+    """The server with every process; it is stopped first, so that it makes none while they are counted."""
+    postgres.process.send_signal(signal.SIGSTOP)
+    command = ["pgrep", "-P", str(postgres.process.pid)]
+    children = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["kill", "-9", str(postgres.process.pid), *children], check=False)
+    postgres.process.wait()
+    (postgres.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+    postgres.start()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True], ids=["a backend", "the server"])
 def test_postgres_is_killed_under_work(postgres, postgres_template, whole):
@@ -162,27 +208,9 @@ def test_postgres_is_killed_under_work(postgres, postgres_template, whole):
     for one in threads:
         one.start()
     for _ in range(3):
-        before = len(acknowledged)
-        time.sleep(0.5)
-        if whole:
-            children = subprocess.run(
-                ["pgrep", "-P", str(postgres.process.pid)], capture_output=True, text=True, check=True
-            )
-            postgres.process.send_signal(signal.SIGKILL)
-            postgres.process.wait()
-            for pid in children.stdout.split():
-                subprocess.run(["kill", "-9", pid], capture_output=True, check=False)
-            (postgres.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-            time.sleep(0.5)
-            postgres.start()
-        else:
-            backends = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid() LIMIT 1"
-            (pid,) = postgres.ask(backends)
-            subprocess.run(["kill", "-9", str(pid)], check=True)
-        until = time.monotonic() + 60
-        while len(acknowledged) <= before + 5:
-            assert time.monotonic() < until, refusals[-3:]
-            time.sleep(0.05)
+        more(acknowledged, refusals)
+        kill_all(postgres) if whole else kill_one(postgres, name)
+        more(acknowledged, refusals)
     stop.set()
     for one in threads:
         one.join()
