@@ -22,7 +22,7 @@ from baro.problems import union_members
 from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
-TESTED = ("base", "sft", "reward", "dpo", "kto", "ppo", "generate", "label")
+TESTED = ("base", "sft", "reward", "dpo", "kto", "ppo", "generate", "label", "evaluate", "feedback collect")
 
 # ------------------------------------------------------------------------------------------------ a field that is read
 
@@ -111,6 +111,11 @@ LEAST = {
         "policy": "policy", "prompts": "prompts.jsonl", "n": 2, "sampling": {"max_new_tokens": 6}, "data": DATA,
     },
     "label": {"answers": "answers.jsonl", "by": "score_of_options:judge"},
+    "evaluate": {
+        "policies": {"new": "policy"}, "against": "other", "prompts": "prompts.jsonl",
+        "judges": {"judge": "score_of_options:judge"}, "sampling": {"max_new_tokens": 6}, "data": DATA,
+    },
+    "feedback collect": {"answers": "answers.jsonl", "by": "score_of_options:people", "overlap": 1},
 }  # fmt: skip
 DEAR = {"trainer.learning_rate": 5.0, "trainer.schedule": "constant"}  # the last weights are not the best
 LORA = {"lora.r": 2}
@@ -162,6 +167,8 @@ EVALUATED = {
     "evaluation.prompts": "prompts.jsonl", "evaluation.rewards": [{"by": "score_of_options:letters"}],
     "evaluation.judge": "score_of_options:judge", "evaluation.every": 2,
 }  # fmt: skip
+BEST_OF = {"best_of": {"n": 2, "by": "score_of_options:letters"}}
+CHOOSE = {"choose": {"policy": "margin", "count": 5, "rewards": ["score_of_options:letters"]}}
 CHANGES = {
     "base": OFFLINE
     | {
@@ -282,6 +289,53 @@ CHANGES = {
         "compute.device": ("cuda", {"by": "reward"}),
         "compute.dtype": ("bfloat16", {"by": "reward"}),
     },
+    "evaluate": SAMPLING
+    | {
+        "policies": ({"new": "other"}, {}),
+        "against": ("policy", {}),
+        "prompts": ("more.jsonl", {}),
+        "pairs": ("more.jsonl", {}),
+        "baseline_pairs": ("pairs.jsonl", {"pairs": "more.jsonl"}),
+        "loss_on": ("more.jsonl", {}),
+        "judges": ({"other": "score_of_options:judge"}, {}),
+        "rewards": ({"letters": "score_of_options:letters"}, {}),
+        "ref_policy": ("policy", {}),
+        "best_of.n": (3, BEST_OF),
+        "best_of.by": ("score_of_options:digits", BEST_OF),
+        "completions": (2, {}),
+        "seed": (5, {}),
+        "limit": (2, {}),
+        "data.max_length": (14, {}),
+        "data.max_dropped_fraction": (0.0, {}),
+        "data.template": ("none", {}),
+        "data.encoding": ("utf-16", {}),
+        "data.system": ("drop", {"prompts": "talks.jsonl"}),
+        "data.criteria": (["warmth_score"], {"prompts": None, "pairs": "warm.jsonl"}),
+        "data.ignore": (["weight"], {"prompts": None, "pairs": "weighed.jsonl"}),
+        "compute.device": ("cuda", {}),
+        "compute.dtype": ("bfloat16", {}),
+    },
+    "feedback collect": {
+        "kind": ("thumb", {}),
+        "per_prompt": (2, {}),
+        "size": (3, {"kind": "rank"}),
+        "overlap": (2, {}),
+        "seed": (5, {}),
+        "criteria": (["empathy"], {"kind": "criteria"}),
+        "expand": ("best", {"kind": "rank"}),
+        "labels.method": ("majority", {}),
+        "labels.rankings": ("bradley_terry", {"kind": "rank", "overlap": 2}),
+        "labels.prior": (2.0, {}),
+        "labels.ties": ("drop", {"overlap": 2}),
+        "labels.by_strength": (True, {}),
+        "labels.margin": ("log_odds", {}),
+        "labels.largest_margin": (0.1, {"labels.margin": "log_odds"}),
+        "labels.min_reliability": (1.0, {"overlap": 2}),
+        "choose.policy": ("random", CHOOSE),
+        "choose.count": (4, CHOOSE),
+        "choose.rewards": (["score_of_options:digits"], CHOOSE),
+        "choose.random_fraction": (0.9, CHOOSE),
+    },
 }
 """By verb and key: another value, and what has to be set in both runs for it to matter."""
 NOTHING_TO_SEE = {
@@ -291,6 +345,15 @@ NOTHING_TO_SEE = {
     "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
     "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
 }
+NOTHING_TO_COLLECT = {
+    "raters": "marked: how many people are invited, not how many are simulated (test_collect.py)",
+    "lang": "marked: of the page that people judge on (tests/feedback/test_collect.py)",
+    "port": "marked: where that page is served",
+    "open_page": "marked: opens a browser",
+    "labels.adjudicated": "simulated people adjudicate nothing (tests/feedback/test_labels.py)",
+    "labels.guidelines": "a stage has one guideline (tests/feedback/test_labels.py)",
+}
+NOTHING_TO_SEE |= NOTHING_TO_COLLECT
 INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", "prompts", "answers", "by"}
 """What a verb cannot do without: tests/test_inputs.py."""
 
@@ -362,7 +425,7 @@ def folder(tmp_path_factory):
         save_policy(made, folder / name)
         template.save(folder / name)
     (folder / "score_of_options.py").write_text(
-        inspect.getsource(scores) + "\nletters, sometimes, sooner, judge = scores()\n"
+        inspect.getsource(scores) + "\nletters, digits, sometimes, sooner, judge, people = scores()\n"
     )
     return folder
 
@@ -372,6 +435,9 @@ def scores():
 
     def letters(prompts, completions, **columns):
         return [len(set(text)) / 4 for text in completions]
+
+    def digits(prompts, completions, **columns):
+        return [sum(map(ord, text)) % 7 for text in completions]
 
     def sometimes(prompts, completions, **columns):
         return [None if i == 0 else float(len(text)) for i, text in enumerate(completions)]
@@ -385,7 +451,26 @@ def scores():
         def compare(self, pairs):
             return [Verdict(1.0 if "!" in first.text or len(first.text) < 3 else 0.0) for first, _ in pairs]
 
-    return letters, sometimes, sooner, Judge()
+    class People:
+        """Three who like what is long, each in their own way; the last one thinks otherwise."""
+
+        count = 3
+
+        def answer(self, who, task):
+            texts = [one["text"] for one in task["responses"]]
+            order = sorted(range(len(texts)), key=lambda i: (len(texts[i]) * (1 if who == 2 else -1), texts[i]))
+            if task["kind"] == "thumb":
+                return {"kind": "thumb", "thumbs": [{"good": len(text) > 6} for text in texts]}
+            if task["kind"] == "rank":
+                return {"kind": "rank", "ranks": [order.index(i) + 1 for i in range(len(texts))]}
+            if task["kind"] == "criteria":
+                keys = [one["key"] for one in task["criteria"]]
+                return {"kind": "criteria", "scores": {key: [1 + len(text) % 5 for text in texts] for key in keys}}
+            if who == 1 and len(texts[0]) % 2:
+                return {"kind": "pair", "choice": {"outcome": "tie"}}
+            return {"kind": "pair", "choice": {"outcome": "win", "position": order[0], "strength": 1 + who}}
+
+    return letters, digits, sometimes, sooner, Judge(), People()
 
 
 @pytest.fixture(scope="module")
@@ -416,6 +501,9 @@ def run_verb(verb, values, out):
     config = load_config(config_class, None, values=values)
     path = run(config, out).path
     named = {one.key: one.value for one in inputs_in(config_class, config) if one.kind == "records"}
+    if verb == "feedback collect":  # whose prompts go into a store, which has an account of its own
+        return path
+    named.pop("baseline_pairs", None)  # of which only words are counted; what is unusable is said in the log
     accounts = json.loads((path / "ledger.json").read_text())
     assert {key.partition("/")[0]: account["input"] for key, account in accounts.items()} == named
     return path
@@ -459,6 +547,7 @@ def test_another_value_comes_to_something_else(verb, key, results):
     before = with_keys(LEAST[verb], beside)
     changed = {key: value} | ({"trainer.held_out_fraction": None} if key == "trainer.held_out" else {})
     changed |= {"trainer.steps": None} if key == "trainer.epochs" else {}
+    changed |= {"choose.rewards": []} if key == "choose.policy" else {}
     one, other = results(verb, before), results(verb, with_keys(before, changed))
     assert one.startswith("[") or key in ("reward_model", "accept_weak_reward_model", "data.criteria", "data.ignore"), (
         one
