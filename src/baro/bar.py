@@ -1,15 +1,17 @@
-"""The progress bar of a training run."""
+"""Progress bars on stderr: of a training run, of work with a known end, of a sequence taken in parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from baro.runs import RunDir
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -34,3 +36,25 @@ def training_bar(run: RunDir | None, total: int, done: int) -> Iterator[Any]:
 
 def _shown(loss: float | None) -> str:
     return "–" if loss is None else f"{loss:.4f}"
+
+
+@contextmanager
+def progress_bar(description: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with the time left; call what is yielded with how many are done.
+
+    A transient one goes when it is done, and is not there at all where stderr is a file.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = transient and not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def in_parts(items: Sequence[T], size: int, description: str) -> Iterator[Sequence[T]]:
+    """The items, ``size`` at a time, with a bar that goes when they are done."""
+    with progress_bar(description, len(items), transient=True) as show:
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
+            show(min(start + size, len(items)))

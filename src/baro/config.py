@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticKnownError
 
 from baro.declared import Records, Scorer, check_names, check_once, default_name
-from baro.errors import ConfigError
+from baro.errors import MAX_ERROR_FRACTION, ConfigError
 from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
 
@@ -134,7 +134,9 @@ class RolloutConfig(Config):
     completions: int = Field(1, ge=1, description="completions sampled for each prompt")
     epochs: int = Field(4, ge=1, description="how often a rollout is used")
     minibatches: int = Field(4, ge=1, description="optimiser steps in each of these epochs")
-    max_error_fraction: float = Field(0.05, ge=0, le=1, description="share of failed scores above which the run stops")
+    max_error_fraction: float = Field(
+        MAX_ERROR_FRACTION, ge=0, le=1, description="share of failed scores above which the run stops"
+    )
 
     @model_validator(mode="after")
     def _minibatches_not_empty(self) -> RolloutConfig:

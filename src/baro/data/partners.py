@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 from torch import Tensor
 
 from baro.batch import Sample
+from baro.data.lazy import LazySamples
 from baro.errors import DataError
 
 
-class WithPartners(Sequence[Sample]):
+class WithPartners(LazySamples):
     """Samples to each of which the first completion of another one is added as its partner, without a copy."""
 
     def __init__(self, samples: Sequence[Sample], partner_of: Sequence[int]) -> None:
@@ -28,14 +28,8 @@ class WithPartners(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        sample, other = self.samples[index], self.samples[int(self.partner_of[index])]
+    def sample(self, i: int) -> Sample:
+        sample, other = self.samples[i], self.samples[int(self.partner_of[i])]
         partner = replace(other.completions[0], fields={}, units={}, partner=True)
         return sample.with_completions([*sample.completions, partner])
 

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ import torch
 from baro.batch import Branch, Sample
 from baro.data.encode import QUIET_BELOW
 from baro.data.formats import Loaded
+from baro.data.lazy import LazySamples
 from baro.data.ledger import Ledger
 from baro.data.template import Template
 from baro.files import atomic_directory, remove_leftovers, shared_lock
@@ -86,7 +87,7 @@ def encode_cached(
     return StoredSamples(folder)
 
 
-class StoredSamples(Sequence[Sample]):
+class StoredSamples(LazySamples):
     """The samples of a folder, made when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
@@ -97,19 +98,7 @@ class StoredSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._columns["key_ends"])
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self._sample(i) for i in range(*index.indices(len(self)))]
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(f"there are {len(self)} samples, and none has the number {index}")
-        return self._sample(position)
-
-    def _sample(self, i: int) -> Sample:
+    def sample(self, i: int) -> Sample:
         key = self._part("keys", "key_ends", i).tobytes().decode()
         first, last = self._range("branch_ends", i)
         prompt_ids = torch.from_numpy(self._part("prompt_ids", "prompt_ends", i).astype(np.int64))
@@ -135,7 +124,7 @@ class StoredSamples(Sequence[Sample]):
         return int(column[i - 1]) if i else 0, int(column[i])
 
 
-class Picked(Sequence[Sample]):
+class Picked(LazySamples):
     """Some of a sequence's samples, without a copy."""
 
     def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
@@ -144,14 +133,8 @@ class Picked(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self.samples[i] for i in self.indices[index].tolist()]
-        return self.samples[int(self.indices[index])]
+    def sample(self, i: int) -> Sample:
+        return self.samples[int(self.indices[i])]
 
 
 # ----------------------------------------------------------------------------------------------------------- writing

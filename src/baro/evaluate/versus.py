@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from baro.bar import in_parts
 from baro.batch import Sample, branch
 from baro.data.files import write_rows
 from baro.data.template import Template
@@ -26,7 +27,6 @@ from baro.functional.streams import stream_key
 from baro.inputs import load_judge, load_reward, load_template, resolve, template_of
 from baro.methods import stage
 from baro.methods.generate import draw_answers, read_prompts
-from baro.methods.stage import progress_bar
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource
@@ -233,7 +233,7 @@ def best_rollouts(drawn: Sequence[Sequence[Rollout]], n: int, source: RewardSour
 
 def score(source: RewardSource, rollouts: Sequence[Rollout], description: str) -> Float[np.ndarray, "n"]:
     """Each rollout's score; NaN for one that failed, RewardError where too many did."""
-    found = [one for part in _chunks(rollouts, description) for one in source.score(part)]
+    found = [one for part in in_parts(rollouts, CHUNK, description) for one in source.score(part)]
     return checked([one.value for one in found], [one.error for one in found], description)
 
 
@@ -249,7 +249,7 @@ def judge_in_both_orders(
 ) -> Float[np.ndarray, "n"]:
     """p(ours is better), the mean of both orders; NaN where either failed."""
     verdicts = []
-    for part in _chunks(list(zip(one, other, strict=True)), description):
+    for part in in_parts(list(zip(one, other, strict=True)), CHUNK, description):
         verdicts += judged_in_both_orders(judge, part)
     return checked([v.p_first for v in verdicts], [v.error for v in verdicts], description)
 
@@ -310,10 +310,3 @@ def comparison_rows(
                     scores.setdefault(name, {})[one.name] = None if np.isnan(values[k]) else float(values[k])
             answers = {one.name: one.rollouts[k].text for one in answered}
             yield {"prompt": plain_conversation(prompt.prompt), "answers": answers, "scores": scores}
-
-
-def _chunks(items: Sequence[Any], description: str) -> Iterator[Sequence[Any]]:
-    with progress_bar(description, len(items), transient=True) as show:
-        for start in range(0, len(items), CHUNK):
-            yield items[start : start + CHUNK]
-            show(min(start + CHUNK, len(items)))

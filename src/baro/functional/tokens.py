@@ -157,6 +157,12 @@ def _add_linear_grads(
         grad_bias += grad_logits.sum(0, dtype=grad_bias.dtype)
 
 
+def _in_type(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The factors of the matrix product in its type, and the bias in the type of its result."""
+    dtype = _matmul_dtype(hidden, weight)
+    return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(_at_least_fp32(dtype))
+
+
 def token_logprobs(
     hidden: Float[Tensor, "N H"],
     weight: Float[Tensor, "V H"],
@@ -181,9 +187,7 @@ def token_logprobs(
     a target outside the vocabulary.
     """
     head = _Head(logit_scale, soft_cap, temperature).check()
-    dtype = _matmul_dtype(hidden, weight)
-    bias = None if bias is None else bias.to(_at_least_fp32(dtype))
-    inputs = hidden.to(dtype), weight.to(dtype), bias, targets.long(), head, chunk
+    inputs = *_in_type(hidden, weight, bias), targets.long(), head, chunk
     logprobs: Tensor = _ChunkedLogprobs.apply(*inputs)  # type: ignore[no-untyped-call]
     return logprobs
 
@@ -205,11 +209,9 @@ def token_entropy(
     Units: nats, between 0 and log V. Errors as in ``token_logprobs``.
     """
     head = _Head(logit_scale, soft_cap, temperature).check()
-    dtype = _matmul_dtype(hidden, weight)
     with torch.no_grad():
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(_at_least_fp32(dtype))
-        entropy = hidden.new_empty(len(hidden), dtype=_at_least_fp32(dtype))
+        hidden, weight, bias = _in_type(hidden, weight, bias)
+        entropy = hidden.new_empty(len(hidden), dtype=_at_least_fp32(hidden.dtype))
         for rows in _row_chunks(len(hidden), chunk):
             probabilities = head.logits(hidden[rows], weight, bias).softmax(-1)  # [chunk, V]
             # entr(0) is 0, where p · log p would be 0 · −∞ for a token that a bias of −∞ forbids.

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.text import Text
 
 from baro import config as blocks
+from baro.bar import progress_bar
 from baro.compute import ComputeConfig
 from baro.data.chat_logs import CONSENT
 from baro.declared import Model
 from baro.errors import BackendError, ConfigError
 from baro.functional.streams import stream_key
 from baro.inputs import load_template, resolve
-from baro.methods.stage import progress_bar
 from baro.models.folders import positions
 from baro.models.load import load_policy
 from baro.records import Conversation, Demonstration, Message, to_row

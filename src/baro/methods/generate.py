@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from baro import config as blocks
+from baro.bar import progress_bar
 from baro.batch import Sample
 from baro.compute import ComputeConfig
 from baro.data.encode import encode_prompts
@@ -91,7 +92,7 @@ def draw_answers(
     """``n`` answers to each prompt, in order, with a progress bar; ``keys`` names each prompt's random streams."""
     engine = Engine(policy, end_ids=template.end_ids)
     drawn: list[list[Rollout]] = []
-    with stage.progress_bar(description, n * len(samples)) as show:
+    with progress_bar(description, n * len(samples)) as show:
         for start in range(0, len(samples), CHUNK):
             chunk = slice(start, start + CHUNK)
             engine.on_progress = lambda done, _, before=n * start: show(before + done)

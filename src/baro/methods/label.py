@@ -16,9 +16,9 @@ from typing import Any, Literal, Protocol
 
 from pydantic import ConfigDict, Field, model_validator
 from rich.console import Console
-from rich.progress import track
 
 from baro import config as blocks
+from baro.bar import in_parts
 from baro.compute import ComputeConfig
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger, write_ledger
@@ -122,7 +122,7 @@ class JudgeRater:
             (case.rollout(pair[swap]), case.rollout(pair[not swap]))
             for (case, pair), swap in zip(asked, swapped, strict=True)
         ]
-        verdicts = [verdict for chunk in _chunks(shown, "judge") for verdict in self.judge.compare(chunk)]
+        verdicts = [verdict for chunk in in_parts(shown, CHUNK, "judge") for verdict in self.judge.compare(chunk)]
         tally.asked += len(verdicts)
         tally.errors += [verdict.error or "no verdict" for verdict in verdicts if verdict.p_first is None]
         left = [verdict.p_first for verdict in verdicts if verdict.p_first not in (None, 0.5)]
@@ -156,7 +156,7 @@ class RewardRater:
 
     def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
         rollouts = [case.rollout(k) for case in cases for k in range(len(case.answers.completions))]
-        scores = [score for chunk in _chunks(rollouts, "score") for score in self.source.score(chunk)]
+        scores = [score for chunk in in_parts(rollouts, CHUNK, "score") for score in self.source.score(chunk)]
         tally.asked += len(scores)
         tally.errors += [score.error or "no score" for score in scores if score.value is None]
         values = iter(score.value for score in scores)
@@ -311,9 +311,3 @@ def label_scores(
             tally.kept += 1
             ledger.keep()
             yield record_of(case.answers, scores)
-
-
-def _chunks(items: Sequence[Any], description: str) -> Iterator[Sequence[Any]]:
-    starts = range(0, len(items), CHUNK)
-    for start in track(starts, description, console=Console(stderr=True)):
-        yield items[start : start + CHUNK]

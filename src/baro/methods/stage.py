@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from baro.batch import GroupBatch, Sample
@@ -271,17 +269,3 @@ def write_samples(run: RunDir, number: int, rollouts: Sequence[Rollout], drawn: 
                 "finished": rollout.finished,
             }
         )
-
-
-@contextmanager
-def progress_bar(description: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with the time left; call what is yielded with how many are done.
-
-    A transient one goes when it is done, and is not there at all where stderr is a file.
-    """
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = transient and not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)
