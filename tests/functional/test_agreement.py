@@ -252,6 +252,7 @@ def test_interval_of_percent_agreement_is_nearly_the_normal_one():
     assert interval.n == 400
 
 
+@pytest.mark.slow  # test_statistics.py counts how often the interval of a win rate covers
 def test_interval_covers_as_often_as_it_says():
     covered = 0
     for seed in range(60):
@@ -337,9 +338,7 @@ def test_an_item_that_counts_three_times_is_three_items(ratings, seed):
         assert found == (expected if isinstance(expected, str) else pytest.approx(expected, abs=1e-12))
 
 
-@FEW
-@given(st.integers(0, 10_000), st.booleans())
-def test_the_interval_is_that_of_items_drawn_one_by_one(seed, grouped):
+def draws_items_one_by_one(seed, grouped):
     draw = np.random.default_rng(seed)
     ratings = np.where(draw.random((3, 15)) < 0.7, draw.integers(3, size=(3, 15)), NONE)
     groups = draw.integers(5, size=15) if grouped else None
@@ -364,3 +363,16 @@ def test_the_interval_is_that_of_items_drawn_one_by_one(seed, grouped):
             assert found in (value_or_reason(lambda: coefficient(ratings, None)), value_or_reason(naive))  # noqa: B023
         else:
             assert (found.low, found.high) == pytest.approx(naive(), abs=1e-12)
+
+
+@settings(FEW, max_examples=10)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_interval_is_that_of_items_drawn_one_by_one(seed, grouped):
+    draws_items_one_by_one(seed, grouped)
+
+
+@pytest.mark.slow
+@FEW
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_interval_is_that_of_items_drawn_one_by_one_often(seed, grouped):
+    draws_items_one_by_one(seed, grouped)

@@ -1,6 +1,7 @@
 """Random streams: what two things draw is never the same, and nothing draws from anywhere else."""
 
 import ast
+from functools import cache
 from itertools import combinations, product
 from pathlib import Path
 from typing import get_args
@@ -29,14 +30,20 @@ def test_no_two_domains_or_places_share_a_stream():
     assert (again == drawn["epoch", (0,)]).all()
 
 
-def calls(*names: str) -> list[tuple[str, ast.Call]]:
-    """Where functions of these names are called: the file below src/baro, and the call."""
+@cache
+def every_call() -> list[tuple[str, str, ast.Call]]:
+    """Of each call in the source: the file below src/baro, the last part of the function's name, the call."""
     return [
-        (path.relative_to(SOURCE).as_posix(), node)
+        (path.relative_to(SOURCE).as_posix(), ast.unparse(node.func).split(".")[-1], node)
         for path in sorted(SOURCE.rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in names
+        if isinstance(node, ast.Call)
     ]
+
+
+def calls(*names: str) -> list[tuple[str, ast.Call]]:
+    """Where functions of these names are called: the file below src/baro, and the call."""
+    return [(path, node) for path, name, node in every_call() if name in names]
 
 
 def test_every_domain_is_drawn_from_in_one_place():
