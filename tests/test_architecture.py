@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -147,13 +148,59 @@ def test_what_trains_is_told_of_the_world(path):
             assert given & {"world", None}, f"line {node.lineno}: {ast.unparse(node.func)} without world"
 
 
-def test_every_public_name_of_the_mathematics_and_the_seams_has_a_user():
+# Names of modules that nothing in the source says a second time, and who uses them.
+UNUSED = {
+    ("demo/grammar.py", "best_answer"): "tests/demo: the lengths that the demo's world is made for",
+    ("feedback/imports.py", "import_file"): "programs: what `baro feedback import` does, in one call",
+    ("feedback/triggers.py", "trigger_statements"): "a migration",
+}
+
+
+def test_every_name_of_a_module_has_a_user():
     """What has none yet comes with its first user: a function that only its test calls is a promise, not a feature."""
-    texts = "\n".join(path.read_text() for path in FILES)
-    for path in [*(SOURCE / "functional").glob("*.py"), SOURCE / "protocols.py", SOURCE / "records.py"]:
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                assert len(re.findall(rf"\b{node.name}\b", texts)) > 1, f"{path.name}: {node.name} is used nowhere"
+    words = Counter(re.findall(r"\w+", "\n".join(path.read_text() for path in FILES)))
+    unused = {
+        (path.relative_to(SOURCE).as_posix(), name)
+        for path in FILES
+        for node in ast.parse(path.read_text()).body
+        for name in defined(node)
+        if words[name] < 2 and not name.startswith("__")
+    }
+    assert unused == set(UNUSED), "delete what has no user, or say here who has"
+
+
+def defined(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module makes; what a decorator registers has its user there."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [] if node.decorator_list and isinstance(node, ast.FunctionDef) else [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [one.id for one in targets if isinstance(one, ast.Name)]
+
+
+def own_modules(path: Path) -> set[str]:
+    """The modules of this package that a file imports, at its top or inside of functions."""
+    return {name for one in imports(path) for name in (one, one.rpartition(".")[0]) if name in MODULES}
+
+
+MODULES = {".".join(("baro", *path.relative_to(SOURCE).with_suffix("").parts)): path for path in FILES}
+CIRCLES = [{"baro.feedback.database", "baro.feedback.migrate"}]  # a store that is opened is brought up to date
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Two files that need each other are one thought in two places, or share a third that has no file yet."""
+    below = {name: own_modules(path) - {name} for name, path in MODULES.items()}
+    reached: dict[str, set[str]] = {}
+    for name in below:
+        pending, seen = [name], set[str]()
+        while pending:
+            new = below[pending.pop()] - seen
+            seen |= new
+            pending += new
+        reached[name] = seen
+    circles = {
+        frozenset(other for other in reached[one] if one in reached[other]) for one in below if one in reached[one]
+    }
+    assert circles == {frozenset(one) for one in CIRCLES}
 
 
 # Calls whose text is read by this program alone or shown, or whose value was JSON a moment ago: file and function.

@@ -16,6 +16,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from baro.data.encode import ENCODERS
+
 VOCABULARY = 23
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
@@ -124,3 +126,8 @@ def _gemma_norm(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
 def _centred_norm(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     centred = hidden - hidden.mean(-1, keepdim=True)
     return self.weight * centred * torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+def encode_any(loaded, template, max_length, ledger):
+    """The samples of whatever kind of record it is."""
+    return ENCODERS[loaded.kind](loaded, template, max_length, ledger)

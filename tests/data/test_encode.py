@@ -3,10 +3,10 @@
 import time
 
 import pytest
+from tiny import encode_any
 
 from baro.data.encode import (
     account,
-    encode_any,
     encode_demonstrations,
     encode_preferences,
     encode_prompts,

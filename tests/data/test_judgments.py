@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from tiny import encode_any
 
-from baro.data.encode import account, encode_any, encode_comparisons
+from baro.data.encode import account, encode_comparisons
 from baro.data.formats import NOUNS, read_records
 from baro.data.known import LAYOUTS
 from baro.data.layouts import Reading

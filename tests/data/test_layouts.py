@@ -7,8 +7,9 @@ import gzip
 import json
 
 import pytest
+from tiny import encode_any
 
-from baro.data.encode import account, encode_any, encode_ratings, encode_thumbs
+from baro.data.encode import account, encode_ratings, encode_thumbs
 from baro.data.formats import read_records
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger

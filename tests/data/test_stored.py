@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny import encode_any
 
 from baro.batch import Sample
 from baro.data import stored
-from baro.data.encode import encode_any, encode_preferences, encode_prompts
+from baro.data.encode import encode_preferences, encode_prompts
 from baro.data.formats import read_records
 from baro.data.ledger import Ledger
 from baro.data.partners import WithPartners

@@ -150,11 +150,6 @@ def _texts(rows: Iterable[tuple[str, Any]], render: Callable[[Any], str], ledger
     return texts
 
 
-def encode_any(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
-    """Whatever kind of record it is."""
-    return ENCODERS[loaded.kind](loaded, template, max_length, ledger)
-
-
 ENCODERS: dict[type, Callable[[Loaded, Template, int, Ledger], Samples]] = {
     Demonstration: encode_demonstrations,
     Preference: encode_preferences,

@@ -235,11 +235,6 @@ def whole_conversation(value: Any, column: str) -> Conversation:
     return parse_transcript(value)
 
 
-def is_transcript(value: Any) -> bool:
-    """Whether a text has turns of a Human and an Assistant."""
-    return isinstance(value, str) and bool(_TRANSCRIPT.match(value))
-
-
 def is_open_transcript(value: Any) -> bool:
     """Whether a transcript waits for the assistant's answer."""
     return isinstance(value, str) and bool(_OPEN_TRANSCRIPT.fullmatch(value))

@@ -7,8 +7,6 @@ warmest phrases are short so that length alone earns nothing.
 
 from __future__ import annotations
 
-REGISTERS = ("full", "short", "blunt")
-
 SHORT = {"en": ("It is {value}.",), "ko": ("{value:이에요/예요}.", "{value}입니다.")}
 BLUNT = {"en": ("{value}.",), "ko": ("{value:이야/야}.", "{value}.")}
 CONTENT = {  # the full register; short and blunt ones are SHORT and BLUNT unless CONTENT_SHORT, CONTENT_BLUNT say else
