@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.gpu import Bench
 
 PROMPTS, PROMPT_TOKENS, ANSWER_TOKENS = 16, 256, 128  # of one optimiser step
+MICRO_BATCH_TOKENS = 8192  # the default
 SMALL = 4  # prompts, and tokens of everything, where there is no GPU
 
 
@@ -83,7 +84,7 @@ class Told:
 
 def made(bench: Bench, method: str, size: str, lora: bool) -> Job:
     """The method's trainer on random models of this size."""
-    return {"sft": _sft, "reward": _reward, "dpo": _dpo, "ppo": _ppo}[method](bench, size, lora)
+    return {"sft": _sft, "reward": _reward, "dpo": _dpo, "kto": _kto, "ppo": _ppo}[method](bench, size, lora)
 
 
 def _policy(bench: Bench, size: str, lora: bool, *, seed: int = 0, scalar: bool = False) -> Any:
@@ -127,6 +128,7 @@ def _offline(
     frozen: Any,
     lora: bool,
     change: Any,
+    step: Any = None,
 ) -> Job:
     from baro.config import TrainerConfig
     from baro.data.source import FileSource
@@ -136,9 +138,15 @@ def _offline(
     rows = change(rows)
     config = TrainerConfig(learning_rate=1e-5, steps=_steps(), batch_size=count)
     layout = {"micro_batch_tokens": config.micro_batch_tokens, "hidden_size": next(iter(models.values())).hidden_size}
-    source = Told(FileSource(rows, batch_size=count, steps=_steps(), seed=0, **layout))
-    tokens = _columns(rows) / _steps()
+    source = Told(FileSource(rows, batch_size=count, steps=_steps(), seed=0, step=step, **layout))
+    own, partners = (
+        [row.with_completions([one for one in row.completions if one.partner is which]) for row in rows]
+        for which in (False, True)
+    )
+    tokens = _columns(own) / _steps()
     work = _operations(tokens, list(models.values()), lora=lora)
+    if step is not None:  # a forward over the partners
+        work += _operations(_columns(partners) / _steps(), [], list(models.values()), lora=lora)
     return Job(Trainer(objective, source, config), source, models, frozen, tokens, work)
 
 
@@ -179,28 +187,45 @@ def _reward(bench: Bench, size: str, lora: bool) -> Job:
     return _offline(bench, size, 2, objective, {"reward_model": model}, {}, lora, _ranked)
 
 
+def _referred(rows: Sequence[Any], ref_policy: Any) -> list[Any]:
+    from baro.batch import with_flat
+    from baro.methods.reference import logprobs
+    from baro.protocols import LocalWorld
+
+    return with_flat(rows, {"ref_logprobs": logprobs(ref_policy, rows, MICRO_BATCH_TOKENS, LocalWorld())})
+
+
 def _dpo(bench: Bench, size: str, lora: bool) -> Job:
     from baro.methods import dpo
-    from baro.models.forward import forward_samples
     from baro.models.roles import InRole
-    from baro.protocols import LocalWorld
+
+    policy = _policy(bench, size, lora)
+    ref_policy = InRole(policy, None) if lora else _policy(bench, size, False)
+    objective = dpo.Objective(policy, dpo.Config(policy="-", preferences="-"))
+    frozen = {} if lora else {"ref_policy": ref_policy}
+    change = lambda rows: _referred(_ranked(rows), ref_policy)  # noqa: E731
+    return _offline(bench, size, 2, objective, {"policy": policy}, frozen, lora, change)
+
+
+def _kto(bench: Bench, size: str, lora: bool) -> Job:
+    """Thumbs up and down by turns; z from a forward over the partners in every step."""
+    from baro.data.partners import with_partners
+    from baro.methods import kto
+    from baro.models.roles import InRole
 
     policy = _policy(bench, size, lora)
     ref_policy = InRole(policy, None) if lora else _policy(bench, size, False)
 
-    def referred(rows: Sequence[Any]) -> list[Any]:
-        world = LocalWorld()
-        found = forward_samples(ref_policy, rows, ["logprobs"], micro_batch_tokens=8192, world=world)["logprobs"]
-        return [
-            row.with_completions(
-                [one.with_(token_fields={"ref_logprobs": lp}) for one, lp in zip(row.completions, group, strict=True)]
-            )
-            for row, group in zip(_ranked(rows), found, strict=True)
+    def thumbs(rows: Sequence[Any]) -> list[Any]:
+        labelled = [
+            row.with_completions([kto.labelled(one, float(i % 2)) for one in row.completions])
+            for i, row in enumerate(rows)
         ]
+        return _referred(with_partners(labelled, 4096), ref_policy)
 
-    objective = dpo.Objective(policy, dpo.Config(policy="-", preferences="-"))
-    frozen = {} if lora else {"ref_policy": ref_policy}
-    return _offline(bench, size, 2, objective, {"policy": policy}, frozen, lora, referred)
+    objective = kto.Objective(policy, kto.Config(policy="-", thumbs="-"))
+    frozen, step = {} if lora else {"ref_policy": ref_policy}, kto.Prepare(policy, MICRO_BATCH_TOKENS)
+    return _offline(bench, size, 1, objective, {"policy": policy}, frozen, lora, thumbs, step)
 
 
 def _ppo(bench: Bench, size: str, lora: bool) -> Job:
@@ -294,7 +319,7 @@ def _template(size: str) -> Any:
 
 # --------------------------------------------------------------------------------------------------------- whole runs
 
-RESUMED = ("sft", "dpo-lora", "ppo")
+RESUMED = ("sft", "dpo-lora", "kto", "ppo")
 WORDS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink")
 
 
@@ -324,6 +349,7 @@ def commands(device: str) -> dict[str, list[str]]:
         "reward": ["model=whole/base", "preferences=preferences.jsonl", *steps],
         "dpo": [policy, "preferences=preferences.jsonl", *steps],
         "dpo-lora": [policy, "preferences=preferences.jsonl", "lora.r=4", *steps],
+        "kto": [policy, "thumbs=preferences.jsonl", *steps],
         "ppo": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", *ppo, *steps],
         "ppo-lora": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", "lora.r=4", *ppo, *steps],
     }

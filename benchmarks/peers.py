@@ -41,7 +41,8 @@ LENGTHS = {
 }
 """Tokens of the files' columns, mean and 95th percentile, for rows that are made when no file is given."""
 
-ROWS_OF = {"sft": "gsm8k", "reward": "hh", "dpo": "hh"}
+ROWS_OF = {"sft": "gsm8k", "reward": "hh", "dpo": "hh", "kto": "hh"}
+REFERRING = ("dpo", "kto")  # methods with a reference
 Rows = list[dict[str, str]]
 
 
@@ -65,6 +66,8 @@ VARIANTS = [
     Variant("dpo", "reference in the step"),
     Variant("dpo", "reference cached on both sides", {"precompute_ref_log_probs": True}, cached=True),
     Variant("dpo", "cached, TRL row by row", {"precompute_ref_log_probs": True, **ACCUMULATED}, cached=True),
+    Variant("kto", "reference in the step"),
+    Variant("kto", "reference cached on both sides", {"precompute_ref_log_probs": True}, cached=True),
 ]
 
 # --------------------------------------------------------------------------------------------------- rows and models
@@ -126,7 +129,7 @@ def new_tokenizer(texts: list[str] | None) -> Any:
 
 
 def write_rows(folder: Path, kind: str, path: Path | None, count: int, longest: int) -> None:
-    """rows.jsonl with ``count`` rows shorter than ``longest`` tokens, and their tokenizer."""
+    """rows.jsonl with ``count`` rows shorter than ``longest`` tokens, their tokenizer, and pairs as thumbs.jsonl."""
     rows = made_rows(kind, count, longest) if path is None else (read_hh if kind == "hh" else read_gsm8k)(path)
     tokenizer = new_tokenizer(None if path is None else ["".join(row.values()) for row in rows])
     random.Random(0).shuffle(rows)
@@ -134,8 +137,16 @@ def write_rows(folder: Path, kind: str, path: Path | None, count: int, longest: 
     if len(rows) < count:
         raise SystemExit(f"{path}: {len(rows)} rows fit, and {count} are needed; take fewer --repeats")
     tokenizer.save_pretrained(folder)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+    files = {"rows": rows}
+    if kind == "hh":  # of each pair one side, by turns
+        sides = [("chosen", "rejected")[i % 2] for i in range(count)]
+        files["thumbs"] = [
+            {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+            for row, side in zip(rows, sides, strict=True)
+        ]
+    for name, written in files.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 def new_model(size: str, seed: int, *, scalar: bool = False) -> Any:
@@ -165,7 +176,7 @@ class Job:
 
     @property
     def rows(self) -> Path:
-        return self.folder / "rows.jsonl"
+        return self.folder / ("thumbs.jsonl" if self.variant.method == "kto" else "rows.jsonl")
 
 
 class Pace:
@@ -195,17 +206,19 @@ def peak_memory() -> int:
 def ours(job: Job, pace: Pace) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    from baro.batch import GroupBatch, Sample
+    from baro.batch import GroupBatch, Sample, with_flat
     from baro.collate import collate
     from baro.config import TrainerConfig
     from baro.data.encode import encode_comparisons, encode_demonstrations
     from baro.data.formats import read_records
     from baro.data.ledger import Ledger
+    from baro.data.partners import WithPartners
     from baro.data.template import Template
-    from baro.methods import dpo, reward, sft
-    from baro.models.forward import ScoredModel, forward_samples
+    from baro.methods import dpo, kto, reward, sft
+    from baro.methods.reference import logprobs
+    from baro.models.forward import ScoredModel
     from baro.protocols import LocalWorld, Metrics, Next
-    from baro.records import Demonstration, Preference
+    from baro.records import Demonstration, Preference, Thumb
     from baro.trainer import Trainer
 
     pace.tell(floor=peak_memory())
@@ -219,22 +232,21 @@ def ours(job: Job, pace: Pace) -> None:
             encode_comparisons,
         ),
         "dpo": lambda: (dpo.Objective(policy, dpo.Config(policy="-", preferences="-")), Preference, dpo.encode),
+        "kto": lambda: (kto.Objective(policy, kto.Config(policy="-", thumbs="-")), Thumb, kto.encode),
     }[job.variant.method]()
     template = Template(PreTrainedTokenizerFast.from_pretrained(job.folder), "none")
     samples = list(encode(read_records(job.rows, want), template, MAX_LENGTH, Ledger("rows")))
     assert len(samples) == job.steps * BATCH
-    reference = ScoredModel(new_model(job.size, 1)) if job.variant.method == "dpo" else None
+    reference = ScoredModel(new_model(job.size, 1)) if job.variant.method in REFERRING else None
+    at_each_step = None
+    if job.variant.method == "kto":  # the pairs that TRL makes of each batch
+        before = [i - 1 if i % BATCH else i + BATCH - 1 for i in range(len(samples))]
+        samples, at_each_step = list(WithPartners(samples, before)), kto.Prepare(policy, config.micro_batch_tokens)
     layout = {"micro_batch_tokens": config.micro_batch_tokens}
 
     def referred(rows: Sequence[Sample]) -> list[Sample]:
         """As ``ReferenceLogprobs``, without its file."""
-        found = forward_samples(reference, rows, ["logprobs"], world=LocalWorld(), **layout)["logprobs"]
-        return [
-            s.with_completions(
-                [b.with_(token_fields={"ref_logprobs": lp}) for b, lp in zip(s.completions, group, strict=True)]
-            )
-            for s, group in zip(rows, found, strict=True)
-        ]
+        return with_flat(rows, {"ref_logprobs": logprobs(reference, rows, config.micro_batch_tokens, LocalWorld())})
 
     class Source:
         """16 samples a step, in the file's order."""
@@ -248,6 +260,7 @@ def ours(job: Job, pace: Pace) -> None:
             while self.position < job.steps:
                 rows = samples[self.position * BATCH : (self.position + 1) * BATCH]
                 rows = referred(rows) if reference and not job.variant.cached else rows
+                rows = at_each_step(rows, LocalWorld()) if at_each_step else rows
                 yield collate(rows, hidden_size=policy.hidden_size, **layout)
 
         def advance(self, metrics: Metrics) -> Next:
@@ -267,7 +280,7 @@ def ours(job: Job, pace: Pace) -> None:
 def theirs(job: Job, pace: Pace) -> None:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast, TrainerCallback
-    from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
     pace.tell(floor=peak_memory())
     method = job.variant.method
@@ -275,6 +288,7 @@ def theirs(job: Job, pace: Pace) -> None:
         "sft": (SFTConfig, SFTTrainer),
         "reward": (RewardConfig, RewardTrainer),
         "dpo": (DPOConfig, DPOTrainer),
+        "kto": (KTOConfig, KTOTrainer),
     }[method]
     plain = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "dataloader_pin_memory": False}
     quiet = {"report_to": "none", "disable_tqdm": True, "logging_strategy": "no", "save_strategy": "no"}
@@ -306,7 +320,7 @@ def theirs(job: Job, pace: Pace) -> None:
         train_dataset=Dataset.from_list(_lines(job.rows)),
         processing_class=PreTrainedTokenizerFast.from_pretrained(job.folder),
         callbacks=[Paced()],
-        **({"ref_model": new_model(job.size, 1)} if method == "dpo" else {}),
+        **({"ref_model": new_model(job.size, 1)} if method in REFERRING else {}),
     ).train()
 
 
@@ -404,7 +418,7 @@ def compare(variant: Variant, folder: Path, size: str, repeats: int, threads: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     methods = sorted({one.method for one in VARIANTS})
-    parser.add_argument("--methods", default="sft,reward,dpo", help=f"of {', '.join(methods)}, with commas between")
+    parser.add_argument("--methods", default="sft,reward,dpo,kto", help=f"of {', '.join(methods)}, with commas between")
     parser.add_argument("--first", action="store_true", help="only the first variant of each method")
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each side")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -31,7 +31,7 @@ def check(lines: list[dict], methods: list[str]) -> None:
 
 
 def test_a_pair_of_sides_on_made_rows():
-    check(compared("--methods", "dpo", "--first"), ["dpo"])
+    check(compared("--methods", "dpo,kto", "--first"), ["dpo", "kto"])
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ def test_every_variant_on_rows_from_files(tmp_path):
     for name, rows in (("hh", pairs), ("gsm8k", solved)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = compared("--hh", str(tmp_path / "hh"), "--gsm8k", str(tmp_path / "gsm8k"))
-    check(lines, ["sft"] * 3 + ["reward"] * 2 + ["dpo"] * 3)
+    check(lines, ["sft"] * 3 + ["reward"] * 2 + ["dpo"] * 3 + ["kto"] * 2)
 
 
 def on_a_cpu(folder: Path, parts: str) -> dict:
@@ -62,7 +62,7 @@ def test_what_is_proven_on_a_gpu_holds_on_a_cpu(tmp_path):
     }
     assert all(one["max_logprob"] < 1e-4 for one in found["layout"] + found["sampling"] if one["dtype"] == "fp32")
     assert [(one["method"], one["lora"]) for one in found["steps"]] == [
-        (method, lora) for lora in (False, True) for method in ("sft", "reward", "dpo", "ppo")
+        (method, lora) for lora in (False, True) for method in ("sft", "reward", "dpo", "kto", "ppo")
     ]
     for one in found["steps"]:
         assert one["tokens_per_second"] > 0
@@ -83,8 +83,9 @@ def test_a_part_that_fails_is_told_and_ends_with_1(tmp_path):
 @pytest.mark.slow
 def test_every_method_runs_to_a_saved_model_and_resumes(tmp_path):
     found = on_a_cpu(tmp_path, "runs")["runs"]
-    assert [one["run"] for one in found] == ["base", "sft", "sft-lora", "reward", "dpo", "dpo-lora", "ppo", "ppo-lora"]
-    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True, True, True]
+    names = ["base", "sft", "sft-lora", "reward", "dpo", "dpo-lora", "kto", "ppo", "ppo-lora"]
+    assert [one["run"] for one in found] == names
+    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 4
 
 
 def test_wheels_are_gathered_at_the_pinned_versions_and_only_missing_ones_are_taken(tmp_path, monkeypatch):

@@ -38,6 +38,8 @@ def data(tmp_path):
         "demonstrations": ("prompt", "chosen"),
         "prompts": ("prompt",),
     }
+    thumbs = [{"prompt": r["prompt"], "completion": r[k], "label": k == "chosen"} for r in ROWS for k in list(r)[1:]]
+    (tmp_path / "thumbs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in thumbs))
     for name, kept in columns.items():
         rows = [{("completion" if name == "demonstrations" and k == "chosen" else k): r[k] for k in kept} for r in ROWS]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -50,7 +52,7 @@ def test_a_recipe_takes_a_step(recipe, models, data):
     given = yaml.safe_load(path.read_text())
     config_class, run = VERBS[recipe.partition("_")[0]].load()
     inputs = {"policy": models / "policy", "model": models / "policy", "reward_model": models / "reward"}
-    inputs |= {name: data / f"{name}.jsonl" for name in ("preferences", "demonstrations", "prompts")}
+    inputs |= {name: data / f"{name}.jsonl" for name in ("preferences", "demonstrations", "prompts", "thumbs")}
     changes = [f"{key}={value}" for key, value in inputs.items() if key in given]
     changes += [change for key, several in SMALL.items() if key in given for change in several]
     finished = run(load_config(config_class, path, changes), data / "run")

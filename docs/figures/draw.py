@@ -101,7 +101,7 @@ def loop(say: Say) -> Figure:
     f.arrow((360, 180), (310, 180))
     f.box(210, 155, 100, 50, "PPO", "model")
     f.arrow((620, 225), (620, 255), (310, 255))
-    f.box(210, 230, 100, 50, "DPO", "model")
+    f.box(210, 230, 100, 50, "DPO, KTO", "model")
     f.note(465, 247, say("no reward model", "보상 모델 없이"))
     f.arrow((210, 180), (170, 180), (170, 200), (150, 200))
     f.arrow((210, 255), (170, 255), (170, 230), (150, 230))
@@ -279,10 +279,11 @@ def tree(say: Say) -> Figure:
         (yes, "coming", f"Safe RLHF ({planned})\n" + say("reward and cost learned apart", "보상과 비용을 따로 배운다")),
         (
             no,
-            "coming",
-            say("KTO or constitution", "KTO 또는 헌법")
-            + f" ({planned})\n"
-            + say("thumbs: KTO; principles: constitution", "좋아요·싫어요: KTO, 원칙: 헌법"),
+            "model",
+            say("KTO, from thumbs up and down", "KTO: 좋아요·싫어요에서")
+            + "\n"
+            + say("principles alone: constitution", "원칙뿐이면: 헌법")
+            + f" ({planned})",
         ),
         (
             yes,

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from baro.demo import people
 from baro.demo import run as demo
 from baro.errors import ConfigError
 from baro.pipeline import load_pipeline, run_pipeline
@@ -15,6 +16,7 @@ def small(tmp_path, monkeypatch):
     """The demo's stages, with hardly any data and a few steps."""
     sizes = {"text": 300, "demonstrations": 60, "feedback": 40, "policy": 16, "held_out": 12}
     monkeypatch.setattr(demo, "SIZES", sizes)
+    monkeypatch.setattr(people, "GOOD_ENOUGH", 0.2)  # nobody likes what four steps have taught
     demo.write_data(tmp_path / "data", 0)
     outline = demo.pipeline(tmp_path / "data", 0, with_controls=True)
     stages = outline["stages"]
@@ -28,8 +30,8 @@ def small(tmp_path, monkeypatch):
         if stage["do"] == "ppo":
             stage["rollout"] = {"prompts": 8, "completions": 1, "epochs": 1, "minibatches": 2}
             stage["accept_weak_reward_model"] = True  # four steps make no good one
-        stage.setdefault("data", {}) if stage["do"] in ("sft", "reward", "dpo", "ppo", "evaluate") else None
-        if stage["do"] in ("reward", "dpo", "evaluate"):
+        stage.setdefault("data", {}) if stage["do"] in ("sft", "reward", "dpo", "kto", "ppo", "evaluate") else None
+        if stage["do"] in ("reward", "dpo", "kto", "evaluate"):
             stage["data"] = {"max_dropped_fraction": 0.9}
     return outline
 
@@ -40,7 +42,7 @@ def test_no_training_stage_names_the_gold_judge(tmp_path, with_controls):
     named = {name for name, stage in stages.items() if "world:gold" in json.dumps(stage)}
     assert named == {"labels_of_gold", "evaluation"}
     assert all(stages[name]["do"] == "evaluate" for name in named)
-    assert {stage["do"] for stage in stages.values()} >= set(TRAINING)
+    assert {stage["do"] for stage in stages.values()} >= {*TRAINING, *(["kto"] if with_controls else [])}
 
 
 def test_with_a_person_the_pairs_of_one_stage_wait_for_them(tmp_path, monkeypatch):
@@ -79,7 +81,7 @@ def test_the_whole_demo_runs_and_then_has_nothing_to_do(tmp_path, monkeypatch, c
     runs = run_pipeline(outline, out=tmp_path / "out")
     report = json.loads((runs["report"].path / "report.json").read_text())
     names = {figure["name"] for figure in report["figures"]}
-    for policy in ("dpo", "ppo", "ppo-kl-off", "ppo-random-reward", "best-of-8", "length-only", "sft-self"):
+    for policy in ("dpo", "kto", "ppo", "ppo-kl-off", "ppo-random-reward", "best-of-8", "length-only", "sft-self"):
         assert f"{policy}/win_rate_length_controlled/gold_without_conciseness" in names
     said = " ".join(finding["sentence"] for finding in report["summary"])
     assert "The reward model of reward is weak: its accuracy on held-out pairs may be as low as" in said

@@ -35,7 +35,7 @@ def config_of(**changes) -> kto.Config:
 
 def thumb(prompt: list[int], ids: list[int], label: float, *, z: float = 0.0, ref=None, key: str = "") -> Sample:
     """A row as ``kto.encode`` makes it, with z and the reference's log-probs where they are given."""
-    one = kto._labelled(branch(ids), label).with_(fields={"z": z})
+    one = kto.labelled(branch(ids), label).with_(fields={"z": z})
     if ref is not None:
         one = one.with_(token_fields={"ref_logprobs": torch.tensor(ref, dtype=torch.float64)})
     return Sample(torch.tensor(prompt), (one,), key)

@@ -130,7 +130,7 @@ def blocks(world: World) -> toys.ToyRun:
 def thumbs(world: World) -> toys.ToyRun:
     """kto itself: the reference once, z over both ranks in every step, the last one of which has a row for one rank."""
     rows = [
-        s.with_completions([kto._labelled(b, float(i % 3 > 0)) for b in s.completions])
+        s.with_completions([kto.labelled(b, float(i % 3 > 0)) for b in s.completions])
         for i, s in enumerate(toys.random_samples(3, 13, 1))
     ]
     policy = ScoredModel(tiny.llama(7))

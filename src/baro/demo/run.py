@@ -34,9 +34,10 @@ SEEDS = 3  # of `baro demo --all`
 def run_demo(seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None) -> Path:
     """Run (or continue) the demo; returns its folder, in which report/report.html lies.
 
-    all: three seeds from ``seed`` on, each with two more PPO runs (a random reward, no KL penalty), one report a seed,
-    and summary.json with every win rate of every seed. human: so many pairs are judged by a person on the web page, in
-    place of all rankings of the simulated people but the held-out ones. Raises ConfigError for both at once.
+    all: three seeds from ``seed`` on, each with KTO on thumbs of the same people and two more PPO runs (a random
+    reward, no KL penalty), one report a seed, and summary.json with every win rate of every seed. human: so many pairs
+    are judged by a person on the web page, in place of all rankings of the simulated people but the held-out ones.
+    Raises ConfigError for both at once.
     """
     if all and human is not None:
         raise ConfigError("--all and --human exclude each other: nobody judges three seeds; leave one of them out")
@@ -80,8 +81,8 @@ def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]
             "ppo-random-reward": random | {"rewards": [{"by": "baro.demo.world:random_reward"}]},
             "ppo-kl-off": ppo | {"kl": {"coef": 0.0}},
         }
-        evaluation["policies"] = [*evaluation["policies"], *controls]
-        outline["stages"] |= controls
+        evaluation["policies"] = [*evaluation["policies"], "kto", *controls]
+        outline["stages"] |= controls | yaml.safe_load((files("baro.demo") / "thumbs.yaml").read_text())
     return outline | {"seed": seed}
 
 

@@ -168,15 +168,15 @@ def encode(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) 
     """One completion a sample, with the field label: the probability of a thumb up."""
     if loaded.kind is Thumb:
         for s in encode_thumbs(loaded, template, max_length, ledger):
-            yield s.with_completions([_labelled(one, one.fields["label"]) for one in s.completions])
+            yield s.with_completions([labelled(one, one.fields["label"]) for one in s.completions])
         return
     for s in encode_comparisons(loaded, template, max_length, ledger):
         for i, one in enumerate(s.completions):
             others = [other for k, other in enumerate(s.completions) if k != i]
-            yield s.with_completions([_labelled(one, sum(_beats(one, other) for other in others) / len(others))])
+            yield s.with_completions([labelled(one, sum(_beats(one, other) for other in others) / len(others))])
 
 
-def _labelled(one: Branch, label: float) -> Branch:
+def labelled(one: Branch, label: float) -> Branch:
     return replace(one, fields={"label": label}, units={"up": label, "down": 1.0 - label})
 
 
