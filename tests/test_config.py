@@ -336,6 +336,7 @@ def test_hash_depends_on_what_changes_results_only():
 # Lists of blocks, by class and field, with values in which two blocks have one name.
 TWO_OF_ONE_NAME = {
     ("OnlineConfig", "rewards"): {"policy": "p", "prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
+    ("EvaluationConfig", "rewards"): {"prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
     ("Criteria", "criteria"): {"criteria": [{"key": "kind", "labels": {"en": {"name": word}}} for word in "ab"]},
 }
 
