@@ -358,6 +358,28 @@ def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
     )
 
 
+@pytest.mark.parametrize("verb", [dpo("preferences.jsonl"), kto("thumbs.jsonl")], ids=["dpo", "kto"])
+def test_kept_reference_log_probs_that_are_damaged_or_stale(baro, project, verb):
+    """Cut short they are no file; those of another model are found where the policy is its own reference."""
+    cache = project / "bad" / f"cache-{verb[0]}"
+    env = {"BARO_CACHE": f"bad/cache-{verb[0]}"}
+    assert baro(*verb, "--out", f"bad/first-{verb[0]}", env=env).code == 0
+    whole = {path: path.read_bytes() for path in cache.glob("ref-logprobs-*.state")}
+    for path, content in whole.items():
+        path.write_bytes(content[:-9])
+    said = baro(*verb, "--out", f"bad/cut-{verb[0]}", env=env)
+    assert said.code == 2
+    assert re.fullmatch(
+        r"bad/cache-\w+/ref-logprobs-\w+\.state: is damaged \(.*\); remove it and run the same command again",
+        said.errors,
+    ), said.errors
+    for path, content in whole.items():
+        path.write_bytes(content[:-4] + b"\0\0\xc8\xc2")  # the last number is −100
+    said = baro(*verb, "--out", f"bad/stale-{verb[0]}", env=env)
+    assert said.code == 3
+    assert re.search(r"differ by .* nats before the first step, .*, or the cache is stale$", said.errors), said.errors
+
+
 @pytest.mark.parametrize(
     "verb", [sft(), dpo("preferences.jsonl"), kto("thumbs.jsonl"), ppo(rewards="[{by: length_reward:short}]")]
 )
