@@ -266,6 +266,7 @@ def run_of_readme(request, tmp_path_factory):
         (folder / "kindness.py").write_text(judge)
         (folder / "mine.yaml").write_text("\n".join(code(readme, "yaml")))
         runpy.run_path("make_files.py")
+        with_votes(Path("preferences.jsonl"), Path("votes.jsonl"))
         everything = [*commands(readme), *more_commands()]
         for arguments in everything if request.param == "en" else [one for one in everything if one[0] == "run"]:
             shorter = [part for one in SHORTER for part in ("--set", one)] if arguments[0] == "run" else []
@@ -276,12 +277,29 @@ def run_of_readme(request, tmp_path_factory):
     sys.modules.pop("kindness", None)
 
 
+def with_votes(pairs: Path, out: Path) -> None:
+    """The same pairs, each of which one of five raters judged the other way round; and longer, shorter, equal sides."""
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    for i, row in enumerate(rows):
+        row |= {"p_chosen": 0.8, ("chosen", "rejected", "none")[i % 3]: "Hello, hello, hello, hello, hello, my friend!"}
+        row.pop("none", None)
+    out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
 def more_commands() -> list[list[str]]:
     """What the README leaves out and the tables of metrics must hold."""
     best = ["--set", "best_of={n: 2, by: runs/mine/reward}", "--baseline-pairs", "preferences.jsonl"]
     one_step = ["--set", "trainer.steps=1"]
     where = ["--pairs", "preferences.jsonl", "--prompts", "prompts.jsonl", "--limit", "8"]
+    ensemble = ["model=runs/mine/sft", "preferences=votes.jsonl", "members=2", "data.max_dropped_fraction=1"]
+    ensemble += ["trainer={steps: 2, batch_size: 8, held_out_fraction: 0.3}"]
+    worst = ["policy=runs/mine/sft", "prompts=prompts.jsonl", "rewards=[{by: runs/ensemble, combine: worst}]"]
+    worst += ["accept_weak_reward_model=true", "rollout={prompts: 4, epochs: 1, minibatches: 1}", "trainer.steps=1"]
+    worst += ["sampling.max_new_tokens=8"]
     return [
+        ["reward", *(part for one in ensemble for part in ("--set", one)), "--out", "runs/ensemble"],
+        ["ppo", *(part for one in worst for part in ("--set", one)), "--out", "runs/worst"],
+        ["label", "runs/answers", "--by", "runs/ensemble", "--out", "runs/ensemble-labels"],
         ["label", "runs/answers", "--by", "runs/mine/reward", "--as", "ranks", "--out", "runs/ranks"],
         ["evaluate", "runs/mine/dpo", "--against", "runs/mine/sft", *where, *best, "--out", "runs/controls"],
         ["kto", *one_step, "--set", "policy=runs/mine/sft", "--set", "thumbs=preferences.jsonl", "--out", "runs/kto"],

@@ -44,6 +44,7 @@ BESIDE = {
     "evaluation.prompts": {"evaluation": {"judge": "mine_of_inputs:r"}},
     "evaluation.rewards": {"evaluation": {"prompts": "rows.jsonl"}},
     "evaluation.judge": {"evaluation": {"prompts": "rows.jsonl"}},
+    "scaled_on": {"by": ["model", "base/model"]},
     "choose.rewards": {"choose": {"policy": "margin", "count": 1}},
     "rewards": {"reward_model": None},
 }

@@ -169,6 +169,8 @@ EVALUATED = {
 }  # fmt: skip
 BEST_OF = {"best_of": {"n": 2, "by": "score_of_options:letters"}}
 CHOOSE = {"choose": {"policy": "margin", "count": 5, "rewards": ["score_of_options:letters"]}}
+SEVERAL = {"by": ["score_of_options:letters", "score_of_options:digits"], "scaled_on": "answers.jsonl"}
+BEST_OF_SEVERAL = {"best_of": {"n": 8, **SEVERAL}}
 CHANGES = {
     "base": OFFLINE
     | {
@@ -198,6 +200,8 @@ CHANGES = {
         "sigmoid": (True, {}),
         "freeze_backbone": (True, {}),
         "input_template": ("{completion} of {prompt}", {}),
+        "members": (2, {}),
+        "bootstrap": (True, {"members": 2}),
     },
     "dpo": OFFLINE
     | TEMPLATE
@@ -288,6 +292,9 @@ CHANGES = {
         "seed": (5, {}),
         "compute.device": ("cuda", {"by": "reward"}),
         "compute.dtype": ("bfloat16", {"by": "reward"}),
+        "combine": ("worst", {"as": "ranks", **SEVERAL}),
+        "penalty": (0.01, {"as": "ranks", "combine": "variance", **SEVERAL}),
+        "scaled_on": ("texts.jsonl", {"as": "ranks", "combine": "worst", **SEVERAL}),
     },
     "evaluate": SAMPLING
     | {
@@ -302,6 +309,9 @@ CHANGES = {
         "ref_policy": ("policy", {}),
         "best_of.n": (3, BEST_OF),
         "best_of.by": ("score_of_options:digits", BEST_OF),
+        "best_of.combine": ("worst", BEST_OF_SEVERAL),
+        "best_of.penalty": (50.0, {**BEST_OF_SEVERAL, "best_of.combine": "variance"}),
+        "best_of.scaled_on": ("texts.jsonl", {**BEST_OF_SEVERAL, "best_of.combine": "worst"}),
         "completions": (2, {}),
         "seed": (5, {}),
         "limit": (2, {}),

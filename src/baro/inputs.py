@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import subprocess
@@ -14,20 +15,26 @@ from typing import Any
 
 from baro.code_hash import hash_module
 from baro.compute import ComputeConfig
-from baro.config import Config, RewardTerm, config_hash
+from baro.config import Config, RewardTerm, ScoredBy, config_hash
 from baro.data.files import find_files
+from baro.data.formats import read_records
 from baro.data.hub import at_hub, fetch_rows
+from baro.data.ledger import Ledger, write_ledger
 from baro.data.rendering import Kind as TemplateKind
 from baro.data.splits import asked_for
 from baro.data.template import Template
 from baro.declared import FEEDBACK, Kind, default_name, inputs_in, is_object
 from baro.errors import ConfigError, RunError
-from baro.files import hash_path
+from baro.files import hash_path, write_atomic
+from baro.functional.ensembles import Scale
 from baro.hub import is_hub_id, snapshot
 from baro.models.folders import check_tokens, model_config
 from baro.models.load import load_scalar_model
+from baro.models.members import is_ensemble, load_members
 from baro.models.place import AUTO, arithmetic
 from baro.protocols import LocalWorld, PairJudge, World
+from baro.records import completions_of
+from baro.rewards.ensemble import EnsembleReward, Member, check_same_template, measured, scales_of_training
 from baro.rewards.function import FunctionReward
 from baro.rewards.learned import LearnedReward
 from baro.rewards.terms import WeightedReward
@@ -210,20 +217,92 @@ def load_judge(name: str) -> PairJudge:
 
 
 def load_rewards(
-    terms: Sequence[RewardTerm], *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO
+    terms: Sequence[RewardTerm],
+    key: str,
+    *,
+    sampler_fingerprint: str = "",
+    compute: ComputeConfig = AUTO,
+    run: RunDir,
 ) -> list[WeightedReward]:
-    """Each term's RewardSource with its weight and name, in the order of the terms."""
-    return [
-        WeightedReward(
-            load_reward(term.by, sampler_fingerprint=sampler_fingerprint, compute=compute), term.weight, term.called
-        )
-        for term in terms
-    ]
+    """Each term's RewardSource with its weight and name, in the order of the terms, which stand under ``key``."""
+    same = {"sampler_fingerprint": sampler_fingerprint, "compute": compute, "run": run}
+    sources = [load_scorer(term, f"{key}.{i}", name=term.called, **same) for i, term in enumerate(terms)]
+    return [WeightedReward(source, term.weight, term.called) for source, term in zip(sources, terms, strict=True)]
+
+
+def load_scorer(
+    asked: ScoredBy,
+    key: str = "",
+    *,
+    name: str,
+    sampler_fingerprint: str = "",
+    compute: ComputeConfig = AUTO,
+    run: RunDir,
+) -> Any:
+    """The RewardSource that a config asks for: one as ``load_reward`` gives it, an ensemble, or a list made one.
+
+    key: the block of the config that asks, none where it is the config itself. By what the members of a list are
+    centred and scaled is kept in the ``run``, in scales.json; the rows have their account in its ledger.
+    """
+    same = {"sampler_fingerprint": sampler_fingerprint, "compute": compute}
+    if isinstance(asked.by, str):
+        source = load_reward(asked.by, **same)
+        if isinstance(source, EnsembleReward):
+            return source.with_(asked.combine or "mean", asked.penalty)
+        if asked.combine is not None:
+            raise ConfigError(
+                f"{asked.by}: is one reward model, and combine is for several; leave combine out, or train the run "
+                "with members: 4"
+            )
+        return source
+    check_different(asked.by)
+    sources = [load_reward(one, **same) for one in asked.by]
+    check_same_template(sources)
+    scales = _scales(asked, key, sources, run)
+    members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]
+    return EnsembleReward(members, name=name, combine=asked.combine or "mean", penalty=asked.penalty)
+
+
+def check_different(values: Sequence[str]) -> None:
+    """ConfigError where two names are of one model: it differs in nothing from itself."""
+    known: dict[str, str] = {}
+    for value in values:
+        content = value if is_object(value) else hash_input(value, "scorer")
+        if content in known:
+            raise ConfigError(f"{known[content]} and {value} are the same reward model; name different ones")
+        known[content] = value
+
+
+def _scales(asked: ScoredBy, key: str, sources: Sequence[Any], run: RunDir) -> list[Scale]:
+    """The members' means and sds: on ``scaled_on``, else on what they were trained on, if that is the same."""
+    path = run.path / "scales.json"
+    kept = json.loads(path.read_bytes()) if path.exists() else []
+    members = set(asked.sources)
+    known = [one for one in kept if one["scaled_on"] == asked.scaled_on and one["members"].keys() == members]
+    if not known:
+        if asked.scaled_on is None:
+            scales = scales_of_training(asked.sources, sources)
+        else:
+            loaded = read_records(resolve(asked.scaled_on, "records"))
+            ledger, rows = Ledger(loaded.name), [completions_of(record) for record in loaded.records]
+            scales, scored = measured(sources, [one for row in rows for one in row], where=asked.scaled_on)
+            whole = iter(scored)
+            for row_key, row in zip(loaded.keys, rows, strict=True):
+                completions = [next(whole) for _ in row]
+                if completions and all(completions):
+                    ledger.keep()
+                else:
+                    ledger.drop(row_key, "not scored", "a member gives no score to a completion, or there is none")
+            write_ledger(run.path, f"{key}.scaled_on".lstrip("."), asked.scaled_on, ledger)
+        found = {by: scale._asdict() for by, scale in zip(asked.sources, scales, strict=True)}
+        known = [{"scaled_on": asked.scaled_on, "members": found}]
+        write_atomic(path, json.dumps([*kept, *known], ensure_ascii=False, indent=1, allow_nan=False))
+    return [Scale(**known[0]["members"][by]) for by in asked.sources]
 
 
 def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO) -> Any:
     """One RewardSource, called by what stands after the colon or by the last part of its path; a model as ``compute``
-    says, like the policy beside it."""
+    says, like the policy beside it. An ensemble run is the mean of its members."""
     if is_object(by):
         found = load_object(by)
         if hasattr(found, "score"):
@@ -234,6 +313,20 @@ def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfi
     folder = resolve(by, "model")
     template = template_of(folder)
     log.info("%s: %s", by, template.describe())
-    frozen = compute.model_copy(update={"gradient_checkpointing": False})
-    model = load_scalar_model(folder, compute=frozen)
-    return LearnedReward(model, template, name=default_name(by), sampler_fingerprint=sampler_fingerprint)
+    frozen, name = compute.model_copy(update={"gradient_checkpointing": False}), default_name(by)
+    if not is_ensemble(folder):
+        model = load_scalar_model(folder, compute=frozen)
+        return LearnedReward(model, template, name=name, sampler_fingerprint=sampler_fingerprint)
+    sources = [
+        LearnedReward(model, template, name=f"{name}/{k}", sampler_fingerprint=sampler_fingerprint)
+        for k, model in enumerate(load_members(folder, compute=frozen))
+    ]
+    scales = scales_of_training([f"{by}: member {k}" for k in range(len(sources))], sources)
+    members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]
+    return EnsembleReward(members, name=name)
+
+
+def load_each(by: str, *, compute: ComputeConfig = AUTO) -> list[Any]:
+    """The RewardSources of which one consists: an ensemble's members, each in the ensemble's units; else itself."""
+    source = load_reward(by, compute=compute)
+    return source.scaled_members() if isinstance(source, EnsembleReward) else [source]

@@ -98,9 +98,10 @@ class OnlineConfig(blocks.Config):
             raise ValueError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
         blocks.check_terms(self.terms)
         kept_by = self.evaluation.kept_by
-        if kept_by is not None and kept_by.by.rstrip("/") in {term.by.rstrip("/") for term in self.terms}:
+        trained = {one.rstrip("/") for term in self.terms for one in term.sources}
+        if kept_by is not None and (same := [one for one in kept_by.sources if one.rstrip("/") in trained]):
             raise ValueError(
-                f"evaluation.keep: {kept_by.by} is trained on, and keeps the weights that have learned to please it "
+                f"evaluation.keep: {same[0]} is trained on, and keeps the weights that have learned to please it "
                 "most, right or wrong; keep by another reward or by a judge"
             )
         return self

@@ -148,8 +148,17 @@ class Reader:
             block = resolved
             for part in one.path[:-1]:
                 block = block[part]
+            if one.path[-1] == "by" and block.get("combine") is not None:
+                self._check_several(("stages", name, *one.path[:-1], "combine"), one.value)
             block[one.path[-1]] = self._reference(name, ("stages", name, *one.path), one)
         return resolved
+
+    def _check_several(self, where: KeyPath, value: str) -> None:
+        """``combine`` of a stage that trains one reward model."""
+        values = self.outline.stages.get(value, {})
+        if values.get("do") == "reward" and values.get("members", 1) == 1:
+            way_out = f"leave it out, or give stage {value!r} members: 4"
+            raise self._error(where, f"combine is for several members, and {value!r} trains one; {way_out}")
 
     def _reference(self, name: str, where: KeyPath, named: Named) -> str:
         """A stage's output, or the value as it is where it can be found without one."""

@@ -24,9 +24,13 @@ def problem_sentences(
     for problem in error.errors(include_url=False):
         problems.setdefault(_real_path(problem, given), []).append(problem)
     found = []
+    # Of a union every member complains; the one that was meant is that whose own check spoke, for which all of its keys
+    # were right, else the member that got deepest.
+    checked = [path for path, same_key in problems.items() if same_key[0]["type"] == "value_error"]
     for path, same_key in problems.items():
-        # Of a union every member complains; the member that got deepest is the one that was meant.
-        if not any(len(other) > len(path) and other[: len(path)] == path for other in problems):
+        below = any(len(other) > len(path) and other[: len(path)] == path for other in problems)
+        inside = any(len(path) > len(other) and path[: len(other)] == other for other in checked)
+        if path in checked or not (below or inside):
             lengths = [length for length in range(len(path) + 1) if path[:length] in origins]
             order, place = origins[path[: lengths[-1]]]
             sentence = f"{place}: " * bool(place) + _sentence(cls, path, same_key)

@@ -149,10 +149,14 @@ def said(text: str) -> Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward, or the reason why there is none; neither where the source has no opinion and others may have one."""
+    """A reward, or the reason why there is none; neither where the source has no opinion and others may have one.
+
+    ``std``, of an ensemble alone: by how much its members differ, NaN where there is no score.
+    """
 
     value: float | None
     error: str | None = None
+    std: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,20 @@ def content_hash(value: object) -> str:
 def vars_of(value: object) -> dict[str, Any]:
     """The fields of a slotted record, for JSON."""
     return {name: getattr(value, name) for name in getattr(value, "__dataclass_fields__", {})}
+
+
+def completions_of(record: Record) -> list[Rollout]:
+    """Every completion of a record as reward sources see it: the last answer, given all before it. None of a prompt."""
+    if isinstance(record, Prompt):
+        return []
+    if isinstance(record, Answers):
+        both = zip(record.completions, record.finished, strict=True)
+        return [Rollout(record.prompt, said(text), finished=ended, extra=record.extra) for text, ended in both]
+    if isinstance(record, Preference):
+        completions: tuple[Conversation, ...] = (record.chosen, record.rejected)
+    else:
+        completions = (record.completion,) if isinstance(record, Demonstration | Thumb) else record.completions
+    return [Rollout(record.prompt + one[:-1], one[-1:], extra=record.extra) for one in completions]
 
 
 def plain_conversation(turns: Conversation, role: Role = "user") -> str | list[dict[str, Any]]:

@@ -30,6 +30,14 @@ model: base
 preferences: preferences.jsonl
 trainer: {{{TRAINER}, held_out_fraction: 0.25, warmup_steps: 3, schedule: cosine}}
 """,
+    "ensemble": f"""
+model: base
+preferences: preferences.jsonl
+members: 2
+bootstrap: true
+lora: {{r: 2}}
+trainer: {{{TRAINER}, held_out_fraction: 0.25}}
+""",
     "dpo": f"""
 policy: base
 preferences: preferences.jsonl
@@ -86,6 +94,18 @@ KILLS = {
         "before-fsync:8": 8,
         "after-rename:8": 8,
     },
+    "ensemble": {
+        "before-fsync:4": None,
+        "before-fsync:7": 4,
+        "between-files:4": 2,
+        "before-fsync:12": None,  # member 0 is finished, and member 1 begins
+        "before-fsync:15": 4,
+        "while-deleting:4": 6,
+        "before-fsync:18": 8,
+        "after-rename:19": 8,
+        "before-fsync:21": 8,  # both are finished
+        "before-fsync:22": 8,
+    },
     "dpo": {
         "before-fsync:3": None,  # the first file of reference log-probs
         "before-fsync:6": 2,
@@ -116,6 +136,7 @@ KILLS = {
 QUICK = {
     "sft": "after-rename:5",
     "reward": "between-files:5",
+    "ensemble": "before-fsync:15",
     "dpo": "before-fsync:3",
     "kto": "after-rename:6",
     "ppo": "after-rename:5",
@@ -145,7 +166,7 @@ def command(project):
     """The arguments of a method's run, the same but for where it goes."""
     for verb, text in (*CONFIGS.items(), ("pipeline", PIPELINE)):
         (project / f"{verb}.yaml").write_text(text)
-    verbs = {"pipeline": "run"}
+    verbs = {"pipeline": "run", "ensemble": "reward"}
     return lambda method, out: [verbs.get(method, method), f"{method}.yaml", "--out", out]
 
 
@@ -195,7 +216,7 @@ def cache(out):
 def first_row(run, seconds=60.0):
     """Wait until training has begun."""
     deadline = time.monotonic() + seconds
-    while not list(run.glob("metrics.jsonl")) and not list(run.glob("*/metrics.jsonl")):
+    while not any(list(run.glob(f"{inner}metrics.jsonl")) for inner in ("", "*/", "*/*/")):
         assert time.monotonic() < deadline, f"{run}: no metrics after {seconds} s"
         time.sleep(0.001)
 
@@ -233,9 +254,16 @@ def timeless(name, value):
 
 
 def newest(run):
-    """The step of the newest checkpoint."""
-    steps = sorted(int(folder.name.removeprefix("step-")) for folder in run.glob("checkpoints/step-*"))
+    """The step of the newest checkpoint, of an ensemble of the member in hand."""
+    members = sorted(run.glob("members/*")) or [run]
+    steps = sorted(int(folder.name.removeprefix("step-")) for folder in members[-1].glob("checkpoints/step-*"))
     return steps[-1] if steps else None
+
+
+def metrics_of(run):
+    """The rows so far, of an ensemble of its first member."""
+    path = run / "members/0/metrics.jsonl" if (run / "members").exists() else run / "metrics.jsonl"
+    return path.read_text().splitlines()
 
 
 # ---------------------------------------------------------------------------------------------------- SIGKILL
@@ -282,7 +310,7 @@ def test_killed_between_a_row_and_its_checkpoint(baro, project, command, finishe
     out = f"killed/{method}-row"
     said = baro(*command(method, out), first=AT_ROW.format(row=7, signal="SIGKILL"), env=cache(out))
     assert said.code == -signal.SIGKILL
-    assert len((project / out / "metrics.jsonl").read_text().splitlines()) == 7
+    assert len(metrics_of(project / out)) == 7
     finished_like(method, out)
 
 
@@ -335,7 +363,7 @@ def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, comman
     said = baro(*command(method, out), first=AT_ROW.format(row=5, signal="SIGTERM"), env=cache(out))
     assert said.code == 143
     assert "Traceback" not in said.err
-    last = json.loads((project / out / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads(metrics_of(project / out)[-1])
     assert newest(project / out) == last["step"]
     finished_like(method, out)
 

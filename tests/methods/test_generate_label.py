@@ -325,13 +325,13 @@ def test_a_reward_model_is_placed_as_the_policy_beside_it(reward_model, monkeypa
     monkeypatch.setattr(inputs, "load_scalar_model", lambda folder, compute: (told.append(compute), load(folder))[1])
     compute = ComputeConfig(device="cpu", dtype="float32", gradient_checkpointing=True)
     inputs.load_reward(str(reward_model), compute=compute)
-    inputs.load_rewards([RewardTerm(by=str(reward_model))], compute=compute)
+    inputs.load_rewards([RewardTerm(by=str(reward_model))], "rewards", compute=compute, run=None)
     assert told == [ComputeConfig(device="cpu", dtype="float32")] * 2  # it has no backward pass
 
 
 @pytest.mark.parametrize("path", [*SOURCE.glob("methods/*.py"), *SOURCE.glob("evaluate/*.py")], ids=lambda p: p.stem)
 def test_whoever_loads_a_model_passes_the_compute_block_on(path):
-    loaders = {"load_policy", "load_reward", "load_rewards", "new_policy"}
+    loaders = {"load_policy", "load_reward", "load_rewards", "load_scorer", "load_members", "new_policy"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in loaders:
             assert "compute" in {keyword.arg for keyword in node.keywords}, f"{path.name}:{node.lineno}"

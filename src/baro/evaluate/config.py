@@ -21,11 +21,10 @@ class Player:
     second: bool = False
 
 
-class BestOf(blocks.Config):
+class BestOf(blocks.ScoredBy):
     """A control: of ``n`` samples of ``against``, the one that ``by`` scores highest."""
 
     n: int = Field(ge=2, description="samples drawn from `against` for each answer")
-    by: Scorer = Field(description="a reward run or folder, or a function module:NAME")
 
 
 class Config(blocks.Config):

@@ -26,7 +26,7 @@ from baro.methods import stage
 from baro.models.forward import forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld
-from baro.records import Conversation, Preference, Rollout
+from baro.records import Conversation, Preference, Rollout, completions_of
 from baro.rewards.learned import LearnedReward
 from baro.runs import RunDir
 
@@ -139,8 +139,8 @@ def baseline_gaps(config: Config, pairs: Mapping[str, Preference]) -> dict[str, 
 
 def rollouts_of(pair: Preference) -> tuple[Rollout, Rollout]:
     """Both sides as judges see them: the last answer, and all before it as the prompt."""
-    sides = [Rollout(pair.prompt + c[:-1], c[-1:], extra=pair.extra) for c in (pair.chosen, pair.rejected)]
-    return sides[0], sides[1]
+    chosen, rejected = completions_of(pair)
+    return chosen, rejected
 
 
 def text_of(completion: Conversation) -> str:

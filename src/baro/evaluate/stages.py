@@ -57,7 +57,8 @@ class Stage:
             return [(str(self.config["reward_model"]), 1.0)]
         terms = self.config.get("rewards")
         found = [term for term in terms if isinstance(term, Mapping)] if isinstance(terms, list) else []
-        return [(str(term.get("by")), term.get("weight", 1.0)) for term in found]
+        named = [(term.get("by"), term.get("weight", 1.0)) for term in found]
+        return [(" and ".join(map(str, by)) if isinstance(by, list) else str(by), weight) for by, weight in named]
 
     @property
     def environment(self) -> Row:

@@ -24,7 +24,7 @@ from baro.evaluate.config import Config, Player
 from baro.evaluate.metrics import distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
-from baro.inputs import load_judge, load_reward, load_template, resolve, template_of
+from baro.inputs import load_judge, load_reward, load_scorer, load_template, resolve, template_of
 from baro.methods import stage
 from baro.methods.generate import draw_answers, read_prompts
 from baro.models.forward import ScoredModel, forward_samples
@@ -71,7 +71,7 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     question = ask(run, config, templates)
     fingerprints = {template.fingerprint for template in templates.values()}
     exact = fingerprints.pop() if len(fingerprints) == 1 else ""  # one tokenizer: lengths and rewards go by tokens
-    answered = answer_all(config, players, templates, question)
+    answered = answer_all(run, config, players, templates, question)
     for name, by in config.rewards.items():
         source = load_reward(by, sampler_fingerprint=exact, compute=config.compute)
         for one in answered:
@@ -117,7 +117,7 @@ def scorers_fingerprints(config: Config) -> dict[str, str]:
     found = {}
     if reference := config.ref_policy or config.against:
         found[reference] = load_template(reference, config.data.template).fingerprint
-    for by in (*config.rewards.values(), *(control.by for control in config.controls.values())):
+    for by in (*config.rewards.values(), *(one for control in config.controls.values() for one in control.sources)):
         if not is_object(by):
             found[by] = template_of(resolve(by, "model")).fingerprint
     return found
@@ -127,7 +127,7 @@ def scorers_fingerprints(config: Config) -> dict[str, str]:
 
 
 def answer_all(
-    config: Config, players: Sequence[Player], templates: Mapping[str, Template], question: Question
+    run: RunDir, config: Config, players: Sequence[Player], templates: Mapping[str, Template], question: Question
 ) -> list[Answered]:
     """Every player's answers in turn, one policy in memory beside the reference, and the controls last."""
     reference = Reference(config)
@@ -139,7 +139,7 @@ def answer_all(
         both = reference.logprobs(policy, player.value, template, question, drawn)
         answered.append(Answered(player.name, [one for group in drawn for one in group], *both))
         if player.stream == 0:
-            controls = list(best_of_all(policy, template, config, question, reference.value == player.value))
+            controls = list(best_of_all(run, policy, template, config, question, reference.value == player.value))
     return answered + controls
 
 
@@ -203,7 +203,7 @@ def sequence_logprobs(
 
 
 def best_of_all(
-    policy: ScoredModel, template: Template, config: Config, question: Question, is_reference: bool
+    run: RunDir, policy: ScoredModel, template: Template, config: Config, question: Question, is_reference: bool
 ) -> Iterator[Answered]:
     """The best-of-n controls; those of equal n choose from the same samples."""
     drawn: dict[int, list[list[Rollout]]] = {}
@@ -212,7 +212,9 @@ def best_of_all(
         if n not in drawn:
             total = n * config.completions
             drawn[n] = answers_of(policy, template, f"best of {n}", config, question, -n, total)
-        source = load_reward(control.by, sampler_fingerprint=template.fingerprint, compute=config.compute)
+        exact = template.fingerprint
+        key = f"best_of.{name}" if isinstance(config.best_of, dict) else "best_of"
+        source = load_scorer(control, key, name=name, sampler_fingerprint=exact, compute=config.compute, run=run)
         yield Answered(
             name,
             best_rollouts(drawn[n], n, source, name),

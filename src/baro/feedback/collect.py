@@ -32,7 +32,7 @@ from sqlalchemy import Connection, func, select
 
 from baro import config as blocks
 from baro.config import NO_EFFECT
-from baro.declared import Object, Records, Scorer
+from baro.declared import Object, Records, Scorer, is_object
 from baro.errors import ConfigError
 from baro.feedback import ask, people, schema
 from baro.feedback.assign import available
@@ -82,9 +82,11 @@ class Choose(blocks.Config):
 
     @model_validator(mode="after")
     def _as_many_rewards_as_the_policy_looks_at(self) -> Choose:
-        least, most = {"random": (0, 0), "margin": (1, 1), "disagreement": (2, None)}[self.policy]
+        one_function = len(self.rewards) == 1 and is_object(self.rewards[0])  # and no ensemble run
+        fewest = 2 if one_function else 1
+        least, most = {"random": (0, 0), "margin": (1, 1), "disagreement": (fewest, None)}[self.policy]
         if len(self.rewards) < least or (most is not None and len(self.rewards) > most):
-            looks = "random looks at no reward, margin at one, disagreement at two or more"
+            looks = "random looks at no reward, margin at one, disagreement at two or more, or at an ensemble"
             raise ValueError(f"policy {self.policy} with {len(self.rewards)} rewards: {looks}; change one of the two")
         return self
 
@@ -221,12 +223,14 @@ def _every_prompt(connection: Connection, project: Project, config: Config) -> N
 
 
 def _chosen(connection: Connection, project: Project, config: Config, choose: Choose) -> None:
-    from baro.feedback.scored import load_different, scores_of
+    from baro.feedback.scored import in_common_units, load_different, load_members, scores_of
 
-    rewards = load_different(choose.rewards)
-    scores = scores_of(connection, project, rewards) if rewards else None
+    if choose.policy == "disagreement":
+        scores = in_common_units(scores_of(connection, project, load_members(choose.rewards)))
+    else:
+        scores = scores_of(connection, project, load_different(choose.rewards))
     found = ask.select(
-        connection, project, config.kind, choose.count, policy=choose.policy, scores=scores, seed=config.seed,
+        connection, project, config.kind, choose.count, policy=choose.policy, scores=scores or None, seed=config.seed,
         random_fraction=choose.random_fraction, size=config.size,
     )  # fmt: skip
     log.info("%d tasks of %d candidates, %d of them at random", *(found[n] for n in ("added", "candidates", "random")))

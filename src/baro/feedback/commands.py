@@ -255,7 +255,8 @@ def ask(
     name: ProjectName,
     count: Annotated[int, typer.Option(min=1, help="Tasks to add.")],
     by: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="Reward models; several see where they differ.")
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Reward models; several, or an ensemble, see where they differ."),
     ] = None,
     kind: Annotated[str, typer.Option(metavar="KIND", help="pair, rank or safety.")] = "pair",
     random_fraction: Annotated[float, typer.Option(help="Share that is drawn at random, at least 0.2.")] = 0.2,
@@ -267,13 +268,16 @@ def ask(
     from baro.feedback.project import get_project
 
     opened, scores = open_store(store), None
+    policy: Any = "random"
     with opened.read() as connection:
         project = get_project(connection, name)
         if by:
-            from baro.feedback.scored import load_different, scores_of
+            from baro.feedback.scored import in_common_units, load_members, scores_of
 
-            scores = scores_of(connection, project, load_different(by))
-    policy: Any = "random" if not by else "margin" if len(by) == 1 else "disagreement"
+            rewards = load_members(by)
+            policy = "margin" if len(rewards) == 1 else "disagreement"
+            scores = scores_of(connection, project, rewards)
+            scores = scores if len(rewards) == 1 else in_common_units(scores)
     found = opened.write(
         lambda connection: select(
             connection, project, kind, count, policy=policy, scores=scores, seed=seed, random_fraction=random_fraction

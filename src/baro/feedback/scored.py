@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Connection, select
 
-from baro.declared import is_object
-from baro.errors import ConfigError, check_failures
+from baro.errors import check_failures
 from baro.feedback import schema
 from baro.feedback.project import Project
+from baro.functional.ensembles import Scale
 from baro.records import Message, Rollout, said
 
 AT_ONCE = 64
@@ -20,15 +20,18 @@ AT_ONCE = 64
 
 def load_different(values: Sequence[str]) -> list[Any]:
     """The reward sources of these names. ConfigError where two are one model: it differs in nothing from itself."""
-    from baro.inputs import hash_input, load_reward
+    from baro.inputs import check_different, load_reward
 
-    known: dict[str, str] = {}
-    for value in values:
-        content = value if is_object(value) else hash_input(value, "scorer")
-        if content in known:
-            raise ConfigError(f"{known[content]} and {value} are the same reward model; name different ones")
-        known[content] = value
+    check_different(values)
     return [load_reward(one) for one in values]
+
+
+def load_members(values: Sequence[str]) -> list[Any]:
+    """The same, where an ensemble is each of its members."""
+    from baro.inputs import check_different, load_each
+
+    check_different(values)
+    return [member for one in values for member in load_each(one)]
 
 
 def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) -> dict[str, list[float]]:
@@ -51,6 +54,19 @@ def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) 
                 failed += [score.error or "no score"] if score.value is None else []
         check_failures(failed, len(rows), reward.name, "scores", "fix the reward, or choose at random; ")
     return {one: values for one, values in scores.items() if len(values) == len(rewards)}
+
+
+def in_common_units(scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Every model's scores with mean 0 and sd 1 over these answers, so that their differences can be compared.
+
+    A model that gives all answers the same score has no say: 0.
+    """
+    columns = []
+    for values in zip(*scores.values(), strict=True):
+        same = min(values) == max(values)
+        scale = None if same else Scale.of(values)
+        columns.append([0.0 if scale is None else scale.scaled(value) for value in values])
+    return {one: list(row) for one, row in zip(scores, zip(*columns, strict=True), strict=True)}
 
 
 def _rollout(row: Any) -> Rollout:

@@ -26,6 +26,8 @@ Domain = Literal[
     "chat",  # the answers of `baro chat`
     "evaluate",  # the answers that an evaluation compares
     "held_out",  # the answers to held-out prompts along an online run
+    "member",  # the seed of an ensemble's member
+    "bootstrap",  # the rows that a member learns from
     "shown_first",  # which of two answers a judge sees first
 ]
 

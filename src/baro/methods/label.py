@@ -8,6 +8,7 @@ sample. What cannot be told apart (equal texts, ties) is left out and counted.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -27,7 +28,7 @@ from baro.errors import check_failures
 from baro.files import saving
 from baro.functional.statistics import Interval, wilson_interval
 from baro.functional.streams import stream
-from baro.inputs import load_object, load_reward, open_run, resolve
+from baro.inputs import load_object, load_scorer, open_run, resolve
 from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout, said
@@ -38,13 +39,15 @@ CHUNK = 256  # judged at once: a moving bar, and little lost when a judge fails
 Pair = tuple[int, int]
 
 
-class Config(blocks.Config):
+class Config(blocks.ScoredBy):
     """``baro label``."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     answers: Records = Field(description="answers to judge: a run of `baro generate` or a file")
-    by: Scorer = Field(description="who judges: a reward run, or module:NAME (a function, or an object with compare)")
+    by: Scorer | list[Scorer] = Field(
+        description="who judges: a reward run, module:NAME (a function, or an object with compare), or several rewards"
+    )
     as_: Literal["pairs", "ranks", "best"] = Field("pairs", alias="as", description="what the judgments are kept as")
     pairs_per_prompt: int | None = Field(
         None, ge=1, description="compared pairs of a prompt; each answer once unless given"
@@ -88,15 +91,20 @@ class Tally:
     kept: int = 0
     left: float = 0.0  # decided comparisons in which the answer shown first was preferred
     decided: int = 0
+    spread: list[float] = field(default_factory=list)  # of an ensemble: its members' sd, answer by answer
 
     def check(self, by: str) -> None:
         """Raise RewardError where too many judgments failed."""
         check_failures(self.errors, self.asked, by)
 
     def figures(self, kind: str) -> dict[str, Interval | float]:
-        """For figures.json; ``left_preferred`` is 0.5 for a judge who favours no side."""
+        """For figures.json; ``left_preferred`` is 0.5 for a judge who favours no side.
+
+        ``disagreement``: of an ensemble, the mean sd of its members' scores of an answer.
+        """
         counts = {kind: self.kept, "ties": self.ties, "identical": self.identical, "errors": len(self.errors)}
         found: dict[str, Interval | float] = {name: float(count) for name, count in counts.items()}
+        found |= {"disagreement": math.fsum(self.spread) / len(self.spread)} if self.spread else {}
         return found | ({"left_preferred": wilson_interval(self.left, self.decided)} if self.decided else {})
 
 
@@ -159,6 +167,7 @@ class RewardRater:
         scores = [score for chunk in in_parts(rollouts, CHUNK, "score") for score in self.source.score(chunk)]
         tally.asked += len(scores)
         tally.errors += [score.error or "no score" for score in scores if score.value is None]
+        tally.spread += [score.std for score in scores if score.std is not None and score.value is not None]
         values = iter(score.value for score in scores)
         return [[next(values) for _ in case.answers.completions] for case in cases]
 
@@ -180,12 +189,12 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     name, cases = read_answers(resolve(config.answers, "records"))
-    rater, ledger, tally = load_rater(config.by, config.seed, config.compute), Ledger(name), Tally()
+    rater, ledger, tally = load_rater(config, run), Ledger(name), Tally()
     if config.as_ == "pairs":
         records: list[Record] = list(label_pairs(cases, rater, config.pairs_per_prompt, ledger, tally))
     else:
         records = list(label_scores(cases, rater, RECORD_OF[config.as_], ledger, tally))
-    tally.check(config.by)
+    tally.check(" and ".join(config.sources))
     write_ledger(run.path, "answers", config.answers, ledger)
     Console(stderr=True).print(ledger.summary())
     way_out = "give answers that differ (another temperature or model), or another judge"
@@ -205,11 +214,12 @@ def read_answers(path: Path | str) -> tuple[str, list[Case]]:
     return loaded.name, [Case(key, index, answers) for index, (key, answers) in enumerate(rows)]
 
 
-def load_rater(by: str, seed: int, compute: ComputeConfig) -> Rater:
-    """A judge (an object with ``compare``), a function, an object with ``score``, or a reward run."""
-    if is_object(by) and hasattr(found := load_object(by), "compare"):
-        return JudgeRater(found, seed)
-    return RewardRater(load_reward(by, compute=compute))
+def load_rater(config: Config, run: RunDir) -> Rater:
+    """A judge (an object with ``compare``), a function, an object with ``score``, a reward run, or an ensemble."""
+    by = config.by
+    if isinstance(by, str) and is_object(by) and hasattr(found := load_object(by), "compare"):
+        return JudgeRater(found, config.seed)
+    return RewardRater(load_scorer(config, name=config.own_name, compute=config.compute, run=run))
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs

@@ -58,7 +58,7 @@ class Online:
         """The prompts, short enough for the policy, every model of the config, and ``others`` that read its tokens."""
         config = self.config
         if not config.accept_weak_reward_model:
-            refuse_weak([term.by for term in config.terms])
+            refuse_weak([one for term in config.terms for one in term.sources])
         self._refuse_what_is_trained_on()
         models = {one.key: one.value for one in inputs_in(type(config), config) if one.kind == "model"}
         check_same_tokens(config, *(key for key in models if key != "policy"))
@@ -109,7 +109,7 @@ class Online:
             self.samples,
             sampler=sampler,
             decode=self.template.decode,
-            totals={"score": self._rewards(config.terms)},
+            totals={"score": self._rewards(config.terms, "rewards")},
             sampling=config.sampling.params(),
             config=config.rollout,
             seed=config.trainer.seed,
@@ -138,7 +138,7 @@ class Online:
             sampler=sampler,
             reference=reference,
             decode=self.template.decode,
-            rewards=self._rewards(told.rewards),
+            rewards=self._rewards(told.rewards, "evaluation.rewards"),
             judge=None if told.judge is None else load_judge(told.judge),
             sampling=config.sampling.params(),
             completions=told.completions,
@@ -152,18 +152,20 @@ class Online:
     def _sampler(self, model: ScoredModel) -> Engine:
         return Engine(model, end_ids=self.template.end_ids, world=self.world)
 
-    def _rewards(self, terms: Sequence[RewardTerm]) -> list[WeightedReward]:
+    def _rewards(self, terms: Sequence[RewardTerm], key: str) -> list[WeightedReward]:
         fingerprint = self.template.fingerprint
-        return load_rewards(terms, sampler_fingerprint=fingerprint, compute=self.config.compute)
+        return load_rewards(terms, key, sampler_fingerprint=fingerprint, compute=self.config.compute, run=self.run)
 
     def _refuse_what_is_trained_on(self) -> None:
         """The validator compares names; here a copy of the training reward under another name is found."""
         kept_by = self.config.evaluation.kept_by
-        if kept_by is None or is_object(kept_by.by):
+        if kept_by is None:
             return
-        trained = {hash_input(term.by, "scorer") for term in self.config.terms if not is_object(term.by)}
-        if hash_input(kept_by.by, "scorer") in trained:
-            raise ConfigError(f"evaluation.keep: {kept_by.by} is the reward that is trained on; keep by another one")
+        models = [one for term in self.config.terms for one in term.sources if not is_object(one)]
+        trained = {hash_input(one, "scorer") for one in models}
+        for one in kept_by.sources:
+            if not is_object(one) and hash_input(one, "scorer") in trained:
+                raise ConfigError(f"evaluation.keep: {one} is the reward that is trained on; keep by another one")
 
     def _tell(self, rollouts: Rollouts, draw: Draw) -> None:
         stage.write_samples(self.run, draw.number, rollouts.texts(draw), draw.samples)

@@ -34,6 +34,7 @@ from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, flat_forward, layouts, restore_layouts
 from baro.models.load import load_value_model, new_scalar_model, save_scalar_model
 from baro.models.lora import add_adapter
+from baro.models.members import first_member
 from baro.models.place import placed
 from baro.online_config import KlConfig, OnlineConfig, RewardShapingConfig
 from baro.protocols import LossOutput, State, World
@@ -181,12 +182,15 @@ def _value_model(config: Config) -> ScoredModel:
 
 
 def _value_start(config: Config) -> str:
-    """Where the value model starts: as told, else at the only reward model if it reads the policy's tokens."""
-    terms = config.terms
+    """Where the value model starts: as told, else at the only reward model (an ensemble's first) if it reads the
+    policy's tokens and is a whole model.
+    """
     if config.value_model is not None:
         return config.value_model
-    if len(terms) == 1 and not is_object(terms[0].by):
-        policy, reward = resolve(config.policy, "model"), resolve(terms[0].by, "model")
+    by = config.terms[0].by if len(config.terms) == 1 else None
+    if isinstance(by, str) and not is_object(by):
+        policy, reward = resolve(config.policy, "model"), resolve(by, "model")
         if Template.load(reward).fingerprint == Template.load(policy).fingerprint and not is_encoder(reward):
-            return terms[0].by
+            first = first_member(reward)
+            return by if first == reward else config.policy if first is None else str(first)
     return config.policy

@@ -42,6 +42,7 @@ from baro.data.rating import check_input_template, input_template, pair_template
 from baro.data.template import Template
 from baro.declared import Model, Records
 from baro.errors import ConfigError, DataError
+from baro.functional.ensembles import Scale
 from baro.functional.preference import (
     bradley_terry_loss,
     centering_penalty,
@@ -50,8 +51,8 @@ from baro.functional.preference import (
     regression_loss,
     smoothed_label,
 )
-from baro.functional.statistics import Interval, expected_calibration_error, fisher_interval, wilson_interval
 from baro.methods import stage
+from baro.methods.members import save_backbone, train_members
 from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.heads import HeadKind, Pooling, Scoring
@@ -60,6 +61,7 @@ from baro.models.lora import add_adapter
 from baro.models.place import placed
 from baro.protocols import LocalWorld, LossOutput
 from baro.records import Preference, Ranking, Rated
+from baro.rewards.figures import Figures, Pairs, ensemble_figures, judged, measure, scores_of
 from baro.rewards.gate import explain, weaknesses
 from baro.runs import RunDir
 
@@ -94,6 +96,10 @@ class Config(blocks.Config):
     input_template: str | None = Field(
         None, description="text with {prompt} and {completion} that the model is to read"
     )
+    members: int = Field(
+        1, ge=1, description="reward models to train, each with a seed of its own; several: an ensemble"
+    )
+    bootstrap: bool = Field(False, description="draw each member's training prompts anew, with replacement")
     trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-5, epochs=1, batch_size=64)
     data: blocks.DataConfig = blocks.DataConfig()
     lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
@@ -114,6 +120,8 @@ class Config(blocks.Config):
             raise ValueError(
                 f"center_rewards_coefficient and {other} exclude each other: the scores' zero is fixed there"
             )
+        if self.bootstrap and self.members == 1:
+            raise ValueError("bootstrap makes members differ, and members is 1; raise members, or leave it out")
         if self.input_template is not None:
             check_input_template(self.input_template)
         return self
@@ -169,18 +177,56 @@ def _metrics(scores: Tensor, pairs: tuple[Tensor, Tensor, Tensor]) -> dict[str, 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/``, and return the run directory; the same call resumes or returns what is finished."""
     job = stage.Offline("reward", config, out)
-    if not job.finished:
-        criteria = dict(config.criteria) if config.loss == "regression" else {"score": 1.0}
-        columns = Reading.of(config.data, criteria=config.criteria, margin_scale=config.margin_scale)
-        job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder), columns)
+    if job.finished:
+        return job.run
+    criteria = dict(config.criteria) if config.loss == "regression" else {"score": 1.0}
+    columns = Reading.of(config.data, criteria=config.criteria, margin_scale=config.margin_scale)
+    job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder), columns)
+    if config.members == 1:
         model = _model(config, job.folder, criteria)
         job.fit(Objective(model, config))
-        if config.loss != "regression" and not config.sigmoid:
-            centre(model, job.train, config.trainer.micro_batch_tokens)
-        if job.held_out:
-            _write_figures(job.run, model, job.held_out, config)
+        _finish(model, job, config)
+        _write_figures(job.run, _held_out_figures(model, job.held_out, config))
         job.save(model, save_scalar_model)
+    else:
+        _train_ensemble(job, config, criteria)
     return job.run
+
+
+def _train_ensemble(job: stage.Offline, config: Config, criteria: Mapping[str, float]) -> None:
+    """Members from seeds of their own, then the figures of all of them together."""
+    if config.lora is not None:
+        save_backbone(job, _model(config.model_copy(update={"lora": None}), job.folder, criteria))
+
+    def train(run: RunDir, own: Any, samples: Sequence[Sample]) -> ScoredModel:
+        model = _model(own, job.folder, criteria)
+        objective, size = Objective(model, own), model.hidden_size
+        stage.fit_offline(run, objective, samples, job.held_out, own.trainer, hidden_size=size, world=job.world)
+        _finish(model, job, own)
+        _write_figures(run, _held_out_figures(model, job.held_out, own))
+        return model
+
+    members = train_members(job, train)
+    scores = [scores_of(member, job.held_out, config.trainer.micro_batch_tokens) for member in members]
+    scales = [Scale(member.measured.mean, member.measured.sd) for member in members if member.measured is not None]
+    _write_figures(job.run, ensemble_figures(job.held_out, scores, scales, log_odds=_log_odds(config)))
+    job.run.finish("finished")
+
+
+def _finish(model: ScoredModel, job: stage.Offline, config: Config) -> None:
+    """Set where the trained model's scores are 0, and measure where they lie, on all rows of ``preferences``."""
+    tokens = config.trainer.micro_batch_tokens
+    if _log_odds(config):
+        centre(model, job.train, tokens)
+    split_off = job.held_out if config.trainer.held_out is None else []
+    model.measured = measure(model, [*job.train, *split_off], tokens)
+    if model.measured is None:
+        log.warning("this reward model gives every answer the same score")
+
+
+def _log_odds(config: Config) -> bool:
+    """Whether differences of scores are meant to be log-odds, with a zero that is free."""
+    return config.loss != "regression" and not config.sigmoid
 
 
 def _model(config: Config, folder: Path | str, criteria: Mapping[str, float]) -> ScoredModel:
@@ -267,50 +313,18 @@ def centre(model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: in
         model.score_bias -= mean
 
 
-def _write_figures(run: RunDir, model: ScoredModel, held_out: Sequence[Sample], config: Config) -> None:
+def _held_out_figures(model: ScoredModel, held_out: Sequence[Sample], config: Config) -> Figures:
+    """What the held-out rows say of one model."""
+    scores = scores_of(model, held_out, config.trainer.micro_batch_tokens)
+    return judged(Pairs.of(held_out, scores), log_odds=_log_odds(config))
+
+
+def _write_figures(run: RunDir, figures: Figures) -> None:
     """figures.json, with the number of reasons not to train on this model; the reasons are told."""
-    log_odds = config.loss != "regression" and not config.sigmoid
-    figures = judge_held_out(model, held_out, config.trainer.micro_batch_tokens, log_odds=log_odds)
-    if figures:
-        reasons = weaknesses(figures)
-        figures["reward_model/weak"] = float(len(reasons))
-        for reason in reasons:
-            log.warning("this reward model is weak: %s", explain(reason))
+    if not figures:
+        return
+    reasons = weaknesses(figures)
+    figures["reward_model/weak"] = float(len(reasons))
+    for reason in reasons:
+        log.warning("this reward model is weak: %s", explain(reason))
     stage.write_figures(run, figures)
-
-
-def judge_held_out(
-    model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int, *, log_odds: bool = True
-) -> dict[str, Interval | float]:
-    """Accuracy with a Wilson interval and calibration error on held-out pairs, with the two baselines beside it.
-
-    ``log_odds``: whether σ(r_1 − r_2) is meant to be a probability; there is no calibration error otherwise. Nothing
-    for samples of which none holds a pair.
-    """
-    found = forward_samples(model, samples, ["scores"], micro_batch_tokens=micro_batch_tokens, world=LocalWorld())
-    gaps, lengths = [], []
-    for sample, scores in zip(samples, found["scores"], strict=True):
-        ranks = [b.fields["rank"] for b in sample.completions]
-        for i, j in ((i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]):
-            gaps.append(float(scores[i] - scores[j]))
-            lengths.append(len(sample.completions[i].ids) - len(sample.completions[j].ids))
-    if not gaps:
-        return {}
-    gap, length = np.array(gaps), np.array(lengths)
-    right = int((gap > 0).sum())
-    longer = float((length > 0).sum() + 0.5 * (length == 0).sum())
-    correlation = float(np.corrcoef(gap, length)[0, 1]) if length.std() > 0 and gap.std() > 0 else 0.0
-    return {
-        "reward_model/accuracy": wilson_interval(right, len(gap)),
-        **({"reward_model/ece": _calibration_error(gap)} if log_odds else {}),
-        "reward_model/length_correlation": fisher_interval(correlation, len(gap)),
-        "baseline/longer_wins": wilson_interval(longer, len(gap)),
-        "baseline/shorter_wins": wilson_interval(len(gap) - longer, len(gap)),
-    }
-
-
-def _calibration_error(gap: np.ndarray) -> float:
-    """p(left wins) against who won, each pair once with a side that does not depend on the label."""
-    side = np.arange(len(gap)) % 2 == 0
-    p_left = 1 / (1 + np.exp(-np.where(side, gap, -gap)))
-    return float(expected_calibration_error(p_left, side.astype(float)))

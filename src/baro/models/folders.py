@@ -21,6 +21,8 @@ from baro.hub import is_hub_id, snapshot
 log = logging.getLogger("baro")
 REWARD_HEAD = "reward_head.json"
 HEAD_WEIGHTS = "reward_head.safetensors"
+ENSEMBLE = "ensemble.json"
+MEMBERS = "members"
 _BESIDE = "baro_files"  # in config.json: the files of Baro's own without which the folder is another model
 _HEADS = ("lm_head.", "embed_out.", "cls.", "score.", "classifier.", "pooler.")  # replaced by the one that is asked for
 _OFFSET_POSITIONS = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "xmod"}  # and all of RoBERTa's kind
@@ -73,11 +75,21 @@ def own_code(folder: str | Path) -> ConfigError:
     )
 
 
+def check_single(folder: str | Path) -> None:
+    """Raises ConfigError for an ensemble, which is no one model."""
+    if (local(folder) / ENSEMBLE).exists():
+        raise ConfigError(
+            f"{folder}: is an ensemble of reward models, and one model is needed; give {Path(folder) / MEMBERS / '0'}, "
+            "or the model that they were trained from"
+        )
+
+
 def check_causal(folder: str | Path) -> None:
     """Raises ConfigError for what transformers would load as a language model and is none: the head would be random."""
     config = model_config(folder)
     kind = next(iter(config.architectures or []), "")
-    if (local(folder) / REWARD_HEAD).exists() or kind.endswith("ForSequenceClassification"):
+    scored = any((local(folder) / name).exists() for name in (REWARD_HEAD, ENSEMBLE))
+    if scored or kind.endswith("ForSequenceClassification"):
         raise ConfigError(
             f"{folder}: is a reward or value model ({kind or REWARD_HEAD}); give a causal language model, such as the "
             "one that it was trained from"
@@ -130,7 +142,7 @@ def _config_json(path: Path) -> dict[str, Any]:
 def name_beside(folder: Path) -> None:
     """Into a scalar model's config.json: which files beside it say how its scores are made. None may be lost."""
     path = folder / "config.json"
-    names = [name for name in (REWARD_HEAD, HEAD_WEIGHTS) if (folder / name).exists()]
+    names = [name for name in (REWARD_HEAD, HEAD_WEIGHTS, ENSEMBLE) if (folder / name).exists()]
     written = _config_json(folder) | {_BESIDE: names}
     path.write_text(json.dumps(written, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
@@ -218,7 +230,7 @@ def check_folder(folder: str | Path) -> None:
         raise _adapter(path)
     if not (path / "config.json").exists():
         raise ConfigError(f"{folder}: config.json is missing; a model folder is what save_pretrained writes")
-    if not any(path.glob("*.safetensors")):
+    if not any(path.glob("*.safetensors")) and not (path / MEMBERS).is_dir():  # of an ensemble
         pickled = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         if pickled:
             raise ConfigError(

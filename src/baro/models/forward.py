@@ -19,7 +19,7 @@ from baro.collate import collate, empty_batch
 from baro.errors import GuardStop
 from baro.functional.tokens import head_logits, token_entropy, token_logprobs
 from baro.models.attention import as_model_takes, branching_obstacle, settle_attention, takes_positions, windows
-from baro.models.heads import Scoring, pooled
+from baro.models.heads import Measured, Scoring, pooled
 from baro.protocols import World
 
 log = logging.getLogger("baro")
@@ -83,6 +83,7 @@ class ScoredModel(nn.Module):
             )
         self.extra_head = head
         self.scoring = scoring or Scoring()
+        self.measured: Measured | None = None  # of a reward model, once it is trained
         self.register_buffer("score_bias", torch.tensor(float(score_bias), dtype=torch.float64))
         weights = torch.tensor(list(self.scoring.criteria.values()), dtype=torch.float64)
         self.register_buffer("criterion_weights", weights, persistent=False)

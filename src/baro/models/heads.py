@@ -44,6 +44,19 @@ class Scoring:
         return self.pooling == "last" and not self.sigmoid and list(self.criteria.values()) == [1.0]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Mean and sd of a reward model's scores, and on how many completions of which rows; ``sha256`` is of their tokens.
+
+    Two models that were measured on the same rows can be put in one ensemble.
+    """
+
+    mean: float
+    sd: float
+    completions: int
+    sha256: str
+
+
 def new_head(kind: HeadKind, hidden_size: int, outputs: int) -> nn.Module:
     """A linear layer, or a feed-forward one of the trunk's width in front of it."""
     last = nn.Linear(hidden_size, outputs)

@@ -31,6 +31,7 @@ from baro.models.folders import (
     HEAD_WEIGHTS,
     REWARD_HEAD,
     check_causal,
+    check_single,
     check_whole,
     is_encoder,
     local,
@@ -40,7 +41,7 @@ from baro.models.folders import (
     unreadable,
 )
 from baro.models.forward import ScoredModel
-from baro.models.heads import HeadKind, Role, Scoring, initialise, new_head
+from baro.models.heads import HeadKind, Measured, Role, Scoring, initialise, new_head
 from baro.models.lora import adapted, add_adapter, merged
 from baro.models.place import AUTO, placed
 
@@ -104,23 +105,44 @@ def load_scalar_model(folder: str | Path, *, compute: ComputeConfig = AUTO) -> S
     token, bias 0.
     """
     path = local(folder)
-    settings = _head_settings(path) if (path / REWARD_HEAD).exists() else _plain_settings(folder)
-    scoring = Scoring(settings["pooling"], settings["sigmoid"], settings["criteria"])
+    settings = head_settings(path) if (path / REWARD_HEAD).exists() else _plain_settings(folder)
+    model = load_backbone(folder, own_head=(path / HEAD_WEIGHTS).exists())
+    head = read_head(path, settings, model.config.hidden_size)
+    bias, encoder = settings["score_bias"], is_encoder(folder)
+    scored = ScoredModel(model, head=head, score_bias=bias, bidirectional=encoder, scoring=scoring_of(settings))
+    scored.measured = measured_of(settings)
+    return placed(scored, compute)
+
+
+def load_backbone(folder: str | Path, *, own_head: bool) -> PreTrainedModel:
+    """What a scalar model's head stands on: the bare trunk where the head is our own, else Hugging Face's with it."""
+    return _load_trunk(folder) if own_head else _load(AutoModelForSequenceClassification, folder)
+
+
+def read_head(path: Path, settings: Mapping[str, Any], hidden_size: int) -> nn.Module | None:
+    """A head of our own from a folder; None where there is none."""
     weights = path / HEAD_WEIGHTS
     if not weights.exists():
-        model = _load(AutoModelForSequenceClassification, folder)
-        return placed(ScoredModel(model, score_bias=settings["score_bias"], scoring=scoring), compute)
-    model = _load_trunk(folder)
-    head = new_head(settings["head"], model.config.hidden_size, len(scoring.criteria))
+        return None
+    head = new_head(settings["head"], hidden_size, len(settings["criteria"]))
     try:
         head.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{weights}: does not fit {REWARD_HEAD} beside it ({error}); copy the run again") from error
-    bias, encoder = settings["score_bias"], is_encoder(folder)
-    return placed(ScoredModel(model, head=head, score_bias=bias, bidirectional=encoder, scoring=scoring), compute)
+    return head
 
 
-def _head_settings(folder: Path) -> dict[str, Any]:
+def scoring_of(settings: Mapping[str, Any]) -> Scoring:
+    """What reward_head.json says of the way from the head to the score."""
+    return Scoring(settings["pooling"], settings["sigmoid"], settings["criteria"])
+
+
+def measured_of(settings: Mapping[str, Any]) -> Measured | None:
+    """What reward_head.json says of the scores' mean and sd; None of a value model, or of another tool's model."""
+    return Measured(**settings["measured"]) if settings.get("measured") else None
+
+
+def head_settings(folder: Path) -> dict[str, Any]:
     path = folder / REWARD_HEAD
     try:
         settings: dict[str, Any] = json.loads(path.read_bytes())
@@ -208,12 +230,19 @@ def _save_plain(model: ScoredModel, folder: Path) -> None:
 def save_scalar_model(model: ScoredModel, folder: Path) -> None:
     """A plain sequence-classification folder, or the trunk's with the head beside it; the rest in reward_head.json."""
     _save_plain(model, folder)
+    write_head(model, folder)
+    name_beside(folder)
+
+
+def write_head(model: ScoredModel, folder: Path) -> None:
+    """reward_head.json, and the weights of a head of our own."""
     settings = {**asdict(model.scoring), "score_bias": float(model.score_bias), "head": "linear"}
+    if model.measured is not None:
+        settings["measured"] = asdict(model.measured)
     if model.extra_head is not None:
         settings["head"] = "linear" if isinstance(model.extra_head, nn.Linear) else "ffn"
         save_file(model.extra_head.state_dict(), folder / HEAD_WEIGHTS)
     (folder / REWARD_HEAD).write_text(json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False))
-    name_beside(folder)
 
 
 def _load_trunk(folder: str | Path) -> PreTrainedModel:
@@ -226,6 +255,7 @@ def _load_trunk(folder: str | Path) -> PreTrainedModel:
 
 def _load(loader: type, folder: str | Path, *, fresh: tuple[str, ...] = (), **changes: Any) -> PreTrainedModel:
     """A whole model, or a ConfigError: no weight is made up but those whose names begin as ``fresh`` says."""
+    check_single(folder)
     config = model_config(folder, **changes)
     if getattr(config, "auto_map", None) and type(config) not in loader._model_mapping:  # type: ignore[attr-defined]
         raise own_code(folder)

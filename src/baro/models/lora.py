@@ -8,6 +8,8 @@ Hu et al. 2021, arXiv:2106.09685, eq. 3. Only the adapters are trained, and a sc
 from __future__ import annotations
 
 import logging
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -17,8 +19,9 @@ import torch
 from peft import LoraConfig as PeftLora
 from peft import get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from baro.compute import LoraConfig
@@ -84,6 +87,26 @@ def save_adapter(scored: ScoredModel, folder: Path) -> None:
     settings.save_pretrained(folder)
     named = {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(named, folder / "adapter_model.safetensors")
+
+
+def add_saved_adapter(model: PreTrainedModel, folder: Path, name: str) -> dict[str, Tensor]:
+    """Put the adapter that ``save_adapter`` wrote into a model that may have others; it is not to be trained.
+
+    Returns the head that was saved with it, by the names of its tensors; empty for a head of our own.
+    """
+    settings = PeftLora.from_pretrained(folder)
+    settings.modules_to_save, settings.inference_mode = None, True
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what is wanted
+        inject_adapter_in_model(settings, model, adapter_name=name)
+    own, head = model.state_dict(), {}
+    for key, tensor in load_file(folder / "adapter_model.safetensors").items():
+        inner = key.removeprefix("base_model.model.")
+        if inner.startswith("score."):
+            head[inner.removeprefix("score.")] = tensor
+            continue
+        own[re.sub(r"(lora_[AB])\.weight$", rf"\1.{name}.weight", inner)].copy_(tensor)
+    return head
 
 
 @contextmanager

@@ -41,7 +41,8 @@ def check_totals(totals: Totals) -> None:
 def score_by_totals(totals: Totals, rollouts: list[Rollout]) -> list[dict[str, float] | str]:
     """For each rollout its fields, or why it has none.
 
-    ``fields[total] = Σ_terms weight · score``, and each term's own score as ``total/name``. A term without an opinion
+    ``fields[total] = Σ_terms weight · score``, and each term's own score as ``total/name``, of an ensemble also by how
+    much its members differ as ``total/name/std``. A term without an opinion
     has no part in the sum; its own score is then NaN. A rollout has no fields where a term failed, or where no term of
     some total has an opinion.
     """
@@ -62,6 +63,7 @@ def _fields(terms: Sequence[tuple[str, WeightedReward]], scores: Sequence[Score]
     own: dict[str, float] = {}
     for (total, term), score in zip(terms, scores, strict=True):
         own[f"{total}/{term.called}"] = math.nan if score.value is None else float(score.value)
+        own |= {} if score.std is None else {f"{total}/{term.called}/std": score.std}
         if score.value is not None:
             sums[total] = sums.get(total, 0) + term.weight * score.value
     failed = next((score.error for score in scores if score.error is not None), None)
