@@ -368,7 +368,11 @@ def compared(one: Path, other: Path) -> tuple[bool, float]:
     """Whether two runs' saved models are the same bits, and the largest difference of a weight."""
     from safetensors.torch import load_file
 
-    a, b = (load_file(path / "model" / "model.safetensors") for path in (one, other))
+    def weights(model: Path) -> dict[str, Any]:
+        inside = sorted(model.rglob("*.safetensors"))
+        return {f"{p.relative_to(model)} {name}": t for p in inside for name, t in load_file(p).items()}
+
+    a, b = (weights(path / "model") for path in (one, other))
     assert a.keys() == b.keys()
     same = all(bool((a[name] == b[name]).all()) for name in a)
     return same, max(float((a[name].float() - b[name].float()).abs().max()) for name in a)

@@ -319,7 +319,7 @@ def _template(size: str) -> Any:
 
 # --------------------------------------------------------------------------------------------------------- whole runs
 
-RESUMED = ("sft", "dpo-lora", "kto", "ppo")
+RESUMED = ("sft", "reward-ensemble", "dpo-lora", "kto", "ppo")
 WORDS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink")
 
 
@@ -341,16 +341,19 @@ def commands(device: str) -> dict[str, list[str]]:
     """Every method's command, in an order in which each finds what it needs."""
     steps = ["trainer.steps=6", "trainer.checkpoint_every=2", f"compute.device={device}"]
     shape = ["architecture.vocabulary=300", "architecture.hidden_size=64", "architecture.max_positions=128"]
+    worst = "rewards=[{by: whole/reward-ensemble, combine: worst}]"
     policy, ppo = "policy=whole/base", ["rollout.prompts=8", "rollout.epochs=1", "rollout.minibatches=2"]
     given = {
         "base": ["text=text.jsonl", *shape, *steps],
         "sft": [policy, "demonstrations=demonstrations.jsonl", *steps],
         "sft-lora": [policy, "demonstrations=demonstrations.jsonl", "lora.r=4", *steps],
         "reward": ["model=whole/base", "preferences=preferences.jsonl", *steps],
+        "reward-ensemble": ["model=whole/base", "preferences=preferences.jsonl", "members=2", "lora.r=4", *steps],
         "dpo": [policy, "preferences=preferences.jsonl", *steps],
         "dpo-lora": [policy, "preferences=preferences.jsonl", "lora.r=4", *steps],
         "kto": [policy, "thumbs=preferences.jsonl", *steps],
         "ppo": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", *ppo, *steps],
+        "ppo-ensemble": [policy, "prompts=prompts.jsonl", worst, *ppo, *steps],
         "ppo-lora": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", "lora.r=4", *ppo, *steps],
     }
     return {name: [name.split("-")[0], *(w for one in keys for w in ("--set", one))] for name, keys in given.items()}

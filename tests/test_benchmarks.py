@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from benchmarks import wheels
+from benchmarks import overoptimisation, wheels
+from benchmarks.overoptimisation import best_of, by_prompt, by_rollout, fallen
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"method", "variant", "peer", "speed_ratio", "memory_ratio", "same_loss", "ours_seconds", "peer_seconds"}
@@ -83,9 +85,31 @@ def test_a_part_that_fails_is_told_and_ends_with_1(tmp_path):
 @pytest.mark.slow
 def test_every_method_runs_to_a_saved_model_and_resumes(tmp_path):
     found = on_a_cpu(tmp_path, "runs")["runs"]
-    names = ["base", "sft", "sft-lora", "reward", "dpo", "dpo-lora", "kto", "ppo", "ppo-lora"]
-    assert [one["run"] for one in found] == names
-    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 4
+    names = ["base", "sft", "sft-lora", "reward", "reward-ensemble", "dpo", "dpo-lora", "kto", "ppo", "ppo-ensemble"]
+    assert [one["run"] for one in found] == [*names, "ppo-lora"]
+    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 5
+
+
+def test_the_best_of_n_without_the_luck_of_a_choice():
+    scores = np.array([[3.0, 1.0, 0.0, 2.0]])
+    assert best_of(scores, scores, [1, 2, 3, 4])[:, 0] == pytest.approx([1.5, 7 / 3, 2.75, 3.0])
+    values = np.array([[0.0, 1.0, 0.0, 0.0]])  # the second lowest score: the best of 2 of 4 in one pair of six
+    assert best_of(values, scores, [1, 2, 3])[:, 0] == pytest.approx([1 / 4, 1 / 6, 0.0])
+
+
+def test_where_gold_has_fallen_and_what_is_compared_there():
+    same, own, higher = [[0.5] * 4] * 3, [0.5, 0.6] * 2, [0.6, 0.7] * 2
+    single = {"x": [0.0, 1.0, 2.0, 3.0], "gold": [0.5, 0.6, 0.58, 0.54], "by_prompt": [*same, own]}
+    other = single | {"gold": [0.5, 0.6, 0.62, 0.63], "by_prompt": [*same, higher]}
+    assert fallen(single, 5.0) == (3, True)
+    assert fallen(single, 10.0) == (3, False)
+    assert fallen(single, 1.0) == (2, True)
+    found = overoptimisation.compared({"single": single, "worst": other}, 5.0, by_prompt)
+    assert found["difference"] == {"worst": [10.0, 10.0, 10.0]}  # every prompt gains as much
+    assert (found["kl"], found["single_peak"], found["single"]) == (9.0, 60.0, 54.0)
+    value, low, high = by_rollout(other, single, 3)  # means of all four: 0.5875 and 0.555
+    assert value == pytest.approx(0.0325)
+    assert low < 0 < high
 
 
 def test_wheels_are_gathered_at_the_pinned_versions_and_only_missing_ones_are_taken(tmp_path, monkeypatch):

@@ -1,0 +1,276 @@
+"""How far a noisy reward can be followed, by one model and by ensembles: ``python -m benchmarks.overoptimisation``.
+
+The embedded task. The gold judge labels pairs of the SFT policy's answers, and each label is flipped with probability
+--noise. One run of ``baro reward`` trains --members reward models on them. Then their scores are optimised in two ways:
+
+    best-of-n   --answers answers to each of --prompts held-out prompts; of every n of them the one with the highest
+                score. The estimate is unbiased: the mean over all choices of n of the answers. KL: log n − (n−1)/n.
+    PPO         without a KL penalty; the gold judge is logged beside the reward, with weight 0. KL: the mean over a
+                rollout of log π − log π_ref, summed over the answer.
+
+by the score of one member (best-of-n: each of them in turn, on average; PPO: member 0), the members' mean, the least of
+them, and their mean less λ times their variance (0.5 for best-of-n, 0.1 for PPO: Coste et al. 2024, arXiv:2310.02743).
+
+What is compared: at the KL where the gold utility of one member has fallen --drop points below its peak, the ensembles'
+gold utility less the single member's, in points (hundredths of utility), with a 95% interval: for best-of-n a bootstrap
+over prompts, for PPO from the spread of the five rollouts nearest to that KL. Where it has not fallen so far, at the
+largest KL, and the row says so.
+
+--out gets overoptimisation.json with every curve, and overoptimisation.svg. --policy takes an SFT run of the demo's
+world in place of training one. What is finished is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from math import lgamma
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import yaml
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from baro.data.files import write_rows
+from baro.data.formats import read_records
+from baro.demo import world
+from baro.demo.judge import text_of
+from baro.demo.run import write_data
+from baro.files import write_atomic
+from baro.functional.ensembles import combined_score
+from baro.functional.statistics import best_of_n_kl_bound
+from baro.inputs import load_reward
+from baro.pipeline import run_pipeline
+from baro.records import Answers, completions_of
+from baro.rows import JsonLines
+
+ARMS = ("single", "mean", "worst", "variance")
+PENALTY = {"best_of_n": 0.5, "ppo": 0.1}
+NEAREST = 5  # rollouts
+Curve = dict[str, Any]
+
+
+def gold(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+    """The gold judge's utility as a reward: only ever logged, with weight 0."""
+    return [world.gold.utility(text_of(a), text_of(b)) for a, b in zip(prompts, completions, strict=True)]
+
+
+def flipped_labels(answers: Path, out: Path, noise: float, seed: int) -> dict[str, float]:
+    """Pairs of the first two answers as the gold judge likes them, a share of them the wrong way round."""
+    draw, rows, flips = random.Random(seed), list[dict[str, str]](), 0
+    for record in read_records(answers / "records.jsonl", Answers).records:
+        prompt, (first, second) = record.prompt[-1].content, record.completions[:2]
+        p = world.gold.p_first(prompt, first, second)
+        if p == 0.5:
+            continue
+        flip = draw.random() < noise
+        chosen, rejected = (first, second) if (p == 1.0) != flip else (second, first)
+        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+        flips += flip
+    write_rows(out, rows)
+    return {"pairs": len(rows), "flipped": round(flips / len(rows), 3)}
+
+
+class Seed:
+    """One seed's folder and pipeline."""
+
+    def __init__(self, seed: int, given: argparse.Namespace) -> None:
+        self.seed, self.given, self.out = seed, given, given.out / f"seed-{seed}"
+        text = (files("baro.demo") / "pipeline.yaml").read_text()
+        self.demo = yaml.safe_load(text.replace("DATA/", f"{self.out}/data/"))["stages"]
+        self.policy = given.policy or str(self.out / "sft")
+
+    def run(self) -> dict[str, Any]:
+        """Both ways of optimising, with their curves and comparisons."""
+        write_data(self.out / "data", self.seed)
+        first = {} if self.given.policy else {name: self.demo[name] for name in ("base", "sft")}
+        policy = self.given.policy or "sft"
+        first["pairs"] = self.demo["answers"] | {"policy": policy, "n": 2}
+        first["answers"] = self.demo["answers"] | {
+            "policy": policy, "n": self.given.answers, "limit": self.given.prompts,
+            "prompts": f"{self.out}/data/held_out.jsonl",
+        }  # fmt: skip
+        self._stages(first)
+        labels = flipped_labels(self.out / "pairs", self.out / "labels.jsonl", self.given.noise, self.seed)
+        trainer = self.demo["reward"]["trainer"] | {"held_out": None, "held_out_fraction": 0.1, "epochs": 2}
+        reward = {"do": "reward", "model": self.policy, "preferences": str(self.out / "labels.jsonl")}
+        reward |= {"pooling": "mean", "members": self.given.members, "trainer": trainer}
+        self._stages({"reward": reward})
+        self._stages({f"ppo-{arm}": self._ppo(arm) for arm in self.given.arms})
+        ppo = {arm: self._ppo_curve(arm) for arm in self.given.arms}
+        best = self._best_of_n()
+        told = {row["name"]: row["value"] for row in json.loads((self.out / "reward" / "figures.json").read_text())}
+        return {"seed": self.seed, **labels, "reward": told} | {
+            way: {"curves": curves, "compared": compared(curves, self.given.drop, at)}
+            for way, curves, at in (("best_of_n", best, by_prompt), ("ppo", ppo, by_rollout))
+        }
+
+    def _stages(self, stages: Mapping[str, Any]) -> None:
+        run_pipeline({"stages": dict(stages), "seed": self.seed}, out=self.out)
+
+    def _ppo(self, arm: str) -> dict[str, Any]:
+        reward = self.out / "reward"
+        term: dict[str, Any] = {"by": str(reward / "model" / "members" / "0" if arm == "single" else reward)}
+        term |= {} if arm == "single" else {"combine": arm}
+        term |= {"penalty": PENALTY["ppo"]} if arm == "variance" else {}
+        watched = {"by": "benchmarks.overoptimisation:gold", "weight": 0.0, "name": "gold"}
+        steps = {"steps": self.given.rollouts * 8, "epochs": None, "schedule": "constant", "checkpoint_every": 10**6}
+        return self.demo["ppo"] | {
+            "policy": self.policy, "reward_model": None, "rewards": [term | {"name": "proxy"}, watched],
+            "accept_weak_reward_model": True, "kl": {"coef": 0.0}, "value_model": self.policy,
+            "rollout": {"prompts": self.given.rollout_prompts, "completions": 1, "epochs": 2, "minibatches": 4},
+            "trainer": self.demo["ppo"]["trainer"] | steps,
+        }  # fmt: skip
+
+    def _ppo_curve(self, arm: str) -> Curve:
+        """Per rollout: √KL, gold and proxy, means over its steps' minibatches, which are its completions."""
+        by_rollout: dict[float, list[Mapping[str, float]]] = {}
+        for row in JsonLines(self.out / f"ppo-{arm}" / "metrics.jsonl").read():
+            if "rollout" in row:
+                by_rollout.setdefault(row["rollout"], []).append(row)
+        names = {"kl": "objective/kl", "gold": "objective/score/gold", "proxy": "objective/score/proxy"}
+        means = {
+            key: [float(np.mean([r[name] for r in rows])) for rows in by_rollout.values()]
+            for key, name in names.items()
+        }
+        return {"x": [math.sqrt(max(0.0, kl)) for kl in means["kl"]], "gold": means["gold"], "proxy": means["proxy"]}
+
+    def _best_of_n(self) -> dict[str, Curve]:
+        """By arm: √KL of each n, gold and proxy, and gold prompt by prompt for the bootstrap."""
+        records = read_records(self.out / "answers" / "records.jsonl", Answers).records
+        rollouts = [one for record in records for one in completions_of(record)]
+        shape = (len(records), self.given.answers)
+        true = np.array([world.gold.utility(text_of(one.prompt), one.text) for one in rollouts]).reshape(shape)
+        source = load_reward(str(self.out / "reward"))
+        scaled = np.array(
+            [[m.scale.scaled(cast(float, s.value)) for s in m.source.score(rollouts)] for m in source.members]
+        )
+        proxies = {"single": scaled.reshape(-1, *shape)}
+        for arm in ("mean", "worst", "variance"):
+            values = [combined_score(z, combine=arm, penalty=PENALTY["best_of_n"]) for z in scaled.T.tolist()]
+            proxies[arm] = np.array(values).reshape(1, *shape)
+        counts = [2**k for k in range(int(math.log2(self.given.answers)) + 1)]
+        curves = {}
+        for arm, several in proxies.items():
+            chosen = np.mean([best_of(true, proxy, counts) for proxy in several], axis=0)  # [n, prompts]
+            own = np.mean([best_of(proxy, proxy, counts) for proxy in several], axis=0)
+            x = [math.sqrt(best_of_n_kl_bound(n)) for n in counts]
+            curves[arm] = {"n": counts, "x": x, "gold": chosen.mean(1).tolist(), "proxy": own.mean(1).tolist()}
+            curves[arm]["by_prompt"] = chosen.tolist()
+        return curves
+
+
+def best_of(values: np.ndarray, scores: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """The expected value of the best-scored of n of a prompt's N answers, by n and prompt: without a choice's luck.
+
+    Σ_i C(i, n−1) / C(N, n) · value of the i-th smallest score, i from 0; Nakano et al. 2021, arXiv:2112.09332, app. I.
+    """
+    ordered = np.take_along_axis(values, scores.argsort(axis=1, kind="stable"), axis=1)
+    places, total = np.arange(values.shape[1]), values.shape[1]
+    weights = [np.exp(_log_choose(places, n - 1) - _log_choose(np.array([total]), n)) for n in counts]
+    return np.array([ordered @ weight for weight in weights])
+
+
+def _log_choose(n: np.ndarray, k: int) -> np.ndarray:
+    """log C(n, k); −∞ where k is above n."""
+    return np.array([-np.inf if k > m else lgamma(m + 1) - lgamma(k + 1) - lgamma(m - k + 1) for m in n.flat])
+
+
+# ------------------------------------------------------------------------------------------------------ comparisons
+
+
+def fallen(curve: Mapping[str, Any], drop: float) -> tuple[int, bool]:
+    """The first place after its peak where gold is ``drop`` points below it, and whether there is one, or the last."""
+    values = np.array(curve["gold"])
+    peak = int(values.argmax())
+    below = [i for i in range(peak, len(values)) if values[i] <= values[peak] - drop / 100]
+    return (below[0], True) if below else (len(values) - 1, False)
+
+
+def compared(curves: Mapping[str, Curve], drop: float, difference: Any) -> dict[str, Any]:
+    """Each ensemble's gold less the single member's, where the latter's has fallen, in points."""
+    single = curves["single"]
+    place, has_fallen = fallen(single, drop)
+    found = {arm: difference(curve, single, place) for arm, curve in curves.items() if arm != "single"}
+    peak = max(single["gold"])
+    return {
+        "has_fallen": has_fallen, "kl": single["x"][place] ** 2, "single_peak": round(100 * peak, 2),
+        "single": round(100 * single["gold"][place], 2),
+        "difference": {arm: [round(100 * one, 2) for one in values] for arm, values in found.items()},
+    }  # fmt: skip
+
+
+def by_prompt(curve: Curve, single: Curve, place: int, draws: int = 2000) -> tuple[float, float, float]:
+    """Value and bootstrap interval over prompts, at the same n."""
+    gap = np.array(curve["by_prompt"][place]) - np.array(single["by_prompt"][place])
+    means = np.random.default_rng(0).choice(gap, (draws, len(gap))).mean(1)
+    return float(gap.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def by_rollout(curve: Curve, single: Curve, place: int) -> tuple[float, float, float]:
+    """Value and interval from the rollouts of both that are nearest to the place's √KL."""
+    means, variance = [], 0.0
+    for one in (curve, single):
+        near = np.argsort(np.abs(np.array(one["x"]) - single["x"][place]), kind="stable")[:NEAREST]
+        values = np.array(one["gold"])[near]
+        means.append(float(values.mean()))
+        variance += float(values.var(ddof=1)) / len(values)
+    half = 1.96 * math.sqrt(variance)
+    return means[0] - means[1], means[0] - means[1] - half, means[0] - means[1] + half
+
+
+# ------------------------------------------------------------------------------------------------------------ figure
+
+
+def drawing(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Gold above, proxy below, over √KL; best-of-n left, PPO right; one line a seed."""
+    sheet = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasSVG(sheet)
+    axes = sheet.subplots(2, 2, sharex="col")
+    for column, way in enumerate(("best_of_n", "ppo")):
+        for line, what in enumerate(("gold", "proxy")):
+            for row in rows:
+                for arm, curve in row[way]["curves"].items():
+                    name = arm if row is rows[0] else None
+                    axes[line, column].plot(curve["x"], curve[what], color=f"C{ARMS.index(arm)}", label=name)
+            axes[line, column].set_ylabel(f"{what} {'utility' if what == 'gold' else 'score'}")
+        axes[0, column].set_title({"best_of_n": "best of n", "ppo": "PPO without a KL penalty"}[way])
+        axes[1, column].set_xlabel("√KL (nats)")
+    axes[0, 0].legend()
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--noise", type=float, default=0.25, help="share of the labels that are flipped")
+    parser.add_argument("--prompts", type=int, default=120, help="held-out prompts of best-of-n")
+    parser.add_argument("--answers", type=int, default=128, help="answers to each; a power of 2")
+    parser.add_argument("--rollouts", type=int, default=24, help="of PPO, of 8 optimiser steps each")
+    parser.add_argument("--rollout-prompts", type=int, default=128)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="of PPO")
+    parser.add_argument("--drop", type=float, default=5.0, help="points below the peak")
+    parser.add_argument("--policy", default="", help="an SFT run of the demo's world, in place of training one")
+    parser.add_argument("--out", type=Path, default=Path("runs/overoptimisation"))
+    given = parser.parse_args()
+    rows = []
+    for seed in given.seeds:
+        rows.append(Seed(seed, given).run())
+        told = {way: rows[-1][way]["compared"] for way in ("best_of_n", "ppo")}
+        print(json.dumps({"seed": seed, "noise": given.noise} | told), flush=True)
+        settings = {key: str(value) for key, value in vars(given).items() if key not in ("out", "policy")}
+        write_atomic(
+            given.out / "overoptimisation.json", json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n"
+        )
+        drawing(rows).savefig(given.out / "overoptimisation.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
