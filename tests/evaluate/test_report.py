@@ -588,7 +588,7 @@ def test_korean_particles_never_follow_a_name():
 
 def test_no_word_is_dead():
     source = "".join(path.read_text() for path in SOURCE.glob("*.py") if not path.name.startswith("words"))
-    built_up = ("tag_", "status_", "expect_", "note_", "control_", "weak_", "reward_model/", "baseline/")
+    built_up = ("tag_", "status_", "expect_", "note_", "control_", "weak_", "reward_model/", "baseline/", "ensemble/")
     quoted = set(re.findall(r"""["']([\w/]+)["']""", source))
     unused = [key for key in ENGLISH if not {key, key.removesuffix("_lead")} & quoted and not key.startswith(built_up)]
     assert unused == []

@@ -325,7 +325,7 @@ def test_what_figures_say(train):
     own = [figures(run.path / "members" / str(k)) for k in range(3)]
     for k, member in enumerate(own):
         assert found[f"ensemble/member/{k}/accuracy"] == member["reward_model/accuracy"]
-    assert found["baseline/vote_ceiling"] == pytest.approx(0.75)
+    assert found["reward_model/vote_ceiling"] == pytest.approx(0.75)
     right = found["reward_model/accuracy"]
     assert found["reward_model/vote_agreement"] == pytest.approx(0.75 * right + 0.25 * (1 - right))
     assert {"ensemble/worst/accuracy", "ensemble/std", "ensemble/divided"} <= found.keys()

@@ -129,7 +129,7 @@ def _votes(pairs: Pairs) -> Figures:
     agreed = np.where(pairs.gap > 0, p, 1 - p)
     return {
         "reward_model/vote_agreement": wilson_interval(float(agreed.sum()), len(p)),
-        "baseline/vote_ceiling": wilson_interval(float(np.maximum(p, 1 - p).sum()), len(p)),
+        "reward_model/vote_ceiling": wilson_interval(float(np.maximum(p, 1 - p).sum()), len(p)),
     }
 
 
