@@ -257,7 +257,7 @@ def load_scorer(
         return source
     check_different(asked.by)
     sources = [load_reward(one, **same) for one in asked.by]
-    check_same_template(sources)
+    check_same_template(asked.by, sources)
     scales = _scales(asked, key, sources, run)
     members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]
     return EnsembleReward(members, name=name, combine=asked.combine or "mean", penalty=asked.penalty)

@@ -333,6 +333,21 @@ def test_a_reward_model_may_have_a_template_of_its_own(baro, raw_runs):
     assert (said.code, said.out) == (0, "bad/other-template\n"), said.err
 
 
+def test_members_of_an_ensemble_with_mixed_tokenizers(refused, baro, raw_runs):
+    settings = given(model="base", preferences="preferences.jsonl", trainer__steps=1)
+    assert baro("reward", *settings, "--out", "raw/plain").code == 0
+    mixed = ppo(rewards="[{by: [raw/reward, raw/plain], combine: worst}]", accept_weak_reward_model="true")
+    assert refused(*mixed) == (
+        "raw/reward and raw/plain have different tokenizers or templates, and an ensemble's members share one; make"
+        " two rewards of them, or train both from one model"
+    )
+    one = ppo(rewards="[{by: raw/plain, combine: worst}]")
+    assert refused(*one) == (
+        "--set rewards=[{by: raw/plain, combine: worst}]: 'rewards.0': combine is for several members, and raw/plain"
+        " is one; leave it out, or give a list"
+    )
+
+
 def test_a_run_that_is_not_finished(project, refused, baro):
     baro(*sft(), "--out", "bad/unfinished", env={"BARO_FAULT": "before-fsync:3"})
     way_out = "not finished; run its command again first"

@@ -25,6 +25,7 @@ from baro.models.load import Architecture, load_scalar_model, load_value_model, 
 from baro.pipeline import load_pipeline
 from baro.records import Message, Rollout, Score, said
 from baro.rewards.ensemble import EnsembleReward, Member, measured
+from baro.rewards.figures import mean_rows
 
 WORDS = ["red", "green", "blue", "black", "white", "brown"]
 PAIRS = [
@@ -332,6 +333,12 @@ def test_what_figures_say(train):
     quarters = [found[f"reward_model/accuracy_by_margin/{n}"] for n in (1, 2, 3, 4)]
     assert sum(q * n for q, n in zip(quarters, (3, 2, 2, 2), strict=True)) / 9 == pytest.approx(right)
     assert found["ensemble/std"] > 0
+
+
+def test_the_means_of_members_metrics():
+    one = [{"step": 0, "eval/loss": 1.0}, {"step": 1, "loss": 2.0, "accuracy": 0.5, "perf/step_seconds": 1.0}]
+    other = [{"step": 0, "eval/loss": 3.0}, {"step": 1, "loss": None}]
+    assert list(mean_rows([one, other])) == [{"step": 0, "eval/loss": 2.0}, {"step": 1, "loss": 2.0, "accuracy": 0.5}]
 
 
 def test_a_member_that_is_finished_is_not_trained_again(policy, folder, monkeypatch, tmp_path):

@@ -123,9 +123,10 @@ def scales_of_training(names: Sequence[str], sources: Sequence[RewardSource]) ->
     return found
 
 
-def check_same_template(sources: Sequence[RewardSource]) -> None:
+def check_same_template(names: Sequence[str], sources: Sequence[RewardSource]) -> None:
     """Raises ConfigError where the models among an ensemble's members read other tokens than each other."""
-    read = {one.template.fingerprint: one.name for one in sources if isinstance(one, LearnedReward)}
+    both = zip(names, sources, strict=True)
+    read = {one.template.fingerprint: name for name, one in both if isinstance(one, LearnedReward)}
     if len(read) > 1:
         one, other, *_ = read.values()
         raise ConfigError(

@@ -10,6 +10,7 @@ no model (length alone), and where labels have votes behind them the most that a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -182,8 +183,13 @@ def combined(members: Sequence[Scores], scales: Sequence[Scale], of: Callable[[l
     ]
 
 
-def mean_rows(files: Sequence[Sequence[Mapping[str, float]]]) -> Iterator[dict[str, float]]:
-    """The means of members' rows of metrics, row by row; what tells of speed is left out."""
+def mean_rows(files: Sequence[Sequence[Mapping[str, float | None]]]) -> Iterator[dict[str, float | None]]:
+    """The means of members' rows of metrics, row by row, over those that have a value; what tells of speed is left out.
+
+    A metric may be missing in a member's row: what nothing in its batch weighed in.
+    """
     for rows in zip(*files, strict=True):
-        names = [name for name in rows[0] if not name.startswith("perf/")]
-        yield {name: rows[0][name] if name == "step" else float(np.mean([row[name] for row in rows])) for name in names}
+        names = dict.fromkeys(name for row in rows for name in row if not name.startswith("perf/"))
+        known = {name: [value for row in rows if (value := row.get(name)) is not None] for name in names}
+        means = {name: math.fsum(values) / len(values) if values else None for name, values in known.items()}
+        yield means | {"step": rows[0]["step"]}
