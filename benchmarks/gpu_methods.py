@@ -271,7 +271,7 @@ def _ppo(bench: Bench, size: str, lora: bool) -> Job:
                 config=config.rollout,
                 seed=0,
             ),
-            prepare=ppo.Prepare(ref_policy, value_model, config),
+            prepare=ppo.Prepare(policy, ref_policy, value_model, config),
             old_logprobs=OldLogprobs(policy, timed, micro_batch_tokens=config.trainer.micro_batch_tokens),
             count=rollouts,
             micro_batch_tokens=config.trainer.micro_batch_tokens,

@@ -18,18 +18,29 @@ class KlConfig(blocks.Config):
     target: float | None = Field(None, gt=0, description="nats per completion that an adaptive coefficient aims at")
     horizon: float = Field(10_000.0, gt=0, description="completions over which the adaptive coefficient moves")
     stop_above: float | None = Field(None, gt=0, description="a mean KL (nats per completion) that stops the run")
+    reference: Literal["fixed", "ema", "refresh"] = Field(
+        "fixed", description="it stays, is a moving average of the policy, or becomes the policy now and then"
+    )
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="what an ema reference keeps of itself at each rollout")
+    refresh_every: int = Field(10, ge=1, description="rollouts after which a refreshed reference becomes the policy")
 
     @model_validator(mode="after")
     def _horizon_belongs_to_target(self) -> KlConfig:
         if "horizon" in self.model_fields_set and self.target is None:
             raise ValueError("horizon is how fast the coefficient follows target, which is not given; leave it out")
+        for name, reference in (("ema_decay", "ema"), ("refresh_every", "refresh")):
+            if name in self.model_fields_set and self.reference != reference:
+                raise ValueError(f"{name} belongs to reference: {reference}, and reference is {self.reference}")
         return self
 
 
 class RewardShapingConfig(blocks.Config):
     """What happens to a score before it becomes a reward."""
 
-    clip: float | None = Field(None, gt=0, description="scores are clipped to ± this")
+    normalise: Literal["none", "each", "sum"] = Field(
+        "none", description="scores by the mean and deviation of all so far: of each term before the sum, or of the sum"
+    )
+    clip: float | None = Field(None, gt=0, description="scores are clipped to ± this, after they are normalised")
     missing_eos: Literal["none", "subtract", "replace"] = Field("none", description="for a completion that did not end")
     missing_eos_penalty: float = Field(1.0, description="subtracted from its score, or put in its place negated")
     whiten: bool = Field(False, description="scale the shaped rewards of a rollout to variance 1, mean kept")
@@ -38,6 +49,20 @@ class RewardShapingConfig(blocks.Config):
     def _penalty_belongs_to_missing_eos(self) -> RewardShapingConfig:
         if "missing_eos_penalty" in self.model_fields_set and self.missing_eos == "none":
             raise ValueError("missing_eos_penalty is used by missing_eos subtract or replace; leave it out")
+        return self
+
+
+class PtxConfig(blocks.Config):
+    """Demonstrations that are imitated beside the reward, a batch in every optimiser step."""
+
+    demonstrations: Records | None = Field(None, description="prompts with answers, or texts: a run or a file")
+    coef: float = Field(1.0, gt=0, description="weight of their negative log-likelihood, a mean over their tokens")
+    batch_size: int = Field(32, ge=1, description="demonstrations in an optimiser step, over all processes")
+
+    @model_validator(mode="after")
+    def _of_demonstrations(self) -> PtxConfig:
+        if self.demonstrations is None and (given := sorted(self.model_fields_set - {"demonstrations"})):
+            raise ValueError(f"ptx.{given[0]} is about demonstrations; give ptx.demonstrations")
         return self
 
 
@@ -86,7 +111,10 @@ class OnlineConfig(blocks.Config):
     ref_policy: Model | None = Field(None, description="the model to stay close to; the starting policy unless given")
     rollout: blocks.RolloutConfig = blocks.RolloutConfig()
     sampling: blocks.SamplingConfig = blocks.SamplingConfig()
+    kl: KlConfig = KlConfig()
+    reward_shaping: RewardShapingConfig = RewardShapingConfig()
     trainer: blocks.OptimiserConfig = blocks.OptimiserConfig(learning_rate=1e-6, epochs=1)
+    ptx: PtxConfig = PtxConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     data: blocks.DataConfig = blocks.DataConfig()
     lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
@@ -121,6 +149,15 @@ class OnlineConfig(blocks.Config):
                 f"sampling.max_new_tokens={sampling.max_new_tokens} leaves no room for a prompt in data.max_length="
                 f"{self.data.max_length}; raise data.max_length"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_reference_that_moves_is_a_model_of_its_own(self) -> OnlineConfig:
+        moving = f"kl.reference is {self.kl.reference}, and "
+        if self.kl.reference != "fixed" and self.lora is not None:
+            raise ValueError(f"{moving}lora has its reference in the policy; leave one of them out")
+        if self.kl.reference != "fixed" and self.evaluation.judge is not None:
+            raise ValueError(f"{moving}evaluation.judge compares with one that stays; leave one of them out")
         return self
 
     @property

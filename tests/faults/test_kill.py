@@ -388,7 +388,7 @@ def slow(self, *arguments, **options):
         ("ppo", ("baro.rollout.engine", "Engine", "generate"), 1, None),
         ("ppo", ("baro.rollout.engine", "Engine", "generate"), 2, 4),  # between the checkpoints of steps 3 and 6
         ("ppo", ("baro.rewards.function", "FunctionReward", "start_scoring"), 3, 8),
-        ("ppo", ("baro.methods.online", "KlControl", "steer"), 2, 4),  # its coefficient is about to move
+        ("ppo", ("baro.methods.shaping", "KlControl", "steer"), 2, 4),  # its coefficient is about to move
         ("ppo", ("baro.runs", "RunDir", "sync"), 1, 3),  # while saving: the step is whole, and it is saved once
         # between two evaluations: the calls before are of steps 1 to 3, and of the held-out rows at steps 0 and 2
         ("kto", ("baro.methods.kto", "Prepare", "__call__"), 6, 3),

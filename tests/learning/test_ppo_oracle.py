@@ -61,7 +61,7 @@ def test_ppo_comes_to_the_exact_optimum(beta):
         sampler=Engine(policy, end_ids=frozenset()), decode=str, totals={"score": [WeightedReward(reward)]},
         sampling=config.sampling.params(), config=config.rollout, seed=0,
     )  # fmt: skip
-    prepare = ppo.Prepare(reference, value_model, config)
+    prepare = ppo.Prepare(policy, reference, value_model, config)
     source = OnPolicySource(rollouts, prepare=prepare, count=80, micro_batch_tokens=4096, hidden_size=16)
     Trainer(ppo.Objective(policy, value_model, config), source, config.trainer).fit()
     ref = distribution(reference)

@@ -13,9 +13,10 @@ from baro.batch import Sample, branch
 from baro.config import RewardTerm, load_config
 from baro.errors import ConfigError
 from baro.methods import ppo
-from baro.methods.online import shaped_scores
+from baro.methods.shaping import Scores
 from baro.online_config import RewardShapingConfig
 from baro.pipeline import load_pipeline
+from baro.protocols import LocalWorld
 from baro.runs import RunDir
 
 
@@ -33,7 +34,7 @@ def test_what_becomes_of_a_score(shaping, expected):
     scored = [(3.0, True), (-0.5, True), (2.0, False)]  # the last one did not end
     branches = [branch([1]).with_(fields={"score": score, "finished": float(ended)}) for score, ended in scored]
     samples = [Sample(torch.tensor([1]), tuple(branches))]
-    assert torch.equal(shaped_scores(samples, RewardShapingConfig(**shaping)), torch.tensor(expected))
+    assert torch.equal(Scores(RewardShapingConfig(**shaping), [])(samples, LocalWorld()), torch.tensor(expected))
 
 
 def test_terms_of_one_name_are_refused_where_the_config_is_read():

@@ -6,18 +6,19 @@ An online method is a Prepare, an Objective and ``Online``, which does the rest 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from baro.batch import GroupBatch, Sample
+from baro.batch import GroupBatch
 from baro.config import RewardTerm
-from baro.data.encode import encode_prompts
+from baro.data.encode import encode_demonstrations, encode_prompts
+from baro.data.joined import Joined
+from baro.data.source import FileSource
 from baro.declared import inputs_in, is_object
-from baro.errors import ConfigError, GuardStop
-from baro.functional.policy import adaptive_kl_coef, clip_scores
+from baro.errors import ConfigError
 from baro.inputs import (
     check_same_tokens,
     hash_input,
@@ -32,9 +33,9 @@ from baro.measure import Measure
 from baro.methods import stage
 from baro.models.forward import ScoredModel
 from baro.models.load import load_policy, save_policy
-from baro.online_config import KlConfig, OnlineConfig, RewardShapingConfig
-from baro.protocols import Metrics, Objective, Prepare, Sampler, State, World
-from baro.records import Prompt
+from baro.online_config import OnlineConfig
+from baro.protocols import BatchSource, LossOutput, Metrics, Objective, Prepare, Sampler
+from baro.records import Demonstration, Prompt
 from baro.rewards.gate import refuse_weak
 from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
@@ -67,6 +68,10 @@ class Online:
         reader = stage.Reader(self.run, self.template, config.data, Prompt, encode_prompts, room)
         loaded, self.samples = reader.read("prompts", config.prompts)
         self.prompts = loaded.at(sample.key for sample in self.samples)
+        if config.ptx.demonstrations is not None:
+            longest = stage.longest_row(config.data, config.policy)
+            imitated = stage.Reader(self.run, self.template, config.data, Demonstration, encode_demonstrations, longest)
+            _, self.ptx = imitated.read("ptx.demonstrations", config.ptx.demonstrations)
         if config.evaluation.prompts is not None:
             loaded, self.held_out_samples = reader.read("evaluation.prompts", config.evaluation.prompts)
             self.held_out = loaded.at(sample.key for sample in self.held_out_samples)
@@ -87,7 +92,9 @@ class Online:
     ) -> None:
         """Train on rollouts of the policy; held-out prompts are answered along the way."""
         sampler = self._sampler(policy)
-        source = self._source(policy, sampler, prepare, early_stop)
+        source: BatchSource = self._source(policy, sampler, prepare, early_stop)
+        if self.config.ptx.demonstrations is not None:
+            source = Joined({"rollout": source, "ptx": self._ptx(policy, len(source))})
         measure = self._measure(sampler, self._sampler(ref_policy)) if self.config.evaluation.prompts else None
         trainer = Trainer(objective, source, self.config.trainer, run=self.run, measure=measure, world=self.world)
         stage.fit(self.run, trainer)
@@ -128,6 +135,19 @@ class Online:
             same_bits=policy.device.type == "cpu",
             early_stop=early_stop,
             on_rollout=lambda draw: self._tell(rollouts, draw),
+        )
+
+    def _ptx(self, policy: ScoredModel, steps: int) -> FileSource:
+        trainer = self.config.trainer
+        return FileSource(
+            self.ptx,
+            batch_size=self.config.ptx.batch_size,
+            steps=steps,
+            seed=trainer.seed,
+            micro_batch_tokens=trainer.micro_batch_tokens,
+            hidden_size=policy.hidden_size,
+            world=self.world,
+            term="ptx",
         )
 
     def _measure(self, sampler: Sampler, reference: Sampler) -> Measure:
@@ -179,45 +199,15 @@ def rollout_count(config: OnlineConfig, prompts: int) -> int:
     return math.ceil(config.trainer.epochs * prompts / config.rollout.prompts)
 
 
-def shaped_scores(samples: Sequence[Sample], config: RewardShapingConfig, total: str = "score") -> Tensor:
-    """A total of every completion after clipping, and with the penalty of those that did not end, [C]."""
-    branches = [one for sample in samples for one in sample.completions]
-    scores = torch.tensor([one.fields[total] for one in branches])
-    if config.clip is not None:
-        scores = clip_scores(scores, limit=config.clip)
-    penalised = {
-        "none": scores,
-        "subtract": scores - config.missing_eos_penalty,
-        "replace": torch.full_like(scores, -config.missing_eos_penalty),
-    }[config.missing_eos]
-    return torch.where(torch.tensor([bool(one.fields["finished"]) for one in branches]), scores, penalised)
+def ptx_loss(policy: ScoredModel, batch: GroupBatch, totals: Mapping[str, float], *, coef: float) -> LossOutput:
+    """Imitation beside the reward: L = −γ · (1/N) Σ_n log π(y_n), N the tokens of the step's demonstrations.
 
-
-class KlControl:
-    """The coefficient of the KL penalty: constant, or led to ``config.target``; and the stop at too much KL."""
-
-    def __init__(self, config: KlConfig) -> None:
-        self.config, self.coef = config, config.coef
-
-    def steer(self, kl: Tensor, completions: int, world: World) -> None:
-        """Look at a rollout's KL of every token, shaped with today's coefficient, and set that of the next rollout."""
-        sums = world.sum({"kl": float(kl.sum()), "completions": completions})
-        mean = sums["kl"] / max(1.0, sums["completions"])
-        target, horizon, limit = self.config.target, self.config.horizon, self.config.stop_above
-        if limit is not None and mean > limit:
-            raise GuardStop(
-                f"the mean KL to the reference is {mean:.2f} nats per completion, above kl.stop_above={limit}; "
-                "raise kl.coef or lower the learning rate"
-            )
-        if target is not None:
-            count = int(sums["completions"])
-            self.coef = adaptive_kl_coef(self.coef, mean, target=target, horizon=horizon, samples=count)
-
-    def state_dict(self) -> State:
-        return {"coef": self.coef}
-
-    def load_state_dict(self, state: State) -> None:
-        self.coef = state["coef"]
+    Ouyang et al. 2022, arXiv:2203.02155, eq. 2, on demonstrations or texts; at temperature 1.
+    """
+    logprobs = policy(batch, ["logprobs"]).logprobs
+    return LossOutput(
+        -coef * logprobs.sum() / totals["tokens"], {"loss/ptx": (-logprobs.detach().sum(), len(logprobs))}
+    )
 
 
 @torch.no_grad()

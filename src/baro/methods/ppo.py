@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from baro import config as blocks
@@ -28,15 +28,16 @@ from baro.declared import Model, is_object
 from baro.functional.advantages import gae, mean_and_variance, moments, scale_with, whiten_with
 from baro.functional.policy import clipped_policy_loss, clipped_value_loss, kl_shaped_rewards
 from baro.inputs import resolve
-from baro.methods.online import KlControl, Online, policy_metrics, shaped_scores
+from baro.methods.online import Online, policy_metrics, ptx_loss
 from baro.methods.reference import reference
+from baro.methods.shaping import KlControl, MovingReference, Scores
 from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, flat_forward, layouts, restore_layouts
 from baro.models.load import load_value_model, new_scalar_model, save_scalar_model
 from baro.models.lora import add_adapter
 from baro.models.members import first_member
 from baro.models.place import placed
-from baro.online_config import KlConfig, OnlineConfig, RewardShapingConfig
+from baro.online_config import OnlineConfig
 from baro.protocols import LossOutput, State, World
 from baro.runs import RunDir
 
@@ -46,21 +47,28 @@ class ValueConfig(blocks.Config):
 
     learning_rate: float | None = Field(None, gt=0, description="its own learning rate; the trainer's unless given")
     clip_range: float = Field(0.2, gt=0, description="how far a value may move from its old one within the loss")
+    pretrain_rollouts: int = Field(0, ge=0, description="first rollouts that train the value model alone")
 
 
 class Config(OnlineConfig):
     """``baro ppo``."""
 
     value_model: Model | None = Field(None, description="where the value model starts; the reward, else the policy")
-    kl: KlConfig = KlConfig()
     value: ValueConfig = ValueConfig()
-    reward_shaping: RewardShapingConfig = RewardShapingConfig()
     clip_range: float = Field(0.2, gt=0, lt=1, description="ε of the clipped surrogate")
     gamma: float = Field(1.0, gt=0, le=1, description="discount per token")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation")
     early_stop_kl: float | None = Field(
         None, gt=0, description="an approximate KL per token that ends a rollout's updates"
     )
+
+    @model_validator(mode="after")
+    def _pretraining_leaves_the_policy(self) -> Config:
+        if self.value.pretrain_rollouts and self.trainer.weight_decay:
+            raise ValueError(
+                "trainer.weight_decay would move the policy during value.pretrain_rollouts; leave one of them out"
+            )
+        return self
 
 
 class Prepare:
@@ -69,17 +77,19 @@ class Prepare:
     scope: Literal["rollout"] = "rollout"
     atom: Literal["completion"] = "completion"
 
-    def __init__(self, ref_policy: ScoredModel, value_model: ScoredModel, config: Config) -> None:
+    def __init__(self, policy: ScoredModel, ref_policy: ScoredModel, value_model: ScoredModel, config: Config) -> None:
         self.ref_policy, self.value_model, self.config = ref_policy, value_model, config
-        self.kl = KlControl(config.kl)
+        self.kl, self.reference = KlControl(config.kl), MovingReference(ref_policy, policy, config.kl)
+        self.scores = Scores(config.reward_shaping, config.terms)
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
+        self.reference.move(world)
         budget, temperature = self.config.trainer.micro_batch_tokens, self.config.sampling.temperature
         forward = partial(flat_forward, samples=samples, micro_batch_tokens=budget, world=world)
         ref = forward(self.ref_policy, output="logprobs", temperature=temperature)
         values = forward(self.value_model, output="values")
         lengths = torch.tensor([one.scored_tokens for sample in samples for one in sample.completions])
-        scores = shaped_scores(samples, self.config.reward_shaping).to(values.dtype)
+        scores = self.scores(samples, world).to(values.dtype)
         old = flat(samples, "old_logprobs")
         raw, returns = stream(scores, values, old, ref, lengths, kl_coef=self.kl.coef, config=self.config, world=world)
         advantages = whiten_with(raw, **everywhere(raw, world))
@@ -90,10 +100,14 @@ class Prepare:
         return [s.with_completions([one.with_(fields=next(fields)) for one in s.completions]) for s in found]
 
     def state_dict(self) -> State:
-        return {"kl": self.kl.state_dict(), "layouts": layouts({"ref_policy": self.ref_policy})}
+        parts = {"kl": self.kl, "reference": self.reference, "scores": self.scores}
+        own = {name: part.state_dict() for name, part in parts.items()}
+        return own | {"layouts": layouts({"ref_policy": self.ref_policy})}
 
     def load_state_dict(self, state: State) -> None:
         self.kl.load_state_dict(state["kl"])
+        self.reference.load_state_dict(state["reference"])
+        self.scores.load_state_dict(state["scores"])
         restore_layouts({"ref_policy": self.ref_policy}, state["layouts"])
 
 
@@ -141,13 +155,17 @@ class Objective:
         ]
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
+        if batch.term == "ptx":
+            yield ptx_loss(self.policy, batch, totals, coef=self.config.ptx.coef)
+            return
         fields, tokens = batch.token_fields, len(batch.targets)
         found = self.policy(batch, ["logprobs", "entropy"], temperature=self.config.sampling.temperature)
         loss = clipped_policy_loss(
             found.logprobs, fields["old_logprobs"], fields["advantages"], clip_range=self.config.clip_range
         )
         metrics = policy_metrics(batch, found.logprobs, found.entropy, loss, clip_range=self.config.clip_range)
-        yield LossOutput(loss.sum() / totals["tokens"], metrics)
+        waits = (batch.completion_fields["rollout"] < self.config.value.pretrain_rollouts)[batch.completion_of]
+        yield LossOutput(loss.masked_fill(waits, 0.0).sum() / totals["tokens"], metrics)
         values = self.value_model(batch, ["values"]).values
         loss = clipped_value_loss(values, fields["values"], fields["returns"], clip_range=self.config.value.clip_range)
         metrics = {"loss/value": (loss.detach().sum(), tokens)}
@@ -162,7 +180,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         policy, value_model = job.policy(), _value_model(config)
         ref_policy = reference(config, policy)
         limit = config.early_stop_kl or float("inf")
-        objective, prepare = Objective(policy, value_model, config), Prepare(ref_policy, value_model, config)
+        objective, prepare = Objective(policy, value_model, config), Prepare(policy, ref_policy, value_model, config)
         job.fit(policy, ref_policy, objective, prepare, lambda found: found.get("policy/approx_kl", 0.0) > limit)
         job.save(policy, value_model=lambda folder: save_scalar_model(value_model, folder))
     return job.run
