@@ -50,6 +50,7 @@ UNSEEN = {"skipped_step", "<policy>/loss"}  # documented, and never logged by a 
 UNSEEN |= {
     f"eval/{name}" for name in ("score/<name>", "win_rate", "tokens", "finished_fraction")
 }  # test_held_out_answers.py
+UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
 SHARED = {
     "trainer": blocks.TrainerConfig,
     "rollout": blocks.RolloutConfig,

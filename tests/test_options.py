@@ -163,6 +163,7 @@ SAMPLING = {
     "sampling.top_p": (0.5, {}),
     "sampling.min_p": (0.99, {}),
 }
+IMITATED = {"ptx.demonstrations": "texts.jsonl"}
 EVALUATED = {
     "evaluation.prompts": "prompts.jsonl", "evaluation.rewards": [{"by": "score_of_options:letters"}],
     "evaluation.judge": "score_of_options:judge", "evaluation.every": 2,
@@ -266,6 +267,14 @@ CHANGES = {
         "gamma": (0.5, {}),
         "gae_lambda": (0.1, {}),
         "early_stop_kl": (1e-9, {"trainer.steps": 8, "rollout.epochs": 2}),
+        "kl.reference": ("ema", {"trainer.steps": 6, "kl.coef": 1.0}),
+        "kl.ema_decay": (0.1, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "ema"}),
+        "kl.refresh_every": (2, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "refresh"}),
+        "value.pretrain_rollouts": (1, {}),
+        "reward_shaping.normalise": ("sum", {}),
+        "ptx.demonstrations": ("more.jsonl", IMITATED),
+        "ptx.coef": (3.0, IMITATED),
+        "ptx.batch_size": (1, IMITATED),
         "evaluation.prompts": ("more.jsonl", EVALUATED),
         "evaluation.rewards": ([{"by": "score_of_options:sometimes"}], EVALUATED),
         "evaluation.judge": (None, EVALUATED),

@@ -107,6 +107,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "length_reward.py").write_text(
         "def short(prompts, completions, completion_ids, **columns):\n"
         "    return [-0.1 * len(completion) for completion in completions]\n"
+        "def words(prompts, completions, completion_ids, **columns):\n"
+        "    return [float(completion.count(' ')) for completion in completions]\n"
     )
     texts = [f"User: {row['prompt']}\nAssistant: {row['completion']}" for row in demonstrations] * 3
     template = Template(train_tokenizer(texts, 280), "plain")

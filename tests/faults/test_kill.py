@@ -59,6 +59,20 @@ rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
 sampling: {max_new_tokens: 6}
 trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
 """,
+    # with all that has state of its own: demonstrations beside, a reference that moves, running moments, kept weights
+    "ppo_full": """
+policy: base
+prompts: prompts.jsonl
+rewards: [{by: reference/reward}, {by: "length_reward:short", weight: 0.5}]
+kl: {coef: 0.05, reference: ema, ema_decay: 0.5}
+ptx: {demonstrations: demonstrations.jsonl, batch_size: 3}
+reward_shaping: {normalise: each}
+value: {pretrain_rollouts: 1}
+evaluation: {prompts: prompts.jsonl, rewards: [{by: "length_reward:words"}], every: 2, keep: words}
+rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
+sampling: {max_new_tokens: 6}
+trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
+""",
 }
 PIPELINE = """
 stages:
@@ -131,6 +145,12 @@ KILLS = {
         "while-deleting:3": 9,
         "after-rename:10": 12,  # the value model is saved, the policy is not
     },
+    "ppo_full": {
+        "after-sampling:2": 3,
+        "after-sampling:3": 6,
+        "after-rename:7": 3,  # the second rollout is stored, its reference moved
+        "between-files:6": 3,
+    },
 }
 """What kills each method where, and the newest checkpoint that this leaves."""
 QUICK = {
@@ -140,6 +160,7 @@ QUICK = {
     "dpo": "before-fsync:3",
     "kto": "after-rename:6",
     "ppo": "after-rename:5",
+    "ppo_full": "after-sampling:3",
 }
 """The one of them that every run of the suite tries: in a checkpoint, after it, in the cache, after a rollout."""
 
@@ -166,7 +187,7 @@ def command(project):
     """The arguments of a method's run, the same but for where it goes."""
     for verb, text in (*CONFIGS.items(), ("pipeline", PIPELINE)):
         (project / f"{verb}.yaml").write_text(text)
-    verbs = {"pipeline": "run", "ensemble": "reward"}
+    verbs = {"pipeline": "run", "ensemble": "reward", "ppo_full": "ppo"}
     return lambda method, out: [verbs.get(method, method), f"{method}.yaml", "--out", out]
 
 
@@ -178,7 +199,7 @@ class References:
 
     def __call__(self, method):
         path = self.project / "reference" / method
-        if method == "ppo":
+        if method.startswith("ppo"):
             self("reward")
         if not path.exists():
             running = self.baro.start(*self.command(method, f"reference/{method}"), env=cache(f"reference/{method}"))

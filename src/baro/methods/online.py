@@ -205,9 +205,8 @@ def ptx_loss(policy: ScoredModel, batch: GroupBatch, totals: Mapping[str, float]
     Ouyang et al. 2022, arXiv:2203.02155, eq. 2, on demonstrations or texts; at temperature 1.
     """
     logprobs = policy(batch, ["logprobs"]).logprobs
-    return LossOutput(
-        -coef * logprobs.sum() / totals["tokens"], {"loss/ptx": (-logprobs.detach().sum(), len(logprobs))}
-    )
+    metrics = {"loss/ptx": (-logprobs.detach().sum(), len(logprobs))}
+    return LossOutput(-coef * logprobs.sum() / totals["tokens"], metrics)
 
 
 @torch.no_grad()
