@@ -13,7 +13,7 @@ them, and their mean less λ times their variance (0.5 for best-of-n, 0.1 for PP
 
 What is compared: at the KL where the gold utility of one member has fallen --drop points below its peak, the ensembles'
 gold utility less the single member's, in points (hundredths of utility), with a 95% interval: for best-of-n a bootstrap
-over prompts, for PPO from the spread of the five rollouts nearest to that KL. Where it has not fallen so far, at the
+over prompts, for PPO from lines through the six rollouts nearest to that KL. Where it has not fallen so far, at the
 largest KL, and the row says so.
 
 --out gets overoptimisation.json with every curve, and overoptimisation.svg. --policy takes an SFT run of the demo's
@@ -52,7 +52,8 @@ from baro.rows import JsonLines
 
 ARMS = ("single", "mean", "worst", "variance")
 PENALTY = {"best_of_n": 0.5, "ppo": 0.1}
-NEAREST = 5  # rollouts
+NEAREST = 6  # rollouts
+T_975 = 2.306  # of Student's t with 8 degrees of freedom: two lines through six rollouts
 Curve = dict[str, Any]
 
 
@@ -214,15 +215,26 @@ def by_prompt(curve: Curve, single: Curve, place: int, draws: int = 2000) -> tup
 
 
 def by_rollout(curve: Curve, single: Curve, place: int) -> tuple[float, float, float]:
-    """Value and interval from the rollouts of both that are nearest to the place's √KL."""
-    means, variance = [], 0.0
-    for one in (curve, single):
-        near = np.argsort(np.abs(np.array(one["x"]) - single["x"][place]), kind="stable")[:NEAREST]
-        values = np.array(one["gold"])[near]
-        means.append(float(values.mean()))
-        variance += float(values.var(ddof=1)) / len(values)
-    half = 1.96 * math.sqrt(variance)
-    return means[0] - means[1], means[0] - means[1] - half, means[0] - means[1] + half
+    """Value and interval at the place's √KL, by a line through each arm's rollouts that are nearest to it.
+
+    A line, because gold falls steeply there; the interval is Student's, from what the rollouts are off the line.
+    """
+    at = single["x"][place]
+    (one, variance), (other, more) = (_line_at(arm, at) for arm in (curve, single))
+    half = T_975 * math.sqrt(variance + more)
+    return one - other, one - other - half, one - other + half
+
+
+def _line_at(curve: Curve, at: float) -> tuple[float, float]:
+    """The least-squares line's value at an x, and its variance: s² (1/n + (at − x̄)² / Σ(x − x̄)²), s² with n − 2."""
+    x, y = np.array(curve["x"]), np.array(curve["gold"])
+    near = np.argsort(np.abs(x - at), kind="stable")[:NEAREST]
+    x, y = x[near], y[near]
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
+    off = y - y.mean() - slope * (x - x.mean())
+    s2 = float((off**2).sum()) / (len(x) - 2)
+    return float(y.mean()) + slope * (at - float(x.mean())), s2 * (1 / len(x) + (at - float(x.mean())) ** 2 / spread)
 
 
 # ------------------------------------------------------------------------------------------------------------ figure
@@ -251,8 +263,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--noise", type=float, default=0.25, help="share of the labels that are flipped")
-    parser.add_argument("--prompts", type=int, default=120, help="held-out prompts of best-of-n")
-    parser.add_argument("--answers", type=int, default=128, help="answers to each; a power of 2")
+    parser.add_argument("--prompts", type=int, default=80, help="held-out prompts of best-of-n")
+    parser.add_argument("--answers", type=int, default=512, help="answers to each; a power of 2")
     parser.add_argument("--rollouts", type=int, default=24, help="of PPO, of 8 optimiser steps each")
     parser.add_argument("--rollout-prompts", type=int, default=128)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="of PPO")

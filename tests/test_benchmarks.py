@@ -107,9 +107,18 @@ def test_where_gold_has_fallen_and_what_is_compared_there():
     found = overoptimisation.compared({"single": single, "worst": other}, 5.0, by_prompt)
     assert found["difference"] == {"worst": [10.0, 10.0, 10.0]}  # every prompt gains as much
     assert (found["kl"], found["single_peak"], found["single"]) == (9.0, 60.0, 54.0)
-    value, low, high = by_rollout(other, single, 3)  # means of all four: 0.5875 and 0.555
-    assert value == pytest.approx(0.0325)
-    assert low < 0 < high
+
+
+def test_gold_at_a_kl_by_the_line_through_the_rollouts_near_it():
+    x = [float(k) for k in range(9)]
+    single = {"x": x, "gold": [0.9 - 0.1 * k for k in range(9)]}
+    other = {"x": [k + 0.5 for k in x], "gold": [0.9 - 0.1 * k for k in range(9)]}  # as good half a step further
+    value, low, high = by_rollout(other, single, 4)
+    assert (value, low, high) == pytest.approx((0.05, 0.05, 0.05))
+    noisy = {"x": x, "gold": [0.9 - 0.1 * k + 0.02 * (-1) ** k for k in range(9)]}
+    value, low, high = by_rollout(noisy, single, 4)
+    assert low < value < high
+    assert abs(value) < 0.02
 
 
 def test_wheels_are_gathered_at_the_pinned_versions_and_only_missing_ones_are_taken(tmp_path, monkeypatch):
