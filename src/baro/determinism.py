@@ -22,16 +22,17 @@ def deterministic(device: torch.device, tell: Callable[[str], None]) -> Iterator
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic  # a module whose class has properties
+    fill = settings.fill_uninitialized_memory
     told: set[str] = set()
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message=f".*{_SIGN}")
         show = warnings.showwarning
 
-        def hear(message: Warning | str, *rest: Any) -> None:
+        def hear(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             text = str(message)
             if _SIGN not in text:
-                show(message, *rest)
+                show(message, category, *place, **more)
             elif (operation := _operation(text)) not in told:
                 told.add(operation)
                 tell(operation)
@@ -39,11 +40,11 @@ def deterministic(device: torch.device, tell: Callable[[str], None]) -> Iterator
         warnings.showwarning = hear
         try:
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, and a pass over all memory
+            settings.fill_uninitialized_memory = False  # a debugging aid, and a pass over all memory
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-            torch.utils.deterministic.fill_uninitialized_memory = fill
+            settings.fill_uninitialized_memory = fill
 
 
 def _operation(warning: str) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from baro.code_hash import hash_module
 from baro.compute import ComputeConfig
@@ -164,9 +164,16 @@ def load_template(value: str, kind: TemplateKind = "auto") -> Template:
     return template
 
 
-def check_same_tokens(config: Config, *keys: str) -> None:
+class OfPolicy(Protocol):
+    """A config whose other models read the policy's tokens."""
+
+    @property
+    def policy(self) -> str: ...
+
+
+def check_same_tokens(config: OfPolicy, *keys: str) -> None:
     """The models under these keys read the policy's token ids as what they are. ConfigError for another vocabulary."""
-    policy = str(config.policy)
+    policy = config.policy
     ids: dict[str, int] | None = None
     for key in keys:
         value = getattr(config, key)
@@ -210,7 +217,7 @@ def load_object(name: str) -> Any:
 
 def load_judge(name: str) -> PairJudge:
     """A PairJudge from ``module:NAME``."""
-    judge = load_object(name)
+    judge: PairJudge = load_object(name)
     if not hasattr(judge, "compare"):
         raise ConfigError(f"{name}: has no method compare(pairs); a judge compares two completions of one prompt")
     return judge
@@ -300,13 +307,14 @@ def _scales(asked: ScoredBy, key: str, sources: Sequence[Any], run: RunDir) -> l
     return [Scale(**known[0]["members"][by]) for by in asked.sources]
 
 
-def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO) -> Any:
+def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO) -> RewardSource:
     """One RewardSource, called by what stands after the colon or by the last part of its path; a model as ``compute``
     says, like the policy beside it. An ensemble run is the mean of its members."""
     if is_object(by):
         found = load_object(by)
         if hasattr(found, "score"):
-            return found
+            source: RewardSource = found
+            return source
         if not callable(found):
             raise ConfigError(f"{by}: is neither a function nor an object with score(rollouts)")
         return FunctionReward(found, name=default_name(by))

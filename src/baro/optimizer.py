@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baro.config import OptimiserConfig
 from baro.protocols import Objective, State, World
@@ -45,7 +45,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective,
             optimizer.state[parameter] = {key: _like(parameter, value, world) for key, value in state[name].items()}
 
 
-def _like(parameter: nn.Parameter, value: Tensor, world: World) -> Tensor:
+def _like(parameter: Tensor, value: Tensor, world: World) -> Tensor:
     if value.shape != parameter.shape:  # Adam's count of steps
         return value.clone().to(parameter.device)
     like = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
@@ -53,5 +53,5 @@ def _like(parameter: nn.Parameter, value: Tensor, world: World) -> Tensor:
     return like
 
 
-def _parameter_names(objective: Objective) -> dict[nn.Parameter, str]:
+def _parameter_names(objective: Objective) -> dict[Tensor, str]:
     return {p: f"{role}.{name}" for role, m in objective.modules().items() for name, p in m.named_parameters()}

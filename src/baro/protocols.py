@@ -52,7 +52,9 @@ class Prepare(Protocol):
     ``once`` for all samples or in each ``step``, an online one for each rollout.
     """
 
-    atom: Literal["completion", "group"]
+    @property
+    def atom(self) -> Literal["completion", "group"]:
+        """What a micro-batch may not cut."""
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
         """Return the samples with token fields, completion fields and units added; all ranks enter together."""

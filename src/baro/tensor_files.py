@@ -61,4 +61,4 @@ def _bytes(tensor: Tensor) -> memoryview:
     """A tensor's memory, or a row-major copy's where it lies otherwise."""
     whole = tensor.detach().resolve_neg().contiguous()
     flat = whole.as_strided((whole.numel(),), (1,))  # of one number, any stride counts as contiguous
-    return memoryview(flat.view(torch.uint8).numpy()) if len(flat) else memoryview(b"")
+    return flat.view(torch.uint8).numpy().data if len(flat) else memoryview(b"")

@@ -220,7 +220,7 @@ def test_answers_keep_their_responses_where_prompts_are_wanted(jsonl):
 
 def test_records_stand_behind_their_keys(jsonl):
     loaded = read_records(jsonl([{"prompt": text} for text in "abc"]))
-    assert [record.prompt[0].content for record in loaded.at(["rows.jsonl:3", "rows.jsonl:1"])] == ["c", "a"]
+    assert [record.prompt[0].content for record in loaded.at(["rows.jsonl:3", "rows.jsonl:1"], Prompt)] == ["c", "a"]
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -13,7 +13,7 @@ from baro.data.splits import split_of
 from baro.errors import DataError
 from baro.inputs import hash_input, resolve, run_of
 from baro.pipeline import load_pipeline
-from baro.records import content_hash
+from baro.records import Demonstration, content_hash
 
 
 def folder_of(folder: Path, names: list[str]) -> Path:
@@ -122,7 +122,7 @@ def test_keys_of_files_of_one_name_differ(tmp_path):
     folder_of(tmp_path, ["a/train.jsonl", "b/train.jsonl"])
     loaded = read_records(tmp_path)
     assert loaded.keys == ("a/train.jsonl:1", "b/train.jsonl:1")
-    assert [one.completion[0].content for one in loaded.at(["a/train.jsonl:1"])] == ["a/train.jsonl"]
+    assert [one.completion[0].content for one in loaded.at(["a/train.jsonl:1"], Demonstration)] == ["a/train.jsonl"]
 
 
 def test_the_hash_is_of_what_is_read(tmp_path):

@@ -49,7 +49,8 @@ def truth(value: Any) -> bool | None:
         return value
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    return {0: False, 1: True}.get(whole(value) if whole(value) is not None else -1)
+    number = whole(value)
+    return None if number is None else {0: False, 1: True}.get(number)
 
 
 def empty(value: Any) -> bool:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from baro.data.files import Files, find_files, nearest, write_rows
 from baro.data.known import LAYOUTS
@@ -25,6 +25,7 @@ from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Ra
 
 Wanted = type[Record] | tuple[type[Record], ...]
 Read = tuple[str, Record | Unusable]
+R = TypeVar("R", bound=Record)
 
 LOOKED_AT = 500  # rows that decide what a file is
 log = logging.getLogger("baro")
@@ -123,12 +124,22 @@ class Loaded:
         """The key of each of ``records``."""
         return tuple(key for key, _ in self._all)
 
-    def at(self, keys: Iterable[str]) -> list[Record]:
+    def all_of(self, kind: type[R]) -> tuple[R, ...]:
+        """All records at once, of a file that was read as this kind."""
+        return tuple(_of(kind, record) for record in self.records)
+
+    def at(self, keys: Iterable[str], kind: type[R]) -> list[R]:
         """The records of these keys, in this order: what stands behind the samples that were kept."""
         wanted = list(keys)
         missing = set(wanted)
         found = {key: record for key, record in self if not isinstance(record, Unusable) and key in missing}
-        return [found[key] for key in wanted]
+        return [_of(kind, found[key]) for key in wanted]
+
+
+def _of(kind: type[R], record: Record) -> R:
+    """The record as what the file was read as."""
+    assert isinstance(record, kind), f"a {type(record).__name__} in a file that was read as {kind.__name__}"
+    return record
 
 
 def _usable(row: Row, fit: Fit) -> Record | Unusable:
@@ -305,11 +316,13 @@ def _describe(files: Files, looked: Looked, fit: Fit, want: type[Record]) -> str
 
 def _about_scores(looked: Looked, fit: Fit) -> list[str]:
     """What the two scores of pairs are used for, and how often they say otherwise than the pair."""
-    names = [fit.names.get(name) for name in ("score_chosen", "score_rejected")]
+    chosen, rejected = (fit.names.get(name) for name in ("score_chosen", "score_rejected"))
+    if chosen is None or rejected is None:
+        return []
     gaps = [
-        float(columns[names[0]]) - float(columns[names[1]])
+        float(columns[chosen]) - float(columns[rejected])
         for columns in looked.rows
-        if all(name is not None and is_number(columns.get(name)) for name in names)
+        if is_number(columns.get(chosen)) and is_number(columns.get(rejected))
     ]
     if not gaps:
         return []

@@ -51,9 +51,10 @@ class Joined:
 def _cover(name: str, source: BatchSource, first: str, steps: int) -> None:
     """Make ``source`` last for all ``steps`` of the first source, or refuse it."""
     own = len(source)
-    if own < steps and not isinstance(source, FileSource):
-        raise ConfigError(f"source '{name}' has {own} steps and '{first}' has {steps}; give '{name}' at least as many")
     if own < steps:
+        if not isinstance(source, FileSource):
+            few = f"source '{name}' has {own} steps and '{first}' has {steps}"
+            raise ConfigError(f"{few}; give '{name}' at least as many")
         source.total = steps
         log.info("%s: its %d steps are repeated to last for the %d steps of %s", name, own, steps, first)
     elif own > steps:

@@ -77,7 +77,7 @@ class Looked:
         """What a column says, without the cells that say nothing."""
         return [columns[name] for columns in self.rows if not empty(columns.get(name))]
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self.names
 
 

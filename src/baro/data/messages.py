@@ -28,6 +28,7 @@ ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",  # OpenAI's newer word for it
 }
+_TURNS: tuple[Role, Role] = ("user", "assistant")
 NAMES = (("role", "content"), ("from", "value"))
 UNREAD = {
     **dict.fromkeys(("tool_calls", "function_call"), "calls tools"),
@@ -66,9 +67,7 @@ def _behind_history(columns: Columns, turns: Conversation) -> Conversation:
     elif isinstance(history, list) and all(
         isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one) for one in history
     ):
-        before = tuple(
-            Message(role, text) for pair in history for role, text in zip(("user", "assistant"), pair, strict=True)
-        )
+        before = tuple(Message(role, text) for pair in history for role, text in zip(_TURNS, pair, strict=True))
     else:
         raise DataError("column 'history' needs messages, or a list of [question, answer]")
     first = 1 if turns and turns[0].role == "system" else 0

@@ -42,7 +42,7 @@ def with_partners(samples: Sequence[Sample], max_length: int) -> Sequence[Sample
             f"{samples[int(np.argmin(found))].key}: no other row has another prompt and another completion that fits "
             f"behind this prompt into {max_length} tokens; KTO's z needs one: add rows, or take loss apo_zero_unpaired"
         )
-    return WithPartners(samples, found)
+    return WithPartners(samples, found.tolist())
 
 
 def partners(samples: Sequence[Sample], max_length: int) -> np.ndarray:

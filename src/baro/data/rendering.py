@@ -177,7 +177,7 @@ class Rendering:
     def _render(self, turns: Conversation, *, opened: bool = False) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            return self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 messages,
                 chat_template=self.text,
                 tokenize=False,
@@ -187,6 +187,8 @@ class Rendering:
         except TemplateError as error:
             roles = ", ".join(turn.role for turn in turns)
             raise DataError(f"the chat template refuses the turns {roles}: {error}; try `template: plain`") from error
+        assert isinstance(text, str)  # as tokenize=False says
+        return text
 
     def _probe(self) -> tuple[str, str, str]:
         """The opening words of an answer, and what stands before and after an answer once it is there."""

@@ -188,7 +188,8 @@ class Template:
 
     def describe(self) -> str:
         """One line for the user."""
-        names = {i: self.tokenizer.convert_ids_to_tokens(i) for i in {self.bos, *self.end_ids} if i is not None}
+        ids = {self.bos, *self.end_ids}
+        names = {i: str(self.tokenizer.convert_ids_to_tokens(i)) for i in ids if i is not None}
         bos = names.get(self.bos, "none")
         ends = ", ".join(names[i] for i in sorted(self.end_ids)) or "none, so that answers never end by themselves"
         words = {

@@ -56,8 +56,9 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if run.finished:
         return run
     shape, seed = config.architecture, config.trainer.seed
-    records = read_records(resolve(config.text, "records"), Demonstration, Reading.of(config.data)).records
-    texts = [plain_text(r.prompt + r.completion) if r.prompt else r.completion[0].content for r in records]
+    loaded = read_records(resolve(config.text, "records"), Demonstration, Reading.of(config.data))
+    rows = loaded.all_of(Demonstration)
+    texts = [plain_text(r.prompt + r.completion) if r.prompt else r.completion[0].content for r in rows]
     template = Template(train_tokenizer(texts, shape.vocabulary), "plain")
     length = min(config.data.max_length, shape.max_positions)
     reader = stage.Reader(run, template, config.data, Demonstration, encode_texts, length)

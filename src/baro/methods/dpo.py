@@ -126,8 +126,11 @@ class Objective(stage.Trained):
     def __init__(self, policy: ScoredModel, config: Config) -> None:
         super().__init__(policy=policy)
         self.policy, self.config, self.form = policy, config, FORMS[config.loss]
-        own = {"robust": {"label_smoothing": config.label_smoothing}, "simpo": {"gamma": config.gamma}}
-        self.options = {"beta": config.beta, **own.get(config.loss, {})}
+        self.options = {"beta": config.beta}
+        if config.loss == "robust":
+            self.options["label_smoothing"] = config.label_smoothing
+        if config.gamma is not None:  # simpo's
+            self.options["gamma"] = config.gamma
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
         logprobs, fields = self.policy(batch, ["logprobs"]).logprobs, batch.completion_fields

@@ -72,11 +72,11 @@ def read_prompts(
     data_config: blocks.DataConfig,
     room: int,
     limit: int | None = None,
-) -> tuple[list[Prompt], list[Sample]]:
+) -> tuple[list[Prompt], Sequence[Sample]]:
     """The first ``limit`` prompts of at most ``room`` tokens, and their tokens."""
     loaded, samples = stage.Reader(run, template, data_config, Prompt, encode_prompts, room).read(key, value)
     samples = samples[:limit]
-    return loaded.at([sample.key for sample in samples]), samples
+    return loaded.at((sample.key for sample in samples), Prompt), samples
 
 
 def draw_answers(

@@ -210,7 +210,7 @@ def read_answers(path: Path | str) -> tuple[str, list[Case]]:
     """The file's name, and its rows; what it was taken for is said."""
     loaded = read_records(path, Answers)
     log.info("%s", loaded.description)
-    rows = zip(loaded.keys, loaded.records, strict=True)
+    rows = zip(loaded.keys, loaded.all_of(Answers), strict=True)
     return loaded.name, [Case(key, index, answers) for index, (key, answers) in enumerate(rows)]
 
 
@@ -296,7 +296,7 @@ def best_of(answers: Answers, scores: Sequence[float]) -> Demonstration:
     return Demonstration(answers.prompt, (Message("assistant", best),), answers.extra)
 
 
-RECORD_OF: dict[str, Callable[[Answers, Sequence[float]], Any]] = {"ranks": ranking_of, "best": best_of}
+RECORD_OF: dict[str, Callable[[Answers, Sequence[float]], Record]] = {"ranks": ranking_of, "best": best_of}
 
 
 def label_scores(
@@ -308,8 +308,9 @@ def label_scores(
 ) -> Iterator[Record]:
     """A record for each prompt whose answers all have a score; a ranking needs two different ones."""
     ordered = record_of is ranking_of
-    for case, scores in zip(cases, rater.score(cases, tally), strict=True):
-        if any(score is None for score in scores):
+    for case, found in zip(cases, rater.score(cases, tally), strict=True):
+        scores = [score for score in found if score is not None]
+        if len(scores) < len(found):
             ledger.drop(case.key, "failed", "the judgment of an answer failed")
         elif ordered and len(set(case.answers.completions)) < 2:
             tally.identical += 1

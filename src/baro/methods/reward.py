@@ -273,8 +273,8 @@ def rated(sample: Sample, criteria: Mapping[str, float], *, squashed: bool) -> S
     """Completions with the wanted scores alone, and a rank by their weighted sum. Raises DataError for missing ones."""
     done = []
     for number, one in enumerate(sample.completions, start=1):
-        wanted = {name: one.fields.get(f"score/{name}") for name in criteria}
-        missing = [name for name, score in wanted.items() if score is None]
+        wanted = {name: one.fields[f"score/{name}"] for name in criteria if f"score/{name}" in one.fields}
+        missing = [name for name in criteria if name not in wanted]
         if missing:
             raise DataError(
                 f"{sample.key}: completion {number} has no score for {missing[0]!r}; give it one, leave the row out, "

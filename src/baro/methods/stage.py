@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 from torch import nn
@@ -42,6 +42,7 @@ from baro.runs import RunDir
 from baro.trainer import Trainer
 
 log = logging.getLogger("baro")
+Block = TypeVar("Block", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Trained:
     def modules(self) -> dict[str, nn.Module]:
         return dict(self._modules)
 
-    def parameter_groups(self) -> list[dict]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": [p for module in self._modules.values() for p in module.parameters() if p.requires_grad]}]
 
 
@@ -134,7 +135,8 @@ class Offline:
     """
 
     def __init__(self, verb: str, config: Config, out: Path | str | None) -> None:
-        self.config: Any = config
+        self.config = config
+        self.trainer, self.data = _block(config, "trainer", TrainerConfig), _block(config, "data", DataConfig)
         self.world = training_world()
         first = {one.kind: one for one in reversed(list(inputs_in(type(config), config)))}
         self._model, self._records = first["model"].value, first["records"]
@@ -159,26 +161,25 @@ class Offline:
 
         Afterwards ``kind`` is what the file's records were taken for, ``max_length`` the tokens that a row may have.
         """
-        self.template = change(load_template(self._model, self.config.data.template))
+        self.template = change(load_template(self._model, self.data.template))
         models = [one.value for one in inputs_in(type(self.config), self.config) if one.kind == "model"]
-        self.max_length = longest_row(self.config.data, *models)
-        reader = Reader(self.run, self.template, self.config.data, want, encode, self.max_length, reading)
-        loaded, self.train, self.held_out = reader.train_and_held_out(
-            self._records.key, self._records.value, self.config.trainer
-        )
+        self.max_length = longest_row(self.data, *models)
+        reader = Reader(self.run, self.template, self.data, want, encode, self.max_length, reading)
+        key, value = self._records.key, self._records.value
+        loaded, self.train, self.held_out = reader.train_and_held_out(key, value, self.trainer)
         self.kind = loaded.kind
 
     def fit(self, objective: Objective, *, once: Prepare | None = None, step: Prepare | None = None) -> None:
         """Train the objective's model on what was read, all completions of a prompt in one micro-batch."""
         (model,) = objective.modules().values()
-        size = model.hidden_size
+        assert isinstance(model, ScoredModel)
         fit_offline(
             self.run,
             objective,
             self.train,
             self.held_out,
-            self.config.trainer,
-            hidden_size=size,
+            self.trainer,
+            hidden_size=model.hidden_size,
             once=once,
             step=step,
             world=self.world,
@@ -188,6 +189,13 @@ class Offline:
         """Write ``model/``, and ``adapter/`` where there is one, and finish the run."""
         save_trained(self.run, self.template, model, save)
         self.run.finish("finished")
+
+
+def _block(config: Config, name: str, kind: type[Block]) -> Block:
+    """A block that the config of every offline method has."""
+    found = getattr(config, name)
+    assert isinstance(found, kind)
+    return found
 
 
 def fit_offline(
@@ -204,14 +212,24 @@ def fit_offline(
     atom: Literal["completion", "group"] = "group",
 ) -> None:
     """Train on a file's samples; held-out ones are prepared alike, by ``step`` at each evaluation, and only scored."""
-    layout = {"micro_batch_tokens": config.micro_batch_tokens, "hidden_size": hidden_size, "atom": atom}
-    length = {"epochs": config.epochs, "steps": config.steps, "world": world}
-    prepares = {"once": once, "step": step}
-    source = FileSource(train, batch_size=config.batch_size, seed=config.seed, **prepares, **length, **layout)
+    source = FileSource(
+        train,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        steps=config.steps,
+        seed=config.seed,
+        micro_batch_tokens=config.micro_batch_tokens,
+        hidden_size=hidden_size,
+        world=world,
+        once=once,
+        step=step,
+        atom=atom,
+    )
     prepared = once(held_out, world) if once and held_out else held_out
 
     def batches() -> list[GroupBatch]:
-        return collate(step(prepared, world) if step and prepared else prepared, **layout)
+        samples = step(prepared, world) if step and prepared else prepared
+        return collate(samples, micro_batch_tokens=config.micro_batch_tokens, hidden_size=hidden_size, atom=atom)
 
     held = batches if step else cache(batches)  # what ``step`` prepares may depend on the weights
     keep = "loss" if config.keep == "best" else None

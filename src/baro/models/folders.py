@@ -49,7 +49,7 @@ def model_config(folder: str | Path, **changes: Any) -> PretrainedConfig:
     if written.get("auto_map") and written.get("model_type") not in CONFIG_MAPPING:
         raise own_code(folder)
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, **changes)
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False, **changes)
     except Exception as error:  # the libraries raise whatever a damaged file makes them raise
         raise unreadable(folder, error) from error
     if config.is_encoder_decoder:

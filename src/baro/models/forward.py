@@ -57,6 +57,10 @@ class ScoredModel(nn.Module):
     ``autocast_dtype`` is the type of the matrix products where it is not the weights' own.
     """
 
+    model: PreTrainedModel
+    score_bias: Float[Tensor, ""]
+    criterion_weights: Float[Tensor, "K"]
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -89,12 +93,21 @@ class ScoredModel(nn.Module):
         self.register_buffer("criterion_weights", weights, persistent=False)
 
     @property
-    def trunk(self) -> nn.Module:
-        return self.model.base_model
+    def trunk(self) -> PreTrainedModel:
+        trunk = self.model.base_model
+        assert isinstance(trunk, PreTrainedModel)
+        return trunk
 
     @property
     def scalar_head(self) -> nn.Module:
-        return self.extra_head if self.extra_head is not None else self.model.score
+        head = self.extra_head if self.extra_head is not None else self.model.score
+        assert isinstance(head, nn.Module)
+        return head
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it has no language-model head, so that it gives values and scores alone."""
+        return self.model.get_output_embeddings() is None
 
     @property
     def hidden_size(self) -> int:
@@ -151,7 +164,8 @@ class ScoredModel(nn.Module):
         """The trunk's last hidden states."""
         positions = {"position_ids": position_ids} if takes_positions(self.model) else {}
         found = self.trunk(input_ids=input_ids, attention_mask=mask, use_cache=False, **positions)
-        return found.last_hidden_state
+        hidden: Tensor = found.last_hidden_state
+        return hidden
 
     def _own(self, batch: GroupBatch, wanted: set[Output], temperature: float) -> dict[str, Tensor]:
         """Log-probs and entropy from the logits that Hugging Face's own forward gives."""
@@ -166,7 +180,8 @@ class ScoredModel(nn.Module):
         linear = self.model.get_output_embeddings()
         linear.forward = lambda hidden: head_logits(hidden, linear.weight, bias=getattr(linear, "bias", None))
         try:
-            return self.model(input_ids=input_ids, use_cache=False).logits
+            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+            return logits
         finally:
             del linear.forward  # the class's again
 
@@ -188,7 +203,8 @@ class ScoredModel(nn.Module):
             highest = getattr(self.model.config, "type_vocab_size", 2) - 1
             kinds = {"token_type_ids": (batch.branch > 0).long().clamp(max=highest)}
         mask = (batch.group >= 0).long()
-        return self.trunk(input_ids=batch.input_ids, attention_mask=mask, **kinds).last_hidden_state.flatten(0, 1)
+        hidden: Tensor = self.trunk(input_ids=batch.input_ids, attention_mask=mask, **kinds).last_hidden_state
+        return hidden.flatten(0, 1)
 
     def _additive_mask(self, batch: GroupBatch) -> Tensor | dict[str, Tensor]:
         """Who sees whom, [R, 1, T, T], for each kind of layer."""
@@ -202,7 +218,7 @@ class ScoredModel(nn.Module):
 
         return as_model_takes({k: additive(w) for k, w in windows(self.model.config.get_text_config()).items()})
 
-    def _head(self) -> dict:
+    def _head(self) -> LanguageHead:
         config = self.model.config.get_text_config()
         linear = self.model.get_output_embeddings()
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
@@ -215,7 +231,7 @@ class ScoredModel(nn.Module):
 
     def _criteria(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M K"]:
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 would make one score of many near ones
-            found = self.scalar_head(hidden.to(torch.promote_types(hidden.dtype, torch.float32)))
+            found: Tensor = self.scalar_head(hidden.to(torch.promote_types(hidden.dtype, torch.float32)))
         return found.sigmoid() if self.scoring.sigmoid else found
 
     def _weighted(self, criteria: Float[Tensor, "M K"]) -> Float[Tensor, "M"]:
@@ -236,7 +252,7 @@ def check_layout(model: ScoredModel, batch: GroupBatch, world: World) -> None:
     if model.checked or model.bidirectional:
         return
     model.checked = True
-    output: Output = "values" if model.model.get_output_embeddings() is None else "logprobs"
+    output: Output = "values" if model.is_scalar else "logprobs"
     batch, was_training = batch.to(model.device), model.training
     few = batch.unbranched(CHECKED)
     model.eval()

@@ -22,6 +22,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.utils import logging as transformers_logging
 
 from baro.compute import ComputeConfig, LoraConfig
@@ -192,7 +193,8 @@ def new_scalar_model(
         return placed(ScoredModel(model, head=own, bidirectional=is_encoder(folder), scoring=scoring))
     count = len(scoring.criteria)
     model = _load(AutoModelForSequenceClassification, folder, fresh=("score.",), num_labels=count)
-    if not isinstance(getattr(model, "score", None), nn.Linear):
+    score = getattr(model, "score", None)
+    if not isinstance(score, nn.Linear):
         raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder, or head: ffn")
     initialise(model.score, seed, role)
     return placed(ScoredModel(model, scoring=scoring))
@@ -249,22 +251,25 @@ def _load_trunk(folder: str | Path) -> PreTrainedModel:
     """The backbone alone. A pooler would be trained by nothing: heads read hidden states."""
     model = _load(AutoModel, folder, fresh=("pooler.",))
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        model.register_module("pooler", None)
     return model
 
 
-def _load(loader: type, folder: str | Path, *, fresh: tuple[str, ...] = (), **changes: Any) -> PreTrainedModel:
+def _load(
+    loader: type[_BaseAutoModelClass], folder: str | Path, *, fresh: tuple[str, ...] = (), **changes: Any
+) -> PreTrainedModel:
     """A whole model, or a ConfigError: no weight is made up but those whose names begin as ``fresh`` says."""
     check_single(folder)
     config = model_config(folder, **changes)
-    if getattr(config, "auto_map", None) and type(config) not in loader._model_mapping:  # type: ignore[attr-defined]
+    mapping: Any = loader._model_mapping
+    if getattr(config, "auto_map", None) and type(config) not in mapping:
         raise own_code(folder)
     dropped = _without_dropout(config)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # what it would say is said below
     transformers_logging.disable_progress_bar()
     try:
-        model, found = loader.from_pretrained(  # type: ignore[attr-defined]
+        model, found = loader.from_pretrained(
             local(folder),
             config=config,
             dtype=torch.float32,
@@ -279,7 +284,8 @@ def _load(loader: type, folder: str | Path, *, fresh: tuple[str, ...] = (), **ch
         transformers_logging.set_verbosity(verbosity)
     check_whole(folder, type(model).__name__, found, fresh)
     log.info("%s: %s, fp32%s", folder, type(model).__name__, f", dropout off ({', '.join(dropped)})" if dropped else "")
-    return model.eval()
+    whole: PreTrainedModel = model.eval()
+    return whole
 
 
 def _without_dropout(config: PretrainedConfig) -> list[str]:

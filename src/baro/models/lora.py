@@ -37,10 +37,10 @@ ADAPTER = "default"
 
 def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int, role: Role) -> None:
     """Put adapters into a model; all other weights but a scalar head's stay as they are. ConfigError: no such layer."""
-    model, scalar = scored.model, scored.model.get_output_embeddings() is None
+    model, scalar = scored.model, scored.is_scalar
     settings = PeftLora(
         r=config.r,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft divides it by r, and takes any number
         target_modules=config.target_modules,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type=_task(scored),
@@ -68,7 +68,7 @@ def _task(scored: ScoredModel) -> str:
     """peft's word for what the adapted model is; a head of our own stands beside it."""
     if scored.extra_head is not None:
         return "FEATURE_EXTRACTION"
-    return "SEQ_CLS" if scored.model.get_output_embeddings() is None else "CAUSAL_LM"
+    return "SEQ_CLS" if scored.is_scalar else "CAUSAL_LM"
 
 
 def save_adapter(scored: ScoredModel, folder: Path) -> None:
@@ -78,6 +78,7 @@ def save_adapter(scored: ScoredModel, folder: Path) -> None:
     bias of scores is not in it: only ``model/`` says where scores are 0.
     """
     model, settings = scored.model, copy(scored.model.peft_config[ADAPTER])
+    assert isinstance(settings, PeftLora)
     state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
     if settings.task_type == "SEQ_CLS":
         settings.modules_to_save = ["score"]
@@ -115,8 +116,8 @@ def merged(scored: ScoredModel) -> Iterator[dict[str, Tensor]]:
 
     Afterwards the weights are what they were, bit for bit. What merging changes by rounding is said.
     """
-    layers = [module for module in scored.model.modules() if isinstance(module, BaseTunerLayer)]
-    before = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    layers: list[BaseTunerLayer] = [one for one in scored.model.modules() if isinstance(one, BaseTunerLayer)]
+    before = [_weight(layer).detach().clone() for layer in layers]
     separate = _made_up_outputs(scored)
     try:
         for layer in layers:
@@ -129,7 +130,14 @@ def merged(scored: ScoredModel) -> Iterator[dict[str, Tensor]]:
         for layer, weight in zip(layers, before, strict=True):
             layer.unmerge()
             with torch.no_grad():
-                layer.get_base_layer().weight.copy_(weight)
+                _weight(layer).copy_(weight)
+
+
+def _weight(layer: BaseTunerLayer) -> Tensor:
+    """The adapted layer's own weight."""
+    weight = layer.get_base_layer().weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 @torch.no_grad()
@@ -137,6 +145,8 @@ def _made_up_outputs(scored: ScoredModel) -> Tensor:
     """Log-probs (a scalar model: last hidden states) of made-up tokens in fp32."""
     vocabulary = scored.model.config.get_text_config().vocab_size
     ids = torch.tensor([[(7 * i + 1) % vocabulary for i in range(32)]], device=scored.device)
-    if scored.model.get_output_embeddings() is None:
-        return scored.trunk(input_ids=ids).last_hidden_state
-    return scored.model(input_ids=ids, use_cache=False).logits.log_softmax(-1)
+    if scored.is_scalar:
+        hidden: Tensor = scored.trunk(input_ids=ids).last_hidden_state
+        return hidden
+    logits: Tensor = scored.model(input_ids=ids, use_cache=False).logits
+    return logits.log_softmax(-1)

@@ -317,9 +317,9 @@ class Run:
         for source, target in zip(staying, filled, strict=True):
             self.sequence[target], self.admitted[target] = self.sequence[source], self.admitted[source]
         if staying:
-            source, target = self._tensor(staying, torch.long), self._tensor(filled, torch.long)
-            self.table[:, target] = self.table[:, source]
-            self.cache.copy(source, target, self.reach + self.clock)
+            sources, targets = self._tensor(staying, torch.long), self._tensor(filled, torch.long)
+            self.table[:, targets] = self.table[:, sources]
+            self.cache.copy(sources, targets, self.reach + self.clock)
         del self.sequence[left:], self.admitted[left:]
         self.running = left
         self._measure()
