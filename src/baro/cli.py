@@ -44,6 +44,8 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="CONFIG.y
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key; BLOCK.KEY=VALUE too.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/<verb>-<hash> otherwise.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the directory.")]
+Flags = Callable[..., dict[str, Any]]
+"""What a command's own options are to the stage's config."""
 Limit = Annotated[int | None, typer.Option(help="Only so many prompts, the first ones.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything drawn.")]
 
@@ -150,7 +152,9 @@ def _result(run: RunDir) -> dict[str, Any]:
     return {"run": str(run.path), "verb": run.manifest["verb"], "status": run.manifest["status"], "figures": known}
 
 
-def _stage(verb: str, group: typer.Typer = app, *, config: Any = ConfigOption, name: str | None = None) -> Any:
+def _stage(
+    verb: str, group: typer.Typer = app, *, config: Any = ConfigOption, name: str | None = None
+) -> Callable[[Flags], Flags]:
     """Make a command of a function that tells what its flags mean to the config; what all stages have is added here."""
     shared = {"config": config, "set_": Set, "out": Out, "json_": Json, "any_environment": AnyEnvironment}
 
@@ -161,7 +165,7 @@ def _stage(verb: str, group: typer.Typer = app, *, config: Any = ConfigOption, n
             with formatter.section("Keys that name an input"):
                 formatter.write_dl(_inputs_of(verb))
 
-    def add(flags: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def add(flags: Flags) -> Flags:
         def command(**given: Any) -> None:
             file, overrides, out, as_json, _ = (given.pop(key) for key in shared)
             _run(verb, file, overrides, out, as_json, **flags(**given))

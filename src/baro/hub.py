@@ -32,8 +32,10 @@ def snapshot(name: str) -> Path:
     repository, _, revision = name.partition("@")
     try:
         # said outright: huggingface_hub 1.33 asks the hub for a commit's list of files though it is offline
-        where = {"revision": revision or None, "local_files_only": constants.HF_HUB_OFFLINE}
-        return Path(snapshot_download(repository, allow_patterns=FILES, **where))
+        folder = snapshot_download(
+            repository, revision=revision or None, allow_patterns=FILES, local_files_only=constants.HF_HUB_OFFLINE
+        )
+        return Path(str(folder))
     except RepositoryNotFoundError as error:
         reason = "the hub has no such model, or it is not open to you; check the name, or run `hf auth login`"
         raise ConfigError(f"{name}: {reason}") from error

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -232,8 +232,8 @@ def load_rewards(
     run: RunDir,
 ) -> list[WeightedReward]:
     """Each term's RewardSource with its weight and name, in the order of the terms, which stand under ``key``."""
-    same = {"sampler_fingerprint": sampler_fingerprint, "compute": compute, "run": run}
-    sources = [load_scorer(term, f"{key}.{i}", name=term.called, **same) for i, term in enumerate(terms)]
+    load = partial(load_scorer, sampler_fingerprint=sampler_fingerprint, compute=compute, run=run)
+    sources = [load(term, f"{key}.{i}", name=term.called) for i, term in enumerate(terms)]
     return [WeightedReward(source, term.weight, term.called) for source, term in zip(sources, terms, strict=True)]
 
 
@@ -251,9 +251,9 @@ def load_scorer(
     key: the block of the config that asks, none where it is the config itself. By what the members of a list are
     centred and scaled is kept in the ``run``, in scales.json; the rows have their account in its ledger.
     """
-    same = {"sampler_fingerprint": sampler_fingerprint, "compute": compute}
+    load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute)
     if isinstance(asked.by, str):
-        source = load_reward(asked.by, **same)
+        source = load(asked.by)
         if isinstance(source, EnsembleReward):
             return source.with_(asked.combine or "mean", asked.penalty)
         if asked.combine is not None:
@@ -263,7 +263,7 @@ def load_scorer(
             )
         return source
     check_different(asked.by)
-    sources = [load_reward(one, **same) for one in asked.by]
+    sources = [load(one) for one in asked.by]
     check_same_template(asked.by, sources)
     scales = _scales(asked, key, sources, run)
     members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]

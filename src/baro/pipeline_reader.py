@@ -17,7 +17,7 @@ from baro.data.splits import asked_for
 from baro.declared import FEEDBACK, Kind, Named, inputs_in, is_object
 from baro.errors import ConfigError
 from baro.hub import is_hub_id
-from baro.problems import KeyPath, problem_sentences
+from baro.problems import KeyPath, Origin, problem_sentences
 from baro.runs import RunDir
 from baro.verbs import FITS, VERBS, Makes, Run, Verb, output_makes, own_method
 
@@ -77,6 +77,8 @@ class Reader:
         self, source: Path | str | Mapping[str, Any], out: Path | str | None, overrides: Sequence[str]
     ) -> None:
         self.path = None if isinstance(source, Mapping) else Path(source)
+        self.given: dict[str, Any]
+        self.origins: dict[KeyPath, Origin]
         self.given, self.origins = blocks.read_config_file(self.path) if self.path else (copied(source), {})
         for position, override in enumerate(overrides):
             key, value = blocks.parse_override(override)
@@ -143,9 +145,9 @@ class Reader:
 
     def _with_paths(self, name: str, config_class: type[blocks.Config], values: Mapping[str, Any]) -> dict[str, Any]:
         """The values, with names of stages replaced by paths in whatever the config declares as an input."""
-        resolved = copied(values)
+        resolved: dict[str, Any] = copied(values)
         for one in list(inputs_in(config_class, resolved)):
-            block = resolved
+            block: Any = resolved
             for part in one.path[:-1]:
                 block = block[part]
             if one.path[-1] == "by" and block.get("combine") is not None:

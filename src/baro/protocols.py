@@ -104,12 +104,11 @@ class BatchSource(Protocol):
 
 
 class Sampler(Protocol):
-    """Tokens in, tokens and log-probs out: what can be trained on.
+    """Tokens in, tokens and log-probs out: what can be trained on."""
 
-    ``exact``: its log-probs are the training forward's up to rounding in fp32; those of others are computed anew.
-    """
-
-    exact: bool
+    @property
+    def exact(self) -> bool:
+        """Whether its log-probs are the training forward's up to rounding in fp32; others' are computed anew."""
 
     def refresh(self) -> None:
         """The policy has changed since the last call: a sampler with weights of its own takes the new ones."""

@@ -13,7 +13,7 @@ from baro.data.files import read_rows
 from baro.data.formats import read_records
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
-from baro.errors import RewardError
+from baro.errors import DataError, RewardError
 from baro.evaluate import evaluate, metrics
 from baro.functional.statistics import Interval
 from baro.inputs import load_template
@@ -267,7 +267,7 @@ def test_kl_is_the_mean_log_ratio_of_the_policys_own_samples(models, prompts, tm
     with torch.no_grad():
         ours, theirs = (load_policy(models / name).model(ids).logits[0, -1].log_softmax(-1) for name in ("ppo", "sft"))
     exact = float((ours.exp() * (ours - theirs)).sum())
-    assert exact > 1
+    assert exact > 0.5  # two models that differ
     assert found == pytest.approx(exact, rel=0.1)
 
 
@@ -308,6 +308,25 @@ def test_pairs(models, judges, pairs, tmp_path):
     # gaps in characters 9, 4, 5, -9: p = 1, 0.5, 0.75, 0, and a verdict above one half counts as right
     assert found["longer/pair_accuracy"]["value"] == (1 + 0.5 + 1 + 0) / 4
     assert found["baseline/unigram"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        lambda models: {"judges": {"longer": "fake_judges:longer"}},
+        lambda models: {"rewards": {"characters": "fake_judges:characters"}},
+        lambda models: {"rewards": {"rm": str(models / "rm")}},
+        lambda models: {"policies": [str(models / "ppo")], "ref_policy": str(models / "sft")},
+    ],
+    ids=["judge", "function", "reward model", "policy"],
+)
+def test_pairs_of_which_none_has_a_better_side_are_refused(scorer, models, judges, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"chosen": "hi", "rejected": "hi"}, {"chosen": "hello", "rejected": "hi", "p_chosen": 0.5}]
+    path.write_text("".join(json.dumps({"prompt": "Say hi."} | row) + "\n" for row in rows))
+    config = evaluate.Config(pairs=str(path), **scorer(models))
+    with pytest.raises(DataError, match=r"pairs\.jsonl: no pair has a better side .*; give other pairs"):
+        evaluate.run(config, tmp_path / "run")
 
 
 def test_implicit_reward_is_the_difference_of_log_ratios(models, pairs, tmp_path):

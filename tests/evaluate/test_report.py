@@ -22,6 +22,7 @@ from baro.evaluate.plots import Estimate, Line, Point, Row, curve_plot, interval
 from baro.evaluate.report import build_report
 from baro.evaluate.stages import Figure, Stage, read_stages
 from baro.evaluate.words import WORDS
+from baro.rewards.gate import weaknesses_of_run
 from baro.runs import RunDir
 
 SOURCE = Path(__file__).parents[2] / "src" / "baro" / "evaluate"
@@ -541,6 +542,15 @@ def test_reward_model_of_an_evaluation_goes_by_the_evaluations_name_for_it(tmp_p
     assert finding.sentence == "Reward model accuracy on held-out pairs: 0.75 [0.70, 0.80], n=300."
     *_, finding = summary(read_stages([own], {}), ENGLISH)
     assert finding.sentence == "Reward model accuracy on held-out pairs: 0.70 [0.60, 0.80], n=100."
+
+
+def test_a_figure_whose_number_of_units_is_not_known_judges_no_calibration(tmp_path):
+    known = [figure("reward_model/accuracy", 0.7, 0.4, 0.75), figure("reward_model/ece", 0.3)]
+    own = make_run(tmp_path / "reward", "reward", figures=known)
+    assert [one.kind for one in weaknesses_of_run(own)] == ["accuracy"]
+    *_, warning = summary(read_stages([own], {}), ENGLISH)
+    reason = ENGLISH["weak_accuracy"].format(value="0.400", limit=0.5)
+    assert warning.sentence == ENGLISH["weak_reward"].format(stage="reward", reasons=reason)
 
 
 def test_a_row_that_is_just_being_written(tmp_path):

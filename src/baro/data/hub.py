@@ -27,8 +27,13 @@ def fetch_rows(value: str) -> Path:
     dataset, _, split = value.partition(":")
     name, _, revision = dataset.partition("@")
     try:
-        where = {"revision": revision or None, "local_files_only": constants.HF_HUB_OFFLINE}
-        folder = snapshot_download(name, repo_type="dataset", allow_patterns=ROWS, **where)
+        folder = snapshot_download(
+            name,
+            repo_type="dataset",
+            revision=revision or None,
+            allow_patterns=ROWS,
+            local_files_only=constants.HF_HUB_OFFLINE,
+        )
     except Exception as error:  # what the library raises has many bases, OSError and ValueError among them
         offline = constants.HF_HUB_OFFLINE
         reason = (
@@ -38,4 +43,4 @@ def fetch_rows(value: str) -> Path:
         raise ConfigError(
             f"{value}: no such file, and the hub's data set cannot be had ({reason}); {way_out}, or give a path"
         ) from error
-    return Path(f"{folder}#{split}" if split else folder)
+    return Path(f"{folder}#{split}" if split else str(folder))

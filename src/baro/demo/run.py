@@ -73,7 +73,9 @@ def _summary(seeds: list[Path]) -> dict[str, dict[str, Any]]:
 
 def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]:
     """The demo's stages with the folder of its data put in."""
-    outline = yaml.safe_load((files("baro.demo") / "pipeline.yaml").read_text().replace("DATA/", f"{data}/"))
+    outline: dict[str, Any] = yaml.safe_load(
+        (files("baro.demo") / "pipeline.yaml").read_text().replace("DATA/", f"{data}/")
+    )
     if with_controls:
         ppo, evaluation = outline["stages"]["ppo"], outline["stages"]["evaluation"]
         random = {key: value for key, value in ppo.items() if key != "reward_model"}

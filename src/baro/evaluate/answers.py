@@ -73,8 +73,10 @@ class SideBySide:
     def _scores(self, row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         """Scores by judge or reward. A judge's are the chances to win against one policy, which itself has one half."""
         scores = {name: given for name, given in (row.get("scores") or {}).items() if isinstance(given, Mapping)}
-        evaluation = self.results.evaluation if self.results else None
-        judged = [name for name in scores if evaluation and evaluation.against and name in evaluation.judges]
+        if self.results is None or self.results.evaluation.against is None:
+            return scores
+        evaluation = self.results.evaluation
+        judged = [name for name in scores if name in evaluation.judges]
         return scores | {name: {evaluation.against: 0.5} | dict(scores[name]) for name in judged}
 
     def _ordered(self, answers: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -99,11 +99,12 @@ def evaluations(stages: Sequence[Stage]) -> list[Evaluation]:
 
 def standing(win_rate: Figure) -> Standing:
     """What a win rate allows to be said; an interval that reaches 0.5 allows nothing."""
-    if not win_rate.has_interval:
+    if win_rate.interval is None:
         return "unknown"
-    if win_rate.low > 0.5:
+    _, low, high = win_rate.interval
+    if low > 0.5:
         return "better"
-    return "worse" if win_rate.high < 0.5 else "same"
+    return "worse" if high < 0.5 else "same"
 
 
 def policy_name(policy: str, words: Words, against: str | None = None) -> str:
@@ -127,9 +128,9 @@ def spelled(figure: Figure | None) -> tuple[str, str]:
     if figure is None:
         return numbers(None)[0], ""
     shown = shares if _SHARE.search(figure.name) else numbers
-    if not figure.has_interval:
+    if figure.interval is None:
         return shown(figure.value)[0], ""
-    value, low, high = shown(figure.value, figure.low, figure.high)
+    value, low, high = shown(*figure.interval)
     return value, f"[{low}, {high}]"
 
 
@@ -157,7 +158,7 @@ def _weak_rewards(stages: Sequence[Stage], words: Words) -> Iterator[Finding]:
     """Reward models that their own figures call weak, and the policies that were trained on them all the same."""
     weak = {}
     for stage in stages:
-        figures = {f.name: Interval(f.value, f.low, f.high, f.n) if f.has_interval else f.value for f in stage.figures}
+        figures = {f.name: f.value if f.interval is None else Interval(*f.interval, f.n or 0) for f in stage.figures}
         if found := weaknesses(figures):
             weak[stage.name] = found
             reasons = [words[f"weak_{one.kind}"].format(value=number(one.value), limit=one.limit) for one in found]

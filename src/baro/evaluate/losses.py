@@ -59,6 +59,7 @@ def _each(loaded: Loaded) -> Iterator[tuple[str, Demonstration]]:
         if isinstance(record, Demonstration):
             yield key, record
         else:
+            assert isinstance(record, Answers)  # of the kinds that were asked for
             for k, text in enumerate(record.completions, start=1):
                 answer = Demonstration(record.prompt, (Message("assistant", text),), record.extra)
                 yield f"{key} answer {k}", answer

@@ -114,11 +114,14 @@ def duration_words(seconds: Any, words: Mapping[str, str]) -> str:
 # --- blocks -----------------------------------------------------------------------------------------------------------
 
 
+ColumnKind = Literal["number", "sentence"]
+
+
 class Column(NamedTuple):
     """A table's column; numbers stand at the right, and whole sentences get room on a narrow page."""
 
     title: object
-    kind: Literal["number", "sentence"] | None = None
+    kind: ColumnKind | None = None
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, label: str) -> Html:

@@ -57,7 +57,7 @@ class Pairs:
 
     def items(self) -> Iterator[tuple[str, Preference]]:
         """Every row's key and pair, but those whose sides are equal or equally good."""
-        for key, pair in zip(self.loaded.keys, self.loaded.records, strict=True):
+        for key, pair in zip(self.loaded.keys, self.loaded.all_of(Preference), strict=True):
             if pair.chosen != pair.rejected and pair.p_chosen != 0.5:
                 yield key, pair
 
@@ -65,8 +65,10 @@ class Pairs:
 def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
     """X/pair_accuracy for every policy, reward and judge, and the baselines, all on the same pairs."""
     pairs = Pairs(run, config, read_records(resolve(str(config.pairs), "records"), Preference, Reading.of(config.data)))
-    gaps = dict(scorer_gaps(pairs))
     by_key = dict(pairs.items())
+    if not by_key:
+        raise DataError(f"{config.pairs}: no pair has a better side (equal texts, or p_chosen 0.5); give other pairs")
+    gaps = dict(scorer_gaps(pairs))
     common = [key for key in by_key if all(key in found for found in gaps.values())]
     if not common:
         raise DataError(f"{config.pairs}: no pair is left that every scorer can read; raise data.max_length")
@@ -80,8 +82,10 @@ def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
     config = pairs.config
     for name, by in config.rewards.items():
         source = load_reward(by, compute=config.compute)
-        gaps_of = learned_gaps if isinstance(source, LearnedReward) else function_gaps
-        yield name, gaps_of(pairs, source, name)
+        if isinstance(source, LearnedReward):
+            yield name, learned_gaps(pairs, source, name)
+        else:
+            yield name, function_gaps(pairs, source, name)
     for name, by in config.judges.items():
         yield name, judge_gaps(pairs, load_judge(by), name)
     reference = config.ref_policy or config.against
@@ -99,17 +103,18 @@ def learned_gaps(pairs: Pairs, reward: LearnedReward, name: str) -> Gaps:
     return {s.key: float(one) - float(other) for s, (one, other) in zip(samples, found, strict=True)}
 
 
-def function_gaps(pairs: Pairs, source: object, name: str) -> Gaps:
+def function_gaps(pairs: Pairs, source: RewardSource, name: str) -> Gaps:
     """A function scores the text of the last answer, given what came before it."""
-    keys, sides = zip(*((key, rollouts_of(pair)) for key, pair in pairs.items()), strict=True)
-    values = score(source, [one for pair in sides for one in pair], name).reshape(-1, 2)
-    return _known(keys, values[:, 0] - values[:, 1])
+    sides = {key: rollouts_of(pair) for key, pair in pairs.items()}
+    values = score(source, [one for both in sides.values() for one in both], name).reshape(-1, 2)
+    return _known(list(sides), values[:, 0] - values[:, 1])
 
 
-def judge_gaps(pairs: Pairs, judge: object, name: str) -> Gaps:
+def judge_gaps(pairs: Pairs, judge: PairJudge, name: str) -> Gaps:
     """p(chosen is better) − 0.5, the mean of both orders."""
-    keys, sides = zip(*((key, rollouts_of(pair)) for key, pair in pairs.items()), strict=True)
-    return _known(keys, judge_in_both_orders(judge, *zip(*sides, strict=True), name) - 0.5)
+    sides = {key: rollouts_of(pair) for key, pair in pairs.items()}
+    chosen, rejected = [one for one, _ in sides.values()], [other for _, other in sides.values()]
+    return _known(list(sides), judge_in_both_orders(judge, chosen, rejected, name) - 0.5)
 
 
 def implicit_gaps(pairs: Pairs, name: str, value: str, reference: str) -> Gaps:
@@ -130,7 +135,8 @@ def baseline_gaps(config: Config, pairs: Mapping[str, Preference]) -> dict[str, 
     texts = {key: (text_of(pair.chosen), text_of(pair.rejected)) for key, pair in pairs.items()}
     found = {"baseline/longer_wins": {key: float(len(one) - len(other)) for key, (one, other) in texts.items()}}
     if config.baseline_pairs is not None:
-        known = read_records(resolve(config.baseline_pairs, "records"), Preference, Reading.of(config.data)).records
+        loaded = read_records(resolve(config.baseline_pairs, "records"), Preference, Reading.of(config.data))
+        known = loaded.all_of(Preference)
         model = UnigramBaseline.fit([text_of(p.chosen) for p in known], [text_of(p.rejected) for p in known])
         gaps = {key: model.score(one) - model.score(other) for key, (one, other) in texts.items()}
         found["baseline/unigram"] = gaps

@@ -119,15 +119,17 @@ def interval_plot(
 
 
 def _draw_row(axes: Axes, y: int, row: Row) -> None:
-    known = [(kind, e) for kind, e in enumerate(row.estimates) if e is not None and finite(e.value) is not None]
-    for kind, estimate in known:
+    for kind, estimate in enumerate(row.estimates):
+        value = None if estimate is None else finite(estimate.value)
+        if estimate is None or value is None:
+            continue
         offset = 0.0 if len(row.estimates) == 1 else (-0.14, 0.18)[kind > 0]
         below, above = estimate.errors
         colour, marker = _look(row.series)
         hollow = {"markerfacecolor": PAPER, "markeredgewidth": 1.4, "elinewidth": 1.2, "markersize": 5.5}
         filled = {"markersize": 8, "elinewidth": 2}
         axes.errorbar(
-            [estimate.value], [y + offset], xerr=[[below], [above]], color=colour, zorder=3,
+            [value], [y + offset], xerr=[[below], [above]], color=colour, zorder=3,
             marker=marker, **(hollow if kind else filled),
         )  # fmt: skip
 
@@ -143,9 +145,13 @@ def scatter_plot(
     texts = _Texts()
     with _canvas(460, 330, label, texts, left=50, right=16, top=26, bottom=44) as (axes, drawn):
         _draw_path(axes, path)
-        shown = [p for p in points if finite(p.x.value) is not None and finite(p.y.value) is not None]
-        for point in shown:
-            _draw_point(axes, point)
+        shown = [
+            (point, (x, y))
+            for point in points
+            if (x := finite(point.x.value)) is not None and (y := finite(point.y.value)) is not None
+        ]
+        for point, place in shown:
+            _draw_point(axes, point, *place)
         axes.grid(color=RULE, linewidth=0.8)
         axes.margins(0.1, 0.14)
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if shown and axes.get_xlim()[0] < 1 else None)
@@ -175,11 +181,11 @@ def _draw_path(axes: Axes, path: Sequence[tuple[float, float]]) -> None:
     axes.plot(xs[-1:], ys[-1:], "o", color=MUTED, markersize=5, zorder=2)
 
 
-def _draw_point(axes: Axes, point: Point) -> None:
+def _draw_point(axes: Axes, point: Point, x: float, y: float) -> None:
     (left, right), (below, above) = point.x.errors, point.y.errors
     colour, marker = _look(point.series)
     axes.errorbar(
-        [point.x.value], [point.y.value], xerr=[[left], [right]], yerr=[[below], [above]], elinewidth=1.4, markersize=8,
+        [x], [y], xerr=[[left], [right]], yerr=[[below], [above]], elinewidth=1.4, markersize=8,
         color=colour, marker=marker, zorder=3,
     )  # fmt: skip
 
@@ -187,12 +193,12 @@ def _draw_point(axes: Axes, point: Point) -> None:
 Box = tuple[float, float, float, float]
 
 
-def _name_points(axes: Axes, texts: _Texts, points: Sequence[Point]) -> None:
+def _name_points(axes: Axes, texts: _Texts, points: Sequence[tuple[Point, tuple[float, float]]]) -> None:
     """Each name beside its mark, on the first side where it covers no other name or mark and stays inside."""
-    marks = [axes.transData.transform((p.x.value, p.y.value)) for p in points]
+    marks = [axes.transData.transform(place) for _, place in points]
     frame = axes.bbox
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
-    for point, (x, y) in zip(points, marks, strict=True):
+    for (point, _), (x, y) in zip(points, marks, strict=True):
         wide = _CHARACTER * text_width(point.name)
         sides = [
             (10, 8),
@@ -240,7 +246,11 @@ def _draw_line(axes: Axes, line: Line) -> list[float]:
     steps, values = (list(column) for column in zip(*known, strict=True))
     colour, style = SERIES[line.series % len(SERIES)], (0, (4, 2)) if line.dashed else "-"
     if line.sparse:
-        marker = {"marker": MARKERS[line.series % len(MARKERS)], "markersize": 4, "markerfacecolor": PAPER}
+        marker: dict[str, Any] = {
+            "marker": MARKERS[line.series % len(MARKERS)],
+            "markersize": 4,
+            "markerfacecolor": PAPER,
+        }
         axes.plot(steps, values, color=colour, linewidth=1.3, linestyle=style, zorder=4, **marker)
         return values
     smooth = running_mean(values)
@@ -351,7 +361,9 @@ def _svg(sheet: Figure) -> str:
 
 def _page_svg(svg: str, label: str, texts: _Texts) -> str:
     """Matplotlib's file as an element of a page: no prolog, no style sheet, no fonts, variables for colours."""
-    width, height = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups()  # type: ignore[union-attr]
+    size = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)
+    assert size is not None, "matplotlib writes a viewBox"
+    width, height = size.groups()
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
@@ -361,5 +373,5 @@ def _page_svg(svg: str, label: str, texts: _Texts) -> str:
     body = re.sub(r"(?<![>−\d.])-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", body)
     body = re.sub(r"#0000[0-9a-f]{2}", lambda match: f"var({_VARIABLES.get(match[0], '--ink')})", body)
     body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><")
-    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    return f'<svg class="plot" {size} role="img" aria-label="{text(label)}">{texts.put_back(body)}'.strip()
+    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    return f'<svg class="plot" {box} role="img" aria-label="{text(label)}">{texts.put_back(body)}'.strip()

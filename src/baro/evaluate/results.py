@@ -20,6 +20,7 @@ from baro.evaluate.findings import (
 from baro.evaluate.markup import (
     DASH,
     Column,
+    ColumnKind,
     Html,
     beside,
     element,
@@ -128,13 +129,14 @@ class Results:
 
     def wins(self) -> list[Html]:
         """For each judge a plot of win rates and its table."""
-        blocks = []
+        blocks: list[Html] = []
         for judge in self.evaluation.judges:
-            shown = [p for p in self.ordered if self.evaluation.win_rate(p, judge)]
-            heading = (
-                element("h3", f"{self.words['judge']}: ", foreign(judge)) if len(self.evaluation.judges) > 1 else ""
-            )
-            blocks += [heading, beside(self._wins_plot(judge, shown), self._wins_table(judge, shown), right="wide")]
+            found = {p: self.evaluation.win_rate(p, judge) for p in self.ordered}
+            shown = {p: rate for p, rate in found.items() if rate is not None}
+            if len(self.evaluation.judges) > 1:
+                blocks.append(element("h3", f"{self.words['judge']}: ", foreign(judge)))
+            plot = self._wins_plot(judge, list(shown))
+            blocks.append(beside(plot, self._wins_table(judge, shown), right="wide"))
         return blocks
 
     def _wins_plot(self, judge: str, policies: Sequence[str]) -> Html:
@@ -153,12 +155,11 @@ class Results:
         ]
         return figure(interval_plot(rows, label=label, reference=0.5), legend=element("ul", *entries, class_="legend"))
 
-    def _wins_table(self, judge: str, policies: Sequence[str]) -> Html:
+    def _wins_table(self, judge: str, rates: Mapping[str, Figure]) -> Html:
         titles = ["policy", "win_rate_length_controlled", "plain_win_rate", "n", "reads_as"]
         columns = [Column(self.words.get(t, t), None if t in ("policy", "reads_as") else "number") for t in titles]
         rows = []
-        for policy in policies:
-            rate = self.evaluation.win_rate(policy, judge)
+        for policy, rate in rates.items():
             both = [self.evaluation.get(policy, kind, judge) for kind in ("win_rate_length_controlled", "win_rate")]
             cells = [interval_cell(figure) for figure in both]
             verdict = self.words[f"tag_{standing(rate)}"]
@@ -232,7 +233,13 @@ class Results:
         judge = self.evaluation.judges[0]
         found = [(p, self.evaluation.control(p), self.evaluation.win_rate(p, judge)) for p in self.ordered]
         rows = [self._control_row(p, kind, rate) for p, kind, rate in found if kind and rate]
-        kinds = {"control": None, "win_rate": "number", "kl": "number", "expected": "sentence", "outcome": None}
+        kinds: dict[str, ColumnKind | None] = {
+            "control": None,
+            "win_rate": "number",
+            "kl": "number",
+            "expected": "sentence",
+            "outcome": None,
+        }
         columns = [Column(self.words[title], kind) for title, kind in kinds.items()]
         return [table(columns, rows, label=self.words["controls"])] if rows else []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -29,8 +29,17 @@ class Figure(NamedTuple):
     n: int | None = None
 
     @property
-    def has_interval(self) -> bool:
-        return None not in (self.value, self.low, self.high)
+    def interval(self) -> tuple[float, float, float] | None:
+        """Value, low and high, where all three are known."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return self.value, self.low, self.high
+
+    @classmethod
+    def of(cls, row: Row) -> Figure:
+        """A row of figures.json; what is not a finite number is not known."""
+        value, low, high, n = (finite(row.get(key)) for key in ("value", "low", "high", "n"))
+        return cls(str(row["name"]), value, low, high, None if n is None else int(n))
 
 
 @dataclass(frozen=True)
@@ -80,11 +89,11 @@ class Stage:
         return (times[1] - times[0]).total_seconds()
 
     @cached_property
-    def metrics(self) -> list[Row]:
+    def metrics(self) -> Sequence[Row]:
         return JsonLines(self.path / "metrics.jsonl").read()
 
     @cached_property
-    def samples(self) -> list[Row]:
+    def samples(self) -> Sequence[Row]:
         return JsonLines(self.path / "samples.jsonl").read()
 
     @cached_property
@@ -99,7 +108,7 @@ class Stage:
         rows = _read_json(self.path / "figures.json", [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
             raise DataError(f"{self.path / 'figures.json'}: not a list of figures with names; run the stage again")
-        return [Figure(str(row["name"]), *(finite(row.get(key)) for key in Figure._fields[1:])) for row in rows]
+        return [Figure.of(row) for row in rows]
 
     @cached_property
     def ledgers(self) -> dict[str, Row]:
@@ -120,10 +129,11 @@ class Stage:
     def cost(self) -> list[Figure]:
         """What the run took: seconds, steps, the most memory, and the middle of the logged speeds."""
         speeds = sorted(self.known("perf/tokens_per_second"))
-        memory, steps = self.known("perf/peak_memory_bytes"), [row.get("step") for row in self.metrics]
+        memory = self.known("perf/peak_memory_bytes")
+        steps = [step for row in self.metrics if (step := finite(row.get("step"))) is not None]
         found = {
             "perf/seconds": self.seconds,
-            "perf/steps": max((step for step in steps if finite(step) is not None), default=None),
+            "perf/steps": max(steps, default=None),
             "perf/peak_memory_bytes": max(memory, default=None),
             "perf/tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         }
@@ -154,7 +164,7 @@ def read_stages(runs: Sequence[Path], names: Mapping[str, str]) -> list[Stage]:
     return stages
 
 
-def _numbered(name: str) -> Any:
+def _numbered(name: str) -> Iterator[str]:
     yield name
     count = 2
     while True:

@@ -262,7 +262,7 @@ def own_figures(one: Answered, config: Config, prompt_of: Int[np.ndarray, "n"]) 
     finished = np.array([rollout.finished for rollout in one.rollouts])
     for name, values in one.scores.items():
         one.figures[f"reward/{name}"] = _mean(values, prompt_of, config.seed)
-    if one.logprobs is not None:
+    if one.logprobs is not None and one.ref_logprobs is not None:
         one.figures["kl"] = _mean(one.logprobs - one.ref_logprobs, prompt_of, config.seed)
         one.figures["ref_loss"] = _mean(-one.ref_logprobs / np.maximum(lengths, 1), prompt_of, config.seed)
     one.figures["tokens"] = _mean(lengths, prompt_of, config.seed)

@@ -10,6 +10,8 @@ from baro.errors import ConfigError
 from baro.feedback.commands import ACTOR, Json, ProjectName, StoreOption, one_of, open_store, tell
 from baro.feedback.commands_out import app
 
+__all__ = ["app"]  # with all its commands
+
 Source = Annotated[str | None, typer.Option(metavar="NAME", help="Whose prompts came from this file.")]
 ACTIONS = ("close", "reopen", "withdraw", "restore", "priority", "overlap")
 STATES = ("open", "full", "closed", "withdrawn")

@@ -15,10 +15,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from baro.batch import Sample
 from baro.checkpoints import as_os_error
-from baro.config import Config
 from baro.data.stored import Picked
 from baro.errors import GuardStop
 from baro.files import atomic_directory, sync_to_disk, write_atomic
@@ -32,24 +32,26 @@ from baro.models.place import arithmetic
 from baro.rewards.figures import mean_rows
 from baro.runs import RunDir
 
+if TYPE_CHECKING:
+    from baro.methods.reward import Config
+
 log = logging.getLogger("baro")
-Train = Callable[[RunDir, Config, Sequence[Sample]], ScoredModel]
+Train = Callable[[RunDir, "Config", Sequence[Sample]], ScoredModel]
 """Trains one member, on its samples and with its config, in its run; writes its figures; returns it."""
 
 
-def train_members(job: stage.Offline, train: Train) -> list[ScoredModel]:
+def train_members(job: stage.Offline, config: Config, train: Train) -> list[ScoredModel]:
     """Train what is not trained yet, put ``model/`` together, and return the members, loaded from there.
 
     Raises GuardStop, after which the run can be taken up again, where a member is stopped.
     """
-    config = job.config
     for k in range(config.members):
         try:
-            _train_member(job, k, train)
+            _train_member(job, config, k, train)
         except GuardStop:
             job.run.finish("stopped")
             raise
-    _put_together(job)
+    _put_together(job, config)
     files = [RunDir.load(job.run.path / MEMBERS / str(k)).metrics.read() for k in range(config.members)]
     rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in mean_rows(files)]
     write_atomic(job.run.metrics.path, "".join(rows))
@@ -71,16 +73,16 @@ def resampled(samples: Sequence[Sample], seed: int, k: int) -> Sequence[Sample]:
     return Picked(samples, drawn.tolist())
 
 
-def _train_member(job: stage.Offline, k: int, train: Train) -> None:
-    config = member_config(job.config, k)
+def _train_member(job: stage.Offline, whole: Config, k: int, train: Train) -> None:
+    config = member_config(whole, k)
     run = RunDir.open(
         job.run.path / MEMBERS / str(k), verb="reward-member", config=config, inputs=job.run.manifest["inputs"],
-        environment=arithmetic(job.config.compute),
+        environment=arithmetic(whole.compute),
     )  # fmt: skip
     if run.finished:
         return
-    log.info("member %d of %d", k + 1, job.config.members)
-    samples = resampled(job.train, job.config.trainer.seed, k) if job.config.bootstrap else job.train
+    log.info("member %d of %d", k + 1, whole.members)
+    samples = resampled(job.train, whole.trainer.seed, k) if whole.bootstrap else job.train
     try:
         model = train(run, config, samples)
         if model.measured is None:
@@ -89,7 +91,7 @@ def _train_member(job: stage.Offline, k: int, train: Train) -> None:
                 "learning rate, or look at its metrics.jsonl"
             )
         folder = member_folder(job.run.model, k)
-        if job.config.lora is not None:
+        if whole.lora is not None:
             with atomic_directory(folder) as inside, as_os_error():
                 save_adapter_member(model, inside)
         else:
@@ -100,13 +102,13 @@ def _train_member(job: stage.Offline, k: int, train: Train) -> None:
     run.finish()
 
 
-def _put_together(job: stage.Offline) -> None:
+def _put_together(job: stage.Offline, config: Config) -> None:
     """What ``model/`` has beside its members; written again where a run was killed before it was finished."""
-    folder, adapters = job.run.model, job.config.lora is not None
-    config = folder / (BACKBONE if adapters else f"{MEMBERS}/0") / "config.json"
-    shutil.copyfile(config, folder / "config.json")
+    folder, adapters = job.run.model, config.lora is not None
+    described = folder / (BACKBONE if adapters else f"{MEMBERS}/0") / "config.json"
+    shutil.copyfile(described, folder / "config.json")
     job.template.save(folder)
-    Ensemble(job.config.members, adapters).write(folder)
+    Ensemble(config.members, adapters).write(folder)
     name_beside(folder)
     for inside in (one for one in folder.iterdir() if one.is_file()):
         sync_to_disk(inside)

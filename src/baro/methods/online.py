@@ -67,14 +67,14 @@ class Online:
         room = stage.prompt_room(config.data, config.sampling, *dict.fromkeys([*models.values(), *others]))
         reader = stage.Reader(self.run, self.template, config.data, Prompt, encode_prompts, room)
         loaded, self.samples = reader.read("prompts", config.prompts)
-        self.prompts = loaded.at(sample.key for sample in self.samples)
+        self.prompts = loaded.at((sample.key for sample in self.samples), Prompt)
         if config.ptx.demonstrations is not None:
             longest = stage.longest_row(config.data, config.policy)
             imitated = stage.Reader(self.run, self.template, config.data, Demonstration, encode_demonstrations, longest)
             _, self.ptx = imitated.read("ptx.demonstrations", config.ptx.demonstrations)
         if config.evaluation.prompts is not None:
             loaded, self.held_out_samples = reader.read("evaluation.prompts", config.evaluation.prompts)
-            self.held_out = loaded.at(sample.key for sample in self.held_out_samples)
+            self.held_out = loaded.at((sample.key for sample in self.held_out_samples), Prompt)
 
     def policy(self) -> ScoredModel:
         """The model to train, with new adapters where the config has some."""
@@ -196,6 +196,7 @@ def rollout_count(config: OnlineConfig, prompts: int) -> int:
     updates = config.rollout.epochs * config.rollout.minibatches
     if config.trainer.steps is not None:
         return math.ceil(config.trainer.steps / updates)
+    assert config.trainer.epochs is not None  # the config has one of the two
     return math.ceil(config.trainer.epochs * prompts / config.rollout.prompts)
 
 

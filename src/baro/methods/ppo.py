@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -100,9 +100,12 @@ class Prepare:
         return [s.with_completions([one.with_(fields=next(fields)) for one in s.completions]) for s in found]
 
     def state_dict(self) -> State:
-        parts = {"kl": self.kl, "reference": self.reference, "scores": self.scores}
-        own = {name: part.state_dict() for name, part in parts.items()}
-        return own | {"layouts": layouts({"ref_policy": self.ref_policy})}
+        return {
+            "kl": self.kl.state_dict(),
+            "reference": self.reference.state_dict(),
+            "scores": self.scores.state_dict(),
+            "layouts": layouts({"ref_policy": self.ref_policy}),
+        }
 
     def load_state_dict(self, state: State) -> None:
         self.kl.load_state_dict(state["kl"])
@@ -131,7 +134,8 @@ def stream(
 
 def everywhere(values: Tensor, world: World) -> dict[str, float]:
     """Mean and variance over all ranks."""
-    mean, variance = mean_and_variance(**world.sum(moments(values)))
+    sums = world.sum(moments(values))
+    mean, variance = mean_and_variance(sums["count"], sums["total"], sums["squares"])
     return {"mean": mean, "variance": variance}
 
 
@@ -144,7 +148,7 @@ class Objective:
     def modules(self) -> dict[str, nn.Module]:
         return {"policy": self.policy, "value_model": self.value_model}
 
-    def parameter_groups(self) -> list[dict]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         return [
             {"name": "policy", "params": [p for p in self.policy.parameters() if p.requires_grad]},
             {

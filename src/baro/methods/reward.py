@@ -206,7 +206,7 @@ def _train_ensemble(job: stage.Offline, config: Config, criteria: Mapping[str, f
         _write_figures(run, _held_out_figures(model, job.held_out, own))
         return model
 
-    members = train_members(job, train)
+    members = train_members(job, config, train)
     scores = [scores_of(member, job.held_out, config.trainer.micro_batch_tokens) for member in members]
     scales = [Scale(member.measured.mean, member.measured.sd) for member in members if member.measured is not None]
     _write_figures(job.run, ensemble_figures(job.held_out, scores, scales, log_odds=_log_odds(config)))

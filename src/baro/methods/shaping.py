@@ -60,7 +60,8 @@ class Scores:
         self.seen[name] = {key: before[key] + now[key] for key in now}
         if not self.seen[name]["count"]:
             return values
-        mean, variance = mean_and_variance(**self.seen[name])
+        seen = self.seen[name]
+        mean, variance = mean_and_variance(seen["count"], seen["total"], seen["squares"])
         return whiten_with(values, mean=mean, variance=variance)
 
     def state_dict(self) -> State:

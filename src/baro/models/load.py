@@ -196,7 +196,7 @@ def new_scalar_model(
     score = getattr(model, "score", None)
     if not isinstance(score, nn.Linear):
         raise ConfigError(f"{folder}: {type(model).__name__} has no linear head 'score'; use a decoder, or head: ffn")
-    initialise(model.score, seed, role)
+    initialise(score, seed, role)
     return placed(ScoredModel(model, scoring=scoring))
 
 

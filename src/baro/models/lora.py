@@ -95,7 +95,7 @@ def add_saved_adapter(model: PreTrainedModel, folder: Path, name: str) -> dict[s
 
     Returns the head that was saved with it, by the names of its tensors; empty for a head of our own.
     """
-    settings = PeftLora.from_pretrained(folder)
+    settings = PeftLora.from_pretrained(str(folder))
     settings.modules_to_save, settings.inference_mode = None, True
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what is wanted

@@ -82,7 +82,7 @@ class FunctionReward:
         if value is None:
             return Score(None)
         try:
-            if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+            if isinstance(value, str | bytes) or getattr(value, "ndim", 0) != 0:
                 raise TypeError
             number = float(value)
         except (TypeError, ValueError, OverflowError):

@@ -32,7 +32,7 @@ class Weakness(NamedTuple):
 
 
 def weaknesses(figures: Mapping[str, Interval | float | None]) -> list[Weakness]:
-    """The reasons not to train on a reward model; a figure that is not there is no reason."""
+    """The reasons not to train on a reward model; a figure that is not there is no reason. n 0: it is not known."""
     accuracy, ece = figures.get("reward_model/accuracy"), figures.get("reward_model/ece")
     length = figures.get("reward_model/length_correlation")
     found = []
@@ -65,7 +65,7 @@ def weaknesses_of_run(run: Path) -> list[Weakness]:
         {
             row["name"]: row["value"]
             if row["low"] is None
-            else Interval(row["value"], row["low"], row["high"], row["n"])
+            else Interval(row["value"], row["low"], row["high"], row["n"] or 0)
             for row in rows
         }
     )
