@@ -294,6 +294,9 @@ def test_a_wrong_key_of_a_pipeline_without_a_file():
         load_pipeline({"stages": stages})
 
 
+ONLINE = "ptx.demonstrations evaluation.prompts evaluation.rewards evaluation.judge"
+
+
 @pytest.mark.parametrize(
     ("verb", "inputs"),
     [
@@ -302,9 +305,9 @@ def test_a_wrong_key_of_a_pipeline_without_a_file():
         ("reward", "model preferences trainer.held_out"),
         ("dpo", "policy preferences ref_policy trainer.held_out"),
         ("kto", "policy thumbs ref_policy trainer.held_out"),
-        ("ppo", "policy prompts reward_model rewards ref_policy value_model"),
+        ("ppo", "policy prompts reward_model rewards ref_policy " + ONLINE + " value_model"),
         ("generate", "policy prompts"),
-        ("label", "answers by"),
+        ("label", "by scaled_on answers"),
         ("feedback collect", "answers by choose.rewards"),
         ("data split", "file"),
         (

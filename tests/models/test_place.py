@@ -10,6 +10,7 @@ from baro.collate import collate, empty_batch
 from baro.compute import ComputeConfig
 from baro.config import TrainerConfig
 from baro.errors import ConfigError
+from baro.measure import Measure, evaluate
 from baro.models import place
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.place import device_of, matmul_dtype, placed
@@ -61,7 +62,8 @@ def test_every_batch_goes_to_the_models_device(monkeypatch):
     monkeypatch.setattr(GroupBatch, "to", lambda self, device: moved.append(device) or to(self, device))
     run = toys.sft(LocalWorld())
     held_out = collate(SAMPLES, micro_batch_tokens=10**6, hidden_size=16)
-    trainer = Trainer(run.objective, run.source, TrainerConfig(learning_rate=0.01), held_out=lambda: held_out)
+    measure = Measure(lambda: evaluate(run.objective, held_out, LocalWorld()))
+    trainer = Trainer(run.objective, run.source, TrainerConfig(learning_rate=0.01), measure=measure)
     trainer.fit(until=1)
     assert len(moved) >= 3  # held out, the first-batch check, the step
     moved.clear()
