@@ -74,7 +74,6 @@ class Config(OnlineConfig):
 class Prepare:
     """Reference log-probs, values, shaped rewards, advantages and returns of one rollout; the KL coefficient."""
 
-    scope: Literal["rollout"] = "rollout"
     atom: Literal["completion"] = "completion"
 
     def __init__(self, policy: ScoredModel, ref_policy: ScoredModel, value_model: ScoredModel, config: Config) -> None:
