@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
-from baro.declared import Model, Object, Records, Scorer
+from baro.declared import Model, Object, Records, Scorer, check_names
 
 
 class KlConfig(blocks.Config):
@@ -86,6 +86,7 @@ class EvaluationConfig(blocks.Config):
         if self.prompts is not None and not self.rewards and self.judge is None:
             raise ValueError("nobody looks at the answers to evaluation.prompts; give evaluation.rewards or .judge")
         names = [term.called for term in self.rewards] + ["win_rate"] * (self.judge is not None)
+        check_names(names, "metrics of evaluation", "give the reward another name, name: NAME")
         if self.keep is not None and self.keep not in names:
             raise ValueError(f"evaluation.keep is {self.keep!r}; the weights can be kept by {' or '.join(names)}")
         return self

@@ -67,7 +67,6 @@ rewards: [{by: reference/reward}, {by: "length_reward:short", weight: 0.5}]
 kl: {coef: 0.05, reference: ema, ema_decay: 0.5}
 ptx: {demonstrations: demonstrations.jsonl, batch_size: 3}
 reward_shaping: {normalise: each}
-value: {pretrain_rollouts: 1}
 evaluation: {prompts: prompts.jsonl, rewards: [{by: "length_reward:words"}], every: 2, keep: words}
 rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
 sampling: {max_new_tokens: 6}

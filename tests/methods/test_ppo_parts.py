@@ -73,6 +73,14 @@ def test_the_reference_moves_before_every_rollout_but_the_first(kl, expected):
             assert resumed.rollouts == state["rollouts"]
 
 
+@pytest.mark.parametrize("reference", ["ema", "refresh"])
+def test_a_reference_of_another_shape_cannot_follow_the_policy(reference):
+    wide = ScoredModel(tiny.llama(intermediate_size=32))
+    with pytest.raises(ConfigError, match=f"kl.reference: {reference} mixes .* leave ref_policy out"):
+        MovingReference(wide, ScoredModel(tiny.llama()), KlConfig(reference=reference))
+    MovingReference(wide, ScoredModel(tiny.llama()), KlConfig())  # a fixed one may have any
+
+
 def objective(**changes) -> tuple[ppo.Objective, ScoredModel, ScoredModel]:
     policy, value_model = ScoredModel(tiny.llama()), ScoredModel(tiny.llama_scalar())
     config = ppo.Config(policy="-", prompts="-", reward_model="-", **changes)
@@ -123,6 +131,11 @@ def test_the_policy_waits_while_values_are_pretrained(rollout, moves):
         ),
         ({"ptx": {"coef": 2.0}}, "ptx.coef is about demonstrations; give ptx.demonstrations"),
         ({"value": {"pretrain_rollouts": 1}, "trainer": {"weight_decay": 0.1}}, "weight_decay would move the policy"),
+        ({"value": {"pretrain_rollouts": 1}, "ptx": {"demonstrations": "-"}}, "ptx would move the policy"),
+        (
+            {"evaluation": {"prompts": "-", "judge": "m:j", "rewards": [{"by": "m:r", "name": "win_rate"}]}},
+            "two metrics of evaluation are called 'win_rate'",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, sentence):

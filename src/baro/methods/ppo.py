@@ -64,10 +64,9 @@ class Config(OnlineConfig):
 
     @model_validator(mode="after")
     def _pretraining_leaves_the_policy(self) -> Config:
-        if self.value.pretrain_rollouts and self.trainer.weight_decay:
-            raise ValueError(
-                "trainer.weight_decay would move the policy during value.pretrain_rollouts; leave one of them out"
-            )
+        moving = {"trainer.weight_decay": self.trainer.weight_decay, "ptx": self.ptx.demonstrations}
+        if self.value.pretrain_rollouts and (by := next((name for name, value in moving.items() if value), None)):
+            raise ValueError(f"{by} would move the policy during value.pretrain_rollouts; leave one of them out")
         return self
 
 

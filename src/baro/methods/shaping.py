@@ -9,7 +9,7 @@ from torch import Tensor
 
 from baro.batch import Sample
 from baro.config import RewardTerm
-from baro.errors import GuardStop
+from baro.errors import ConfigError, GuardStop
 from baro.functional.advantages import mean_and_variance, moments, whiten_with
 from baro.functional.policy import adaptive_kl_coef, clip_scores
 from baro.models.forward import ScoredModel
@@ -83,6 +83,12 @@ class MovingReference:
     def __init__(self, ref_policy: ScoredModel, policy: ScoredModel, config: KlConfig) -> None:
         self.ref_policy, self.policy, self.config = ref_policy, policy, config
         self.rollouts = 0
+        shapes = [{name: one.shape for name, one in of.model.named_parameters()} for of in (ref_policy, policy)]
+        if config.reference != "fixed" and shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"kl.reference: {config.reference} mixes the policy's weights into the reference's, and ref_policy has "
+                "others; leave ref_policy out, or name a model of the policy's shape"
+            )
 
     def move(self, world: World) -> None:
         """To be called once for each rollout; all ranks enter together."""

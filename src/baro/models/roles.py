@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from jaxtyping import Float, Int
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import nn
 
 from baro.batch import GroupBatch
 from baro.models.forward import Output, Outputs, ScoredModel
@@ -38,16 +37,6 @@ class InRole(ScoredModel):
                 return found
         finally:
             of.layout = before
-
-    def states(
-        self, input_ids: Int[Tensor, "R T"], position_ids: Int[Tensor, "R T"], mask: Tensor | dict[str, Tensor] | None
-    ) -> Float[Tensor, "R T H"]:
-        with self.in_role():
-            return super().states(input_ids, position_ids, mask)
-
-    def logits(self, hidden: Float[Tensor, "... H"]) -> Float[Tensor, "... V"]:
-        with self.in_role():
-            return super().logits(hidden)
 
 
 @contextmanager

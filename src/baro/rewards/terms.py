@@ -42,9 +42,8 @@ def score_by_totals(totals: Totals, rollouts: list[Rollout]) -> list[dict[str, f
     """For each rollout its fields, or why it has none.
 
     ``fields[total] = Σ_terms weight · score``, and each term's own score as ``total/name``, of an ensemble also by how
-    much its members differ as ``total/name/std``. A term without an opinion
-    has no part in the sum; its own score is then NaN. A rollout has no fields where a term failed, or where no term of
-    some total has an opinion.
+    much its members differ as ``total/name/std``. A term without an opinion has no part in the sum; its own score is
+    then NaN. A rollout has no fields where a term failed, or where no term of some total has an opinion.
     """
     terms = [(name, term) for name, listed in totals.items() for term in listed]
     started = [_started(term.source, rollouts) for _, term in terms]
