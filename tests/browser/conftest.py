@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.pages import CLOCK, settle
+from browser.pages import CLOCK, drawn
 from browser.website import Person, Process, Website, Work
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, sync_playwright
 
@@ -120,8 +120,7 @@ def at_work(visits: Visits) -> Open:
     ) -> Page:
         page = (context or visits.context(site, person or work.rater(), **options)).new_page()
         page.goto(f"{site.url}/judge/{work.name}")
-        page.wait_for_selector("#main:not([aria-busy])")
-        settle(page)
+        drawn(page)
         return page
 
     return open_page

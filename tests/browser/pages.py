@@ -41,6 +41,15 @@ def passed(page: Page, ms: int) -> None:
     )
 
 
+def drawn(page: Page) -> None:
+    """Until there is a task, or nothing left; a guideline that comes first is on the screen, or said to be missing."""
+    page.wait_for_function(
+        "() => document.querySelector('dialog, #notice:not([hidden]), #main:not([aria-busy], [inert])')"
+        " && !document.querySelector('#main[aria-busy]')"
+    )
+    settle(page)
+
+
 @contextmanager
 def turning(page: Page) -> Iterator[None]:
     """What is done inside leads to another task, or to the same one opened anew; returns when it can be answered."""

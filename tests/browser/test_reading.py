@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.pages import LOAD_FAILED, press, saving, settle
+from browser.pages import LOAD_FAILED, chosen, press, saving, settle
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -43,6 +43,28 @@ def test_a_guideline_that_could_not_be_had_is_not_read(website, visits, at_work)
     context.route("**/guideline", lambda route: route.abort())
     press(page, "?")  # what was shown last is there without a network
     expect(page.locator("dialog")).to_contain_text("Be fair")
+
+
+def test_nobody_answers_by_a_guideline_that_has_not_come(website, visits, at_work):
+    visits.expect(LOAD_FAILED)
+    work = website.work()
+    work.add("pair")
+    work.guideline("# Be fair")
+    context = visits.context(website, work.rater())
+    context.route("**/guideline", lambda route: route.abort())
+    page = at_work(website, work, context=context)
+    press(page, "4", "Enter")
+    page.locator(".seven button").first.dispatch_event("click")
+    press(page, "Enter", "s")
+    assert chosen(page).count() == 0
+    expect(page.locator("dialog")).to_have_count(0)
+    context.unroute("**/guideline")
+    page.get_by_role("button", name="Try now").click()
+    agree(page)
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    with saving(page):
+        press(page, "4", "Enter")
+    assert guidelines(work) == [("en", 1)]
 
 
 def test_each_language_has_versions_of_its_own(website, at_work):

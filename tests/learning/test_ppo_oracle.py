@@ -46,7 +46,7 @@ def test_ppo_comes_to_the_exact_optimum(beta):
         sampler=Engine(trained, end_ids=frozenset()), decode=str, totals={"score": [WeightedReward(Table())]},
         sampling=config.sampling.params(), config=config.rollout, seed=0,
     )  # fmt: skip
-    prepare = ppo.Prepare(policy, reference, value_model, config)
+    prepare = ppo.Prepare(trained, reference, value_model, config)
     source = OnPolicySource(rollouts, prepare=prepare, count=80, micro_batch_tokens=4096, hidden_size=16)
     Trainer(ppo.Objective(trained, value_model, config), source, config.trainer).fit()
     check_optimum("ppo", trained, reference, beta)

@@ -75,7 +75,7 @@ function empty(why = now.why) {
   now.shortcuts = common().filter(([, cap]) => ["Z", "H", "?", "K"].includes(cap));
   keys.bind(now.shortcuts, {});
   drawBar();
-  now.busy = false;
+  hold(false);
   count();
 }
 
@@ -87,8 +87,10 @@ async function show(task, revising = false) {
   if (!task.answer && apart(local, task.draft) && (await askVersion(describe(kind, local.content, task), describe(kind, task.draft.answer, task))) === "theirs") given = task.draft.answer;
   Object.assign(now, {
     task, kind, revising, guideline: task.guideline?.id ?? null, state: structuredClone(given.answer ?? kind.blank(task)), comment: given.comment ?? "", confidence: given.confidence ?? null,
-    flags: given.flags ?? [], changes: local?.time?.changes ?? 0, key: newKey(), revealed: new Set(), diff: false, busy: false, skew_ms: task.now_ms - Date.now(),
+    flags: given.flags ?? [], changes: local?.time?.changes ?? 0, key: newKey(), revealed: new Set(), diff: false, skew_ms: task.now_ms - Date.now(),
   });
+  const first = unread(task, now.me.id);
+  hold(first); // nobody answers by a guideline that they have not been shown
   now.keeper = keeper(task, drafted);
   $("#details").hidden = !now.comment && now.confidence === null;
   draw();
@@ -99,10 +101,11 @@ async function show(task, revising = false) {
   if (unsaved) tell("revise.unsaved", [["revise.saved", () => (now.keeper.discard(), show(task, true))]]);
   if (unsaved || revising || reported()[0] !== "status.saved") report(unsaved ? "status.unsaved" : revising ? "status.revising" : "status.ready");
   count();
-  if (!unread(task, now.me.id)) return;
-  const shown = await readFirst(task, now.me.id, () => now.task === task);
+  if (!first) return;
+  now.guideline = await readFirst(task, now.me.id, () => now.task === task);
   if (now.task !== task) return;
-  now.guideline = shown ?? now.guideline;
+  hold(false);
+  $("h1", main).focus({ preventScroll: true });
   timer.start(local?.time); // what went by was the guideline's
 }
 
