@@ -1,8 +1,9 @@
 # Everything a user or CI types. `make demo` and `make test` set themselves up; nothing needs root but system-packages.
 PYTHON ?= python3
 BIN := .venv/bin
-# One worker a core, each with one thread; the tests of a module stay together, and so do their servers and models.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope
+# One worker a core, each with one thread; the tests of a module stay together, and so do their servers and models. The
+# modules begin in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test test-slow lint format bench system-packages clean
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 # before torch is imported: no hub, and one thread for each of several workers
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -16,12 +17,32 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import budgets
 import pytest
 
+TESTS = Path(__file__).parent
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """The process that reports tells the time of every suite."""
     if not hasattr(config, "workerinput"):
         known = budgets.budgets(budgets.README.read_text(encoding="utf-8"))
         config.pluginmanager.register(budgets.Budgets(known), "budgets")
+
+
+LONG = (
+    *("demo/test_run", "test_examples", "browser/test_manager", "browser/test_trouble", "browser/test_looks"),
+    *("test_benchmarks", "feedback/test_store_races", "feedback/test_collect", "test_concepts", "browser/test_slips"),
+    *("browser/test_reading", "browser/test_loading", "feedback/test_store_work", "feedback/test_imports_large"),
+    *("browser/test_hostile", "faults/test_kill", "browser/test_kept", "feedback/test_migrations", "test_options"),
+)
+"""Modules that take more than half a minute. They start first, or the last would keep one worker busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: at for at, name in enumerate(LONG)}
+
+    def order(item: pytest.Item) -> int:
+        return place.get("/".join(item.path.with_suffix("").relative_to(TESTS).parts), len(LONG))
+
+    items.sort(key=order)
 
 
 @pytest.fixture(autouse=True)
