@@ -231,7 +231,7 @@ def ours(job: Job, pace: Pace) -> None:
             Preference,
             encode_comparisons,
         ),
-        "dpo": lambda: (dpo.Objective(policy, dpo.Config(policy="-", preferences="-")), Preference, dpo.encode),
+        "dpo": lambda: (dpo.Objective(policy, dpo.Config(policy="-", preferences="-")), Preference, encode_comparisons),
         "kto": lambda: (kto.Objective(policy, kto.Config(policy="-", thumbs="-")), Thumb, kto.encode),
     }[job.variant.method]()
     template = Template(PreTrainedTokenizerFast.from_pretrained(job.folder), "none")

@@ -57,19 +57,20 @@ def test_preferences(encoded):
     samples, texts, _ = encoded(encode_preferences, [{**PAIR, "p_chosen": 0.75, "margin": 2.0}])
     assert texts == [("<s>User: hi\nAssistant:", " hello</s>", " no</s>")]
     chosen, rejected = samples[0].completions
-    assert chosen.fields == {"chosen": 1.0, "p_chosen": 0.75, "margin": 2.0}
-    assert rejected.fields == {"chosen": 0.0, "p_chosen": 0.75, "margin": 2.0}
-    assert (chosen.units, rejected.units) == ({"pairs": 1.0}, {})
+    assert chosen.fields == {"chosen": 1.0, "rank": 1.0, "p_chosen": 0.75, "margin": 2.0}
+    assert rejected.fields == {"chosen": 0.0, "rank": 2.0, "p_chosen": 0.75, "margin": 2.0}
+    assert (chosen.units, rejected.units) == ({"pairs": 1.0, "prompts": 1.0, "chosen_tokens": 3.0}, {})
 
 
 def test_rankings_and_pairs_as_rankings(encoded):
     rows = [{"prompt": "hi", "responses": ["ok", "no", "yes"], "ranks": [2, 3, 1]}]
     samples, texts, _ = encoded(encode_rankings, rows)
     assert texts == [("<s>User: hi\nAssistant:", " ok</s>", " no</s>", " yes</s>")]
-    assert [c.fields for c in samples[0].completions] == [{"rank": 2.0}, {"rank": 3.0}, {"rank": 1.0}]
-    assert [c.units for c in samples[0].completions] == [{"prompts": 1.0}, {}, {}]
+    sure = {"p_chosen": 1.0, "margin": 0.0}
+    assert [c.fields for c in samples[0].completions] == [{"rank": rank, **sure} for rank in (2.0, 3.0, 1.0)]
+    assert [c.units for c in samples[0].completions] == [{"prompts": 1.0}, {}, {"chosen_tokens": 3.0}]
     samples, _, _ = encoded(encode_rankings, [PAIR], Ranking)
-    assert [c.fields for c in samples[0].completions] == [{"rank": 1.0}, {"rank": 2.0}]
+    assert [c.fields for c in samples[0].completions] == [{"rank": 1.0, **sure}, {"rank": 2.0, **sure}]
 
 
 def test_prompts_have_no_completions_and_stand_once(encoded):

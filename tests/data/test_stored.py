@@ -171,8 +171,8 @@ def test_the_files_are_plain_numbers(cached):
         samples[0].prompt_ids.tolist()
     )
     assert json.loads((folder / "index.json").read_text())["kinds"] == [
-        [["chosen", "p_chosen", "margin"], ["pairs"]],
-        [["chosen", "p_chosen", "margin"], []],
+        [["chosen", "rank", "p_chosen", "margin"], ["pairs", "prompts", "chosen_tokens"]],
+        [["chosen", "rank", "p_chosen", "margin"], []],
     ]
 
 

@@ -24,7 +24,7 @@ def config_of(**changes) -> dpo.Config:
 
 
 def pair(chosen: list[int], rejected: list[int], prompt: list[int], p_chosen: float = 1.0, ref=None) -> Sample:
-    """A pair as ``dpo.encode`` makes it; ``ref``: the reference's log-probs of both sides."""
+    """A pair as ``encode_comparisons`` makes it; ``ref``: the reference's log-probs of both sides."""
     units = {"prompts": 1.0, "chosen_tokens": float(len(chosen))}
     better = branch(chosen).with_(fields={"rank": 1.0, "p_chosen": p_chosen}, units=units)
     worse = branch(rejected).with_(fields={"rank": 2.0, "p_chosen": p_chosen})

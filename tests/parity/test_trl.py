@@ -86,7 +86,7 @@ FAMILY = {
 
 
 def pairs(tokens, folder):
-    return peer.samples(folder, dpo.encode, tokens, Preference)
+    return peer.samples(folder, encode_comparisons, tokens, Preference)
 
 
 def config_of(**changes) -> dpo.Config:

@@ -58,7 +58,9 @@ def encode_demonstrations(loaded: Loaded, template: Template, max_length: int, l
 
 
 def encode_preferences(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
-    """Two completions, the chosen one first; fields chosen (1, 0), p_chosen, margin; the first carries a pair."""
+    """Two completions, the chosen one first; fields chosen (1, 0), rank (1, 2), p_chosen, margin; the first carries a
+    pair and a prompt, and its tokens.
+    """
 
     def finish(key: str, pair: Preference, encoded: Sequence[Encoded]) -> Sample:
         _check_length(encoded, max_length)
@@ -66,32 +68,39 @@ def encode_preferences(loaded: Loaded, template: Template, max_length: int, ledg
         if chosen.completion_ids == rejected.completion_ids:
             raise Unusable("equal pair", "'chosen' and 'rejected' become the same tokens; a pair needs two")
         same = {"p_chosen": pair.p_chosen, "margin": pair.margin}
-        return _sample(key, encoded, [{"chosen": 1.0, **same}, {"chosen": 0.0, **same}], unit="pairs")
+        fields = [{"chosen": 1.0, "rank": 1.0, **same}, {"chosen": 0.0, "rank": 2.0, **same}]
+        return _compared(_sample(key, encoded, fields, units=("pairs", "prompts")))
 
     return _encode(loaded, template, ledger, finish)
 
 
 def encode_rankings(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
-    """K completions in the file's order; field rank (1 is best); the first carries a prompt."""
+    """K completions in the file's order; fields rank (1 is best), p_chosen 1, margin 0; the first carries a prompt, the
+    best ones their tokens.
+    """
 
     def finish(key: str, ranking: Ranking, encoded: Sequence[Encoded]) -> Sample:
         _check_length(encoded, max_length)
-        return _sample(key, encoded, [{"rank": float(rank)} for rank in ranking.ranks], unit="prompts")
+        fields = [{"rank": float(rank), "p_chosen": 1.0, "margin": 0.0} for rank in ranking.ranks]
+        return _compared(_sample(key, encoded, fields, units=("prompts",)))
 
     return _encode(loaded, template, ledger, finish)
 
 
 def encode_comparisons(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
-    """Rankings, and pairs as rankings of two; every completion has rank, p_chosen and margin, the first a prompt."""
-    if loaded.kind is not Preference:
-        plain = {"p_chosen": 1.0, "margin": 0.0}
-        for s in encode_rankings(loaded, template, max_length, ledger):
-            yield s.with_completions([b.with_(fields=plain) for b in s.completions])
-        return
-    for s in encode_preferences(loaded, template, max_length, ledger):
-        yield s.with_completions(
-            [b.with_(fields={"rank": k + 1.0}, units={"prompts": 1.0 - k}) for k, b in enumerate(s.completions)]
-        )
+    """Pairs or rankings, whichever the file holds: both have ranks, p_chosen, margin and count their prompts."""
+    return ENCODERS[loaded.kind](loaded, template, max_length, ledger)
+
+
+def _compared(sample: Sample) -> Sample:
+    """The best completions carry their tokens, which an SFT term is divided by."""
+    best = min(one.fields["rank"] for one in sample.completions)
+    return sample.with_completions(
+        [
+            one.with_(units={"chosen_tokens": float(one.scored_tokens)}) if one.fields["rank"] == best else one
+            for one in sample.completions
+        ]
+    )
 
 
 def encode_thumbs(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
@@ -110,7 +119,7 @@ def encode_ratings(loaded: Loaded, template: Template, max_length: int, ledger: 
     def finish(key: str, rated: Rated, encoded: Sequence[Encoded]) -> Sample:
         _check_length(encoded, max_length)
         fields = [{f"score/{name}": score for name, score in scores.items()} for scores in rated.scores]
-        return _sample(key, encoded, fields, unit="prompts")
+        return _sample(key, encoded, fields, units=("prompts",))
 
     return _encode(loaded, template, ledger, finish)
 
@@ -341,16 +350,16 @@ def _truncated(key: str, one: Encoded, max_length: int, template: Template, ledg
 
 
 def _sample(
-    key: str, encoded: Sequence[Encoded], fields: Sequence[dict[str, float]], unit: str | None = None
+    key: str, encoded: Sequence[Encoded], fields: Sequence[dict[str, float]], units: Sequence[str] = ()
 ) -> Sample:
-    """``unit``: what the first completion counts for, once for the whole sample."""
+    """``units``: what the first completion counts for, once for the whole sample."""
     branches = [
         Branch(
             ids=torch.tensor(one.completion_ids, dtype=torch.long),
             scored=torch.tensor(one.scored, dtype=torch.bool),
             last=one.last,
             fields=named,
-            units={unit: 1.0} if unit and i == 0 else {},
+            units=dict.fromkeys(units, 1.0) if i == 0 else {},
         )
         for i, (one, named) in enumerate(zip(encoded, fields, strict=True))
     ]

@@ -34,12 +34,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from baro import config as blocks
-from baro.batch import GroupBatch, Sample
+from baro.batch import GroupBatch
 from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_comparisons
-from baro.data.formats import Loaded
-from baro.data.ledger import Ledger
-from baro.data.template import Template
 from baro.declared import Model, Records
 from baro.functional.preference import (
     dpo_loss,
@@ -181,21 +178,9 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     job = stage.Offline("dpo", config, out)
     if not job.finished:
         check_same_tokens(config, "ref_policy")
-        job.read((Preference, Ranking), encode)
+        job.read((Preference, Ranking), encode_comparisons)
         policy = load_policy(job.folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
         once = reference_logprobs(config, policy, job.train) if FORMS[config.loss].reference else None
         job.fit(Objective(policy, config), once=once)
         job.save(policy, save_policy)
     return job.run
-
-
-def encode(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
-    """Comparisons whose best completions also add their tokens to what the SFT term is divided by."""
-    for sample in encode_comparisons(loaded, template, max_length, ledger):
-        best = min(b.fields["rank"] for b in sample.completions)
-        yield sample.with_completions(
-            [
-                b.with_(units={"chosen_tokens": float(b.scored_tokens)}) if b.fields["rank"] == best else b
-                for b in sample.completions
-            ]
-        )
