@@ -16,8 +16,8 @@ gold utility less the single member's, in points (hundredths of utility), with a
 over prompts, for PPO from lines through the six rollouts nearest to that KL. Where it has not fallen so far, at the
 largest KL, and the row says so.
 
---out gets overoptimisation.json with every curve, and overoptimisation.svg. --policy takes an SFT run of the demo's
-world in place of training one. What is finished is not run again.
+--out gets overoptimisation.json with every curve, and overoptimisation.svg. What is finished is not run again, also by
+the other benchmarks on the embedded task.
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from math import lgamma
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import yaml
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -41,7 +39,6 @@ from baro.data.files import write_rows
 from baro.data.formats import read_records
 from baro.demo import world
 from baro.demo.judge import text_of
-from baro.demo.run import write_data
 from baro.files import write_atomic
 from baro.functional.ensembles import combined_score
 from baro.functional.statistics import best_of_n_kl_bound
@@ -49,6 +46,7 @@ from baro.inputs import load_reward
 from baro.pipeline import run_pipeline
 from baro.records import Answers, completions_of
 from baro.rows import JsonLines
+from benchmarks.embedded import demo_stages, judged_pairs, two_answers
 
 ARMS = ("single", "mean", "worst", "variance")
 PENALTY = {"best_of_n": 0.5, "ppo": 0.1}
@@ -65,13 +63,9 @@ def gold(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> 
 def flipped_labels(answers: Path, out: Path, noise: float, seed: int) -> dict[str, float]:
     """Pairs of the first two answers as the gold judge likes them, a share of them the wrong way round."""
     draw, rows, flips = random.Random(seed), list[dict[str, str]](), 0
-    for record in read_records(answers / "records.jsonl", Answers).records:
-        prompt, (first, second) = record.prompt[-1].content, record.completions[:2]
-        p = world.gold.p_first(prompt, first, second)
-        if p == 0.5:
-            continue
+    for prompt, first, second, first_is_better in judged_pairs(answers, world.gold):
         flip = draw.random() < noise
-        chosen, rejected = (first, second) if (p == 1.0) != flip else (second, first)
+        chosen, rejected = (first, second) if first_is_better != flip else (second, first)
         rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
         flips += flip
     write_rows(out, rows)
@@ -83,21 +77,15 @@ class Seed:
 
     def __init__(self, seed: int, given: argparse.Namespace) -> None:
         self.seed, self.given, self.out = seed, given, given.out / f"seed-{seed}"
-        text = (files("baro.demo") / "pipeline.yaml").read_text()
-        self.demo = yaml.safe_load(text.replace("DATA/", f"{self.out}/data/"))["stages"]
-        self.policy = given.policy or str(self.out / "sft")
+        self.demo = demo_stages(self.out)
+        self.policy = str(self.out / "sft")
 
     def run(self) -> dict[str, Any]:
         """Both ways of optimising, with their curves and comparisons."""
-        write_data(self.out / "data", self.seed)
-        first = {} if self.given.policy else {name: self.demo[name] for name in ("base", "sft")}
-        policy = self.given.policy or "sft"
-        first["pairs"] = self.demo["answers"] | {"policy": policy, "n": 2}
-        first["answers"] = self.demo["answers"] | {
-            "policy": policy, "n": self.given.answers, "limit": self.given.prompts,
-            "prompts": f"{self.out}/data/held_out.jsonl",
-        }  # fmt: skip
-        self._stages(first)
+        two_answers(self.out, self.seed)
+        answers = {"policy": self.policy, "n": self.given.answers, "limit": self.given.prompts}
+        held_out = {"prompts": f"{self.out}/data/held_out.jsonl"}
+        self._stages({"answers": self.demo["answers"] | answers | held_out})
         labels = flipped_labels(self.out / "pairs", self.out / "labels.jsonl", self.given.noise, self.seed)
         trainer = self.demo["reward"]["trainer"] | {"held_out": None, "held_out_fraction": 0.1, "epochs": 2}
         reward = {"do": "reward", "model": self.policy, "preferences": str(self.out / "labels.jsonl")}
@@ -269,15 +257,14 @@ def main() -> None:
     parser.add_argument("--rollout-prompts", type=int, default=128)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="of PPO")
     parser.add_argument("--drop", type=float, default=5.0, help="points below the peak")
-    parser.add_argument("--policy", default="", help="an SFT run of the demo's world, in place of training one")
-    parser.add_argument("--out", type=Path, default=Path("runs/overoptimisation"))
+    parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
     given = parser.parse_args()
     rows = []
     for seed in given.seeds:
         rows.append(Seed(seed, given).run())
         told = {way: rows[-1][way]["compared"] for way in ("best_of_n", "ppo")}
         print(json.dumps({"seed": seed, "noise": given.noise} | told), flush=True)
-        settings = {key: str(value) for key, value in vars(given).items() if key not in ("out", "policy")}
+        settings = {key: str(value) for key, value in vars(given).items() if key != "out"}
         write_atomic(
             given.out / "overoptimisation.json", json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n"
         )

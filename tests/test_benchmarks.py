@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from benchmarks import overoptimisation, wheels
+from benchmarks.mutants_operators import mutants
 from benchmarks.overoptimisation import best_of, by_prompt, by_rollout, fallen
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +120,57 @@ def test_gold_at_a_kl_by_the_line_through_the_rollouts_near_it():
     value, low, high = by_rollout(noisy, single, 4)
     assert low < value < high
     assert abs(value) < 0.02
+
+
+PLANTED = """
+import json, sys
+from pathlib import Path
+from benchmarks import mutants
+from benchmarks.mutants_operators import Mutant
+
+text = (mutants.ROOT / mutants.FUNCTIONAL / "advantages.py").read_text()
+said = "    real = _padding_mask(lengths, len(rewards))  # [C, L]\\n"
+assert said in text and "for t in reversed(range(" in text
+planted = {
+    "killed": text.replace("for t in reversed(range(", "for t in (range("),
+    "loops": text.replace(said, said + "    while True: pass\\n"),
+    "same": text.replace(said, said + "    real = real & real\\n"),
+}
+mutants.SECONDS = 3
+chosen = [("advantages", Mutant("advantages.py", 1, name, changed)) for name, changed in planted.items()]
+folder, out = Path(sys.argv[1]), Path(sys.argv[1]) / "mutants.json"
+first = mutants.tested(chosen, out, folder / "first")
+assert json.loads(out.read_text()) == first
+assert (folder / "first" / mutants.FUNCTIONAL / "advantages.py").read_text() == text
+out.write_text(json.dumps([first[0] | {"killed_by": "an earlier run"}]))  # which was interrupted
+second = mutants.tested(chosen[::2], out, folder / "second")
+print(json.dumps([{row["operator"]: row["killed_by"] for row in rows} for rows in (first, second)]))
+"""
+
+
+def test_a_mutant_that_tests_notice_is_killed_and_one_that_computes_the_same_survives(tmp_path):
+    command = [sys.executable, "-c", PLANTED, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert first["killed"].startswith("tests/functional/test_advantages.py::test_")
+    assert first["loops"] == "time: over 3 s"
+    assert first["same"] is None
+    assert second == {"killed": "an earlier run", "same": None}  # what is killed is not run again, what survived is
+    assert "survived: advantages.py:1, same\n" in done.stdout
+    assert "+    real = real & real" in done.stdout
+
+
+def test_the_operators_change_one_place_each_and_leave_texts_for_people_alone():
+    source = '"""One < two."""\n\ndef f(x: int) -> int:\n    """x - 1"""\n    return x - 1 if x < 2 else min(x, 3)\n'
+    made = mutants("f.py", source)
+    bodies = [one.text.splitlines()[4].removeprefix("    return ") for one in made]
+    assert {one.line for one in made} == {5}
+    assert len(set(bodies)) == len(bodies) == 20
+    assert set(bodies) >= {
+        "(x + 1) if x < 2 else min(x, 3)", "(1 - x) if x < 2 else min(x, 3)", "x - 0 if x < 2 else min(x, 3)",
+        "x - 1 if (x <= 2) else min(x, 3)", "x - 1 if (not (x < 2)) else min(x, 3)", "x - 1 if x < 2 else max(x, 3)",
+    }  # fmt: skip
 
 
 def test_wheels_are_gathered_at_the_pinned_versions_and_only_missing_ones_are_taken(tmp_path, monkeypatch):

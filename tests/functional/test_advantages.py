@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -147,3 +149,9 @@ def test_whitening_over_ranks_is_whitening_the_whole(values, cut):
 def test_whitening_nothing_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
         whitened(torch.zeros(0))
+
+
+def test_a_value_that_is_not_a_number_is_not_hidden_by_a_variance_of_zero():
+    mean, variance = mean_and_variance(2.0, math.nan, math.nan)
+    assert math.isnan(mean)
+    assert math.isnan(variance)

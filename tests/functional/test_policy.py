@@ -149,6 +149,11 @@ def test_an_adaptive_coefficient_stays_positive(kl, samples, expected):
     assert adaptive_kl_coef(0.05, kl, target=6.0, horizon=10.0, samples=samples) == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_target_and_a_horizon_below_one_are_targets_and_horizons():
+    # error 0.1: 0.2 · (1 + 0.1 · 2 / 0.5)
+    assert adaptive_kl_coef(0.2, 0.55, target=0.5, horizon=0.5, samples=2) == pytest.approx(0.28, abs=1e-9)
+
+
 @pytest.mark.parametrize("wrong", [{"target": 0.0}, {"horizon": 0.0}])
 def test_adaptive_kl_refuses_a_target_or_horizon_of_zero(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

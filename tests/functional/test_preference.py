@@ -284,6 +284,11 @@ def test_ipo_with_a_soft_label_has_the_papers_gradient():
     assert chosen.grad.item() == pytest.approx(-3.0)
 
 
+def test_log_odds_keep_their_digits_in_fp32():
+    likely = torch.tensor([-1e-6, -1e-5, -0.5])  # where 1 - P in fp32 has lost all digits but one or two
+    torch.testing.assert_close(log_odds(likely), torch.tensor([13.8155101, 11.5129205, 0.4327521]), atol=1e-5, rtol=0)
+
+
 def test_log_odds_near_0_and_1():
     # log P = −50: log(e^−50/(1 − e^−50)) = −50; log P = −1e-5: log(1/1e-5) about 11.512920
     assert log_odds(tensor(-50.0, math.log(0.5), -1e-5)).tolist() == pytest.approx([-50.0, 0.0, 11.512920], abs=1e-6)

@@ -6,9 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import functional as oracle
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baro.functional.tokens import (
+    exact_product,
+    head_logits,
     kl_k1,
     segment_mean,
     segment_sum,
@@ -69,6 +72,30 @@ def test_each_option_of_the_head_by_hand(option, expected):
     assert token_entropy(hidden, ONE_TWO_THREE, **option).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({}, [0.0, 0.693147, 1.098612]),
+        ({"bias": torch.tensor([1.0, 0.0, -1.0])}, [1.0, 0.693147, 0.098612]),
+        ({"logit_scale": 2.0}, [0.0, 1.386294, 2.197225]),
+        ({"soft_cap": 1.0}, [0.0, 0.6, 0.8]),  # tanh ln x = (x² − 1) / (x² + 1)
+        ({"soft_cap": 2.0, "logit_scale": 2.0}, [0.0, 1.2, 1.6]),
+    ],
+)
+def test_logits_for_sampling_by_hand(option, expected):
+    logits = head_logits(torch.ones(2, 1, 1), ONE_TWO_THREE, **option)
+    torch.testing.assert_close(logits, torch.tensor(expected).expand(2, 1, 3), atol=1e-6, rtol=0)
+
+
+def test_logits_for_sampling_are_fp32_at_least_and_want_a_positive_cap():
+    wide = head_logits(torch.ones(1, 1).bfloat16(), ONE_TWO_THREE.bfloat16())
+    assert wide.dtype == torch.float32
+    assert wide[0, 2].item() == 1.1015625  # ln 3 in bf16
+    assert head_logits(torch.ones(1, 1).double(), ONE_TWO_THREE.double()).dtype == torch.float64
+    with pytest.raises(ValueError, match="soft_cap is 0"):
+        head_logits(torch.ones(1, 1), ONE_TWO_THREE, soft_cap=0.0)
+
+
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("chunk", [1, 3, 512])
 def test_logprobs_and_entropy_match_the_naive_oracle(name, chunk):
@@ -115,25 +142,38 @@ def test_chunks_change_neither_value_nor_gradient(rows, chunk, name, seed):
     assert all(relative(a - b, b) < 1e-9 for a, b in zip(grads, expected_grads, strict=True))
 
 
+class RowsOf(TorchDispatchMode):
+    """How many rows each tensor had that is as wide as the vocabulary."""
+
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.vocabulary, self.seen = vocabulary, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == self.vocabulary:
+            self.seen.append(len(result))
+        return result
+
+
 def test_no_tensor_ever_holds_more_than_a_chunk_of_logits():
     hidden, weight, bias, targets = head(rows=50, width=3, vocabulary=101, dtype=torch.float32)
     inputs = [x.requires_grad_() for x in (hidden, weight, bias)]
-    rows_of_logits = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == 101:
-                rows_of_logits.append(len(result))
-            return result
-
-    with Watch():
+    with RowsOf(101) as logits:
         token_logprobs(hidden, weight, targets, bias=bias, soft_cap=3.0, chunk=8).sum().backward()
         token_entropy(hidden, weight, chunk=8)
     # Transposes [H, V] of the weight and the last chunk of 2 rows are the others.
-    assert set(rows_of_logits) <= {8, 2, 3}
-    assert 8 in rows_of_logits
+    assert set(logits.seen) <= {8, 2, 3}
+    assert 8 in logits.seen
     assert all(x.grad is not None for x in inputs)
+
+
+def test_a_chunk_is_512_rows_unless_told():
+    hidden, weight, _, targets = head(rows=600, width=3, vocabulary=101, dtype=torch.float32)
+    for function in (lambda: token_logprobs(hidden, weight, targets), lambda: token_entropy(hidden, weight)):
+        with RowsOf(101) as logits:
+            function()
+        assert set(logits.seen) - {3} == {512, 88}
 
 
 def test_saved_for_backward_is_one_number_per_row():
@@ -193,6 +233,28 @@ def test_mixed_types_multiply_in_the_wider_one():
     torch.testing.assert_close(
         token_logprobs(hidden, weight, targets), token_logprobs(hidden.float(), weight, targets), atol=0, rtol=0
     )
+
+
+def test_targets_may_be_of_any_integer_type():
+    hidden, weight, _, targets = head()
+    assert torch.equal(token_logprobs(hidden, weight, targets.int()), token_logprobs(hidden, weight, targets))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 1, 3, 4)])
+def test_on_cuda_a_product_keeps_its_rows_shape_and_is_fp32(monkeypatch, shape):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")  # shapes and types alone: no GPU is asked
+    with FakeTensorMode(), torch.no_grad():
+        left = torch.empty(shape, dtype=torch.bfloat16, device="cuda")
+        product = exact_product(left, torch.empty(5, 4, dtype=torch.bfloat16, device="cuda"))
+    assert (product.shape, product.dtype) == ((*shape[:-1], 5), torch.float32)
+
+
+def test_on_a_cpu_factors_are_written_out_in_fp32_also_where_torch_was_built_for_cuda(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with torch.no_grad():
+        product = exact_product(torch.full((2, 1, 3), 0.1).bfloat16(), torch.full((1, 3), 0.1).bfloat16())
+    assert product.dtype == torch.float32
+    torch.testing.assert_close(product, torch.full((2, 1, 1), 3 * 0.10009765625**2), atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize("gap", [1e4, -1e4])
