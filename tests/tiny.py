@@ -28,9 +28,9 @@ def llama(seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object) 
     return _exact_norms(LlamaForCausalLM(LlamaConfig(**{**SIZES, **HEADS, **changes})).to(dtype).eval())
 
 
-def llama_scalar(seed: int = 1, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
+def llama_scalar(seed: int = 1, dtype: torch.dtype = torch.float64, **changes: object) -> PreTrainedModel:
     torch.manual_seed(seed)
-    config = LlamaConfig(**SIZES, **HEADS, num_labels=1, pad_token_id=0)
+    config = LlamaConfig(**{**SIZES, **HEADS, "num_labels": 1, "pad_token_id": 0, **changes})
     return _exact_norms(LlamaForSequenceClassification(config).to(dtype).eval())
 
 
