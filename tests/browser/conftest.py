@@ -1,4 +1,4 @@
-"""One Chromium and one server for the folder; each test gets contexts and a project of its own.
+"""One Chromium and one server for the folder; each test gets profiles as new ones and a project of its own.
 
 A page that complains fails its test: a console error (which a violation of the content security policy is, too), an
 exception, a dialog, or a request that leaves this machine. A test names what it expects to read on the console.
@@ -11,28 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.pages import CLOCK, drawn
+from browser.pages import opened
+from browser.profiles import Profile, Profiles, new_context
+from browser.sheet import judged_work
 from browser.website import Person, Process, Website, Work
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-_running: list[Any] = []  # Playwright and Chromium, while tests of this folder run
+_running: list[Any] = []  # Playwright, Chromium and its profiles, while tests of this folder run
 
 
 @pytest.fixture
-def browser(chromium: str) -> Browser:
-    """Chromium, started once."""
+def profiles(chromium: str) -> Profiles:
+    """Those of a Chromium that is started once."""
     if not _running:
         playwright = sync_playwright().start()
-        _running.extend([playwright, playwright.chromium.launch(executable_path=chromium, args=FLAGS)])
-    return _running[1]
+        chrome = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        _running.extend([playwright, chrome, Profiles(chrome)])
+    return _running[2]
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
     """Playwright's event loop must be gone before another folder's tests run one."""
     if _running and (nextitem is None or Path(__file__).parent not in nextitem.path.parents):
-        playwright, chrome = _running
+        playwright, chrome, _ = _running
         _running.clear()
         chrome.close()
         playwright.stop()
@@ -45,10 +48,16 @@ def website(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
     site.stop()
 
 
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    """``baro feedback serve``, running."""
-    site = Process(tmp_path / "store")
+@pytest.fixture(scope="session")
+def judged(website: Website) -> Work:
+    """A project that people have judged, for tests that only look at it."""
+    return judged_work(website)
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """``baro feedback serve``, running; who kills it starts it again."""
+    site = Process(tmp_path_factory.mktemp("process"))
     site.start()
     yield site
     site.stop()
@@ -57,25 +66,29 @@ def process(tmp_path: Path) -> Iterator[Process]:
 class Visits:
     """Pages that are watched."""
 
-    def __init__(self, browser: Browser) -> None:
-        self.browser = browser
+    def __init__(self, profiles: Profiles) -> None:
+        self.profiles = profiles
+        self.borrowed: list[tuple[str, Profile, str]] = []
         self.contexts: list[BrowserContext] = []
         self.complaints: list[str] = []
         self.expected: list[str] = []
 
+    def page(self, site: Any, person: Person | None = None, **options: Any) -> Page:
+        """A page of a profile that is as new; ``person`` is signed in."""
+        if not isinstance(site, Website):  # what a profile keeps is of one server
+            return self.context(site, person, **options).new_page()
+        kind, profile = self.profiles.borrow(self, options)
+        self.borrowed.append((kind, profile, site.url))
+        if person is not None:
+            self.sign_in(profile.context, site, person)
+        return profile.page
+
     def context(self, site: Any, person: Person | None = None, **options: Any) -> BrowserContext:
-        """A new browser profile; ``person`` is signed in."""
-        given = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB", **options}
-        context = self.browser.new_context(**given)
-        context.set_default_timeout(15_000)
-        context.add_init_script(CLOCK)
+        """A profile of the test's own, for what cannot be undone: scripts at every start, a clock, an empty cache."""
+        context = new_context(self.profiles.browser, self, options)
+        self.contexts.append(context)
         if person is not None:
             self.sign_in(context, site, person)
-        context.on("console", self._console)
-        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
-        context.on("dialog", self._dialog)
-        context.on("request", lambda request: self._request(request))
-        self.contexts.append(context)
         return context
 
     def sign_in(self, context: BrowserContext, site: Any, person: Person) -> None:
@@ -86,25 +99,34 @@ class Visits:
         """Console errors that have one of these in them are part of the test."""
         self.expected += lines
 
-    def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(line in message.text for line in self.expected):
-            self.complaints.append(message.text)
+    def end(self) -> None:
+        """Every page is left; what it complains of then is heard as well."""
+        for one in self.borrowed:
+            self.profiles.give_back(*one)
+        for context in self.contexts:
+            context.close()
 
-    def _dialog(self, dialog: Dialog) -> None:
+    def console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(line in message.text for line in self.expected):
+            self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+
+    def failed(self, error: WebError) -> None:
+        self.complaints.append(str(error.error))
+
+    def dialog(self, dialog: Dialog) -> None:
         self.complaints.append(f"a dialog: {dialog.message}")
         dialog.dismiss()
 
-    def _request(self, request: Request) -> None:
+    def request(self, request: Request) -> None:
         if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
             self.complaints.append(f"a request left: {request.url}")
 
 
 @pytest.fixture
-def visits(browser: Browser) -> Iterator[Visits]:
-    made = Visits(browser)
+def visits(profiles: Profiles) -> Iterator[Visits]:
+    made = Visits(profiles)
     yield made
-    for context in made.contexts:
-        context.close()
+    made.end()
     assert made.complaints == []
 
 
@@ -118,9 +140,7 @@ def at_work(visits: Visits) -> Open:
     def open_page(
         site: Any, work: Work, person: Person | None = None, context: BrowserContext | None = None, **options: Any
     ) -> Page:
-        page = (context or visits.context(site, person or work.rater(), **options)).new_page()
-        page.goto(f"{site.url}/judge/{work.name}")
-        drawn(page)
-        return page
+        page = context.new_page() if context else visits.page(site, person or work.rater(), **options)
+        return opened(page, site, work)
 
     return open_page

@@ -11,25 +11,62 @@ from weakref import WeakKeyDictionary
 
 from playwright.sync_api import Locator, Page
 
-# The pages tell a slip from a decision by the time between two events. With this script the tests move that clock on
-# where a person would wait; what a slow machine takes counts as well, as before.
+# The pages tell a slip from a decision by the time between two events, and do some things a moment later. With this
+# script the tests move that clock on where a person would wait; what a slow machine takes counts as well, as before.
 CLOCK = """{
   const now = performance.now.bind(performance);
   const stamp = Object.getOwnPropertyDescriptor(Event.prototype, "timeStamp").get;
-  let more = 0;
+  const start = setTimeout.bind(window), stop = clearTimeout.bind(window);
+  const timers = new Map(); // by their numbers: what is to run, and when
+  let more = 0, last = 0;
+  const arm = (number) => {
+    const timer = timers.get(number);
+    timer.real = start(() => run(number), timer.due - performance.now());
+  };
+  const run = (number) => {
+    const { work, given } = timers.get(number);
+    timers.delete(number);
+    work(...given);
+  };
   performance.now = () => now() + more;
   Object.defineProperty(Event.prototype, "timeStamp", { get() { return stamp.call(this) + more; } });
-  window.later = (ms) => { more += ms; };
+  window.setTimeout = (work, ms = 0, ...given) => {
+    timers.set((last += 1), { work, given, due: performance.now() + ms });
+    arm(last);
+    return last;
+  };
+  window.clearTimeout = (number) => {
+    stop(timers.get(number)?.real);
+    timers.delete(number);
+  };
+  window.later = (ms) => {
+    more += ms;
+    for (const [number, { due, real }] of [...timers].sort(([, one], [, other]) => one.due - other.due)) {
+      if (!timers.has(number)) continue; // one that ran before has stopped it
+      stop(real);
+      if (due <= performance.now()) run(number);
+      else arm(number);
+    }
+  };
 }"""
 LOAD_FAILED = "Failed to load resource"  # Chromium's own line for a 4xx, a 5xx or a dead network
 SETTLED_MS = 520  # keys.js takes no key in a task's first 150, and nothing is submitted in its first 500
 DOUBLE_MS = 520  # what is clicked so soon after another click at its place is the second of two
 BOUNCE_MS = 140  # keys.js takes no second press of one key in 120
+DRAFT_MS = 800  # draft.js sends what is written after this long
+AGAIN_MS = 4000  # and what it could not send, again after this long
+# A dialog, or what has stood on the screen for a while: its first element is `seen`.
+THERE = """() => {
+  const main = document.querySelector('#main');
+  const seen = window.seen === main?.firstElementChild && !main?.hasAttribute('aria-busy');
+  return document.readyState === 'complete' && (seen || document.querySelector('dialog[open]') !== null);
+}"""
 
 
 def settle(page: Page) -> None:
     """Until the page takes keys."""
     passed(page, SETTLED_MS)
+    page.evaluate("() => { window.seen = document.querySelector('#main')?.firstElementChild; }")
 
 
 def passed(page: Page, ms: int) -> None:
@@ -45,9 +82,16 @@ def drawn(page: Page) -> None:
     """Until there is a task, or nothing left; a guideline that comes first is on the screen, or said to be missing."""
     page.wait_for_function(
         "() => document.querySelector('dialog, #notice:not([hidden]), #main:not([aria-busy], [inert])')"
-        " && !document.querySelector('#main[aria-busy]')"
+        " && !document.querySelector('#main[aria-busy]') && document.readyState === 'complete'"
     )
     settle(page)
+
+
+def opened(page: Page, site: Any, work: Any) -> Page:
+    """The rater's page of a project, with its first task."""
+    page.goto(f"{site.url}/judge/{work.name}")
+    drawn(page)
+    return page
 
 
 @contextmanager
@@ -71,12 +115,44 @@ _pressed: WeakKeyDictionary[Page, str] = WeakKeyDictionary()  # the last key of 
 
 
 def press(page: Page, *keys: str) -> None:
-    """One key after the other; one that comes twice, as slowly as a finger."""
+    """One key after the other, once there is what they aim at; one that comes twice, as slowly as a finger."""
+    if not page.evaluate(THERE):
+        drawn(page)
     for key in keys:
         if key == _pressed.get(page):
             passed(page, BOUNCE_MS)
         page.keyboard.press(key)
         _pressed[page] = key
+
+
+@contextmanager
+def drafting(page: Page) -> Iterator[Any]:
+    """What is written inside is kept on the server when this returns, and waits no longer to be sent."""
+    with page.expect_response(lambda reply: reply.url.endswith("/draft")) as reply:
+        yield reply
+        passed(page, DRAFT_MS)
+
+
+@contextmanager
+def going(page: Page) -> Iterator[None]:
+    """What is done inside leads to another page, whose buttons work when this returns."""
+    with page.expect_navigation():
+        yield
+
+
+def read_guideline(page: Page) -> None:
+    """Until it has been shown for long enough, and then away with it."""
+    page.locator("dialog").wait_for()
+    settle(page)
+    page.locator("dialog").get_by_role("button").click()
+    page.locator("dialog").wait_for(state="detached")
+    settle(page)
+
+
+def answerable(page: Page) -> None:
+    """Until a manager's page has a task to answer, and takes keys for it."""
+    page.locator(".answering").first.wait_for()
+    settle(page)
 
 
 def chosen(page: Page) -> Locator:

@@ -17,7 +17,7 @@ def test_from_the_link_to_a_revised_answer_without_a_mouse(website, visits):
         work.add("pair")
     work.guideline("# Rules\n\nBe **fair**.")
     rater, token = work.invite()
-    page = visits.context(website).new_page()
+    page = visits.page(website)
     page.goto(f"{website.url}/join#{token}")
     page.wait_for_url(f"**/judge/{work.name}")
     expect(page.locator("dialog")).to_contain_text("Be fair.")

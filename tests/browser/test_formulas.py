@@ -139,7 +139,7 @@ def test_formulas_wherever_texts_are_shown(website, visits, at_work):
     expect(page.locator("dialog .katex")).to_have_count(1)
     press(page, "Enter")
     expect(page.locator("#main .katex")).to_have_count(3)
-    manager = visits.context(website, website.manager()).new_page()
+    manager = visits.page(website, website.manager())
     manager.goto(f"{website.url}/manage/{work.name}/tasks#task/{task}")
     expect(manager.locator(".prose .katex")).to_have_count(3)
 
@@ -147,6 +147,6 @@ def test_formulas_wherever_texts_are_shown(website, visits, at_work):
 def test_a_page_without_scripts_shows_sources(website, visits):
     from baro.feedback.render import to_html
 
-    page = visits.context(website, java_script_enabled=False).new_page()
+    page = visits.page(website, java_script_enabled=False)
     page.set_content(to_html(r"so $x^2$ and" + "\n\n" + r"\[\frac{1}{2}\]"))
     assert page.locator("body").inner_text().split() == ["so", "$x^2$", "and", r"\[\frac{1}{2}\]"]

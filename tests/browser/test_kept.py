@@ -3,7 +3,22 @@
 import re
 
 import pytest
-from browser.pages import LOAD_FAILED, chosen, close, counted, outbox, press, saving, settle, turning
+from browser.pages import (
+    AGAIN_MS,
+    DRAFT_MS,
+    LOAD_FAILED,
+    chosen,
+    close,
+    counted,
+    drafting,
+    outbox,
+    passed,
+    press,
+    read_guideline,
+    saving,
+    settle,
+    turning,
+)
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -111,7 +126,7 @@ def test_who_does_not_choose_their_own_version_does_not_send_it(website, visits,
     person = work.rater()
     page = at_work(website, work, person)
     elsewhere = at_work(website, work, person)
-    with elsewhere.expect_response(re.compile("/draft$")):
+    with drafting(elsewhere):
         press(elsewhere, "c")
         elsewhere.keyboard.type("from there")
     press(page, "3", "Enter")
@@ -149,11 +164,14 @@ def test_a_draft_whose_reply_was_lost_is_nobody_elses(website, visits, at_work):
     page.route("**/draft", lambda route: (route.fetch(), route.abort()), times=1)
     press(page, "c")
     page.keyboard.type("stored")
+    passed(page, DRAFT_MS)
     expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
     page.keyboard.type(", more")
-    expect(page.locator("#status")).to_contain_text("Draft saved", timeout=10_000)
+    passed(page, AGAIN_MS)
+    expect(page.locator("#status")).to_contain_text("Draft saved")
     page.route("**/draft", lambda route: (route.fetch(), route.abort()), times=1)
     page.keyboard.type(", stored again")
+    passed(page, DRAFT_MS)
     expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
     page.keyboard.type("!")
     page.reload()
@@ -165,14 +183,14 @@ def test_a_refused_answer_can_be_written_on(website, visits, at_work):
     visits.expect(LOAD_FAILED)
     work = with_pairs(website, 1)
     page = at_work(website, work, work.rater(lang="ko"))
-    with page.expect_response(re.compile("/draft$")):
+    with drafting(page):
         press(page, "c")
         page.keyboard.type("one")
     refused = {"error": "invalid", "message": "no", "problems": ["criterion 'x' has no scores"]}
     page.route("**/judgment", lambda route: route.fulfill(status=422, json=refused), times=1)
     press(page, "Escape", "4", "Enter")
     expect(page.locator("#notice .hint")).to_have_text("서버가 알려 준 까닭(영어): criterion 'x' has no scores")
-    with page.expect_response(re.compile("/draft$")) as reply:
+    with drafting(page) as reply:
         page.locator("#comment").fill("one, two")
     assert reply.value.ok
     expect(page.locator("dialog")).to_have_count(0)
@@ -281,8 +299,7 @@ def test_reading_time_outlives_a_look_back_and_the_guideline(website, visits, at
     page.reload()
     expect(page.locator("dialog")).to_contain_text("Rules")
     page.evaluate("later(100000)")  # of the guideline
-    page.get_by_role("button", name="I have read it").click()
-    settle(page)
+    read_guideline(page)
     with saving(page):
         press(page, "x", "Enter")
     spent = [row.visible_ms for row in work.judgments()]
@@ -302,7 +319,7 @@ def test_a_problem_reported_with_a_skip_reaches_the_manager(website, visits, at_
     page.get_by_label("More, if you like").fill("not mine to read")
     with turning(page):
         page.locator("dialog").get_by_role("button", name="Skip").click()
-    page = visits.context(website, website.manager()).new_page()
+    page = visits.page(website, website.manager())
     page.goto(f"{website.url}/manage/{work.name}/tasks#task/{work.tasks[0]}")
     told = page.get_by_role("table", name="Skipped")
     expect(told).to_contain_text("I do not want to see this content: not mine to read")

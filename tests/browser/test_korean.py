@@ -13,8 +13,7 @@ def test_everything_speaks_korean(website, visits):
     work.add("pair", [KOREAN, "가" * 3000], question="긴낱말" * 400)
     work.guideline("## 안내\n\n잘 읽어 주세요.", lang="ko")
     _, token = work.invite(lang="ko", pseudonym="평가자 하나")
-    context = visits.context(website, locale="ko-KR")
-    page = context.new_page()
+    page = visits.page(website, locale="ko-KR")
     page.goto(f"{website.url}/join")
     expect(page.locator("#state")).to_contain_text("초대")  # from Accept-Language, before anybody is known
     assert page.evaluate("document.documentElement.lang") == "ko"

@@ -33,7 +33,7 @@ def test_a_second_load_asks_for_no_file_again(process, visits):
     """Modules as well: they are below the version, and kept for good."""
     work = process.work()
     work.add("pair")
-    page = visits.context(process, work.rater()).new_page()
+    page = visits.page(process, work.rater())
     address = f"{process.url}/judge/{work.name}"
     page.goto(address)
     page.wait_for_function(READY)

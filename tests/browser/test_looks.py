@@ -3,7 +3,7 @@
 import pytest
 from browser.looks import outside, overflow, violations
 from browser.pages import press, settle, turning
-from browser.sheet import TABS, judged_work, manager_screens
+from browser.sheet import TABS, manager_screens
 from browser.website import GUIDELINE, KINDS, QUESTION, sample_texts
 from playwright.sync_api import expect
 
@@ -73,7 +73,7 @@ def test_axe_finds_nothing_serious_elsewhere(website, visits):
     row = {"project_id": other.project.id, "rater_id": person.id}
     website.store.write(lambda c: c.execute(schema.member.insert().values(**row)))
     for options in ({}, {"color_scheme": "dark", "viewport": SIZES[3]}):
-        page = visits.context(website, person, **options).new_page()
+        page = visits.page(website, person, **options)
         for path in ("/join", "/", f"/judge/{work.name}"):
             page.goto(website.url + path)
             page.wait_for_load_state("networkidle")
@@ -176,10 +176,9 @@ def test_what_changes_is_said_aloud(website, at_work):
 
 
 @pytest.mark.parametrize("way", ["light", pytest.param("dark, phone", marks=pytest.mark.slow)])
-def test_the_managers_pages(website, visits, way):
-    work = judged_work(website, f"judged-{len(way)}", prompts=6, raters=3)
-    page = visits.context(website, website.manager("ko" if way == "light" else "en"), **WAYS[way]).new_page()
-    for name in manager_screens(page, website, work):
+def test_the_managers_pages(website, judged, visits, way):
+    page = visits.page(website, website.manager("ko" if way == "light" else "en"), **WAYS[way])
+    for name in manager_screens(page, website, judged):
         assert violations(page) == [], name
         assert overflow(page) <= 0, name
         assert outside(page) == [], name

@@ -8,8 +8,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from browser.pages import press, settle
-from browser.sheet import judged_work
+from browser.pages import answerable, chosen, drafting, passed, press
 from browser.website import answer_to
 from feedback.reasons import made
 from playwright.sync_api import expect
@@ -29,7 +28,7 @@ def opened(page, site, work, tab):
     return page
 
 
-def judged(site, work, raters=2, **more):
+def judge(site, work, raters=2, **more):
     """Every task by so many raters, each with the first answer there is."""
     for _ in range(raters):
         with Client(site.url, work.rater().token) as client:
@@ -45,7 +44,7 @@ def tasks(site, work):
 
 @pytest.fixture
 def page(website, visits):
-    return visits.context(website, website.manager("en")).new_page()
+    return visits.page(website, website.manager("en"))
 
 
 def test_asking_again_under_a_new_guideline(website, page):
@@ -53,7 +52,7 @@ def test_asking_again_under_a_new_guideline(website, page):
     for kind in ("pair", "pair", "thumb"):
         work.add(kind)
     work.guideline("one")
-    judged(website, work)
+    judge(website, work)
     opened(page, website, work, "guidelines")
     panel = page.locator("section.panel", has=page.get_by_role("heading", name="Ask again"))
     expect(panel).to_contain_text("Nothing needs to be asked again")
@@ -92,10 +91,10 @@ def test_figures_under_the_newest_guideline_only(website, page):
     work = website.work(overlap=2)
     work.add("pair")
     work.guideline("one")
-    judged(website, work)
+    judge(website, work)
     work.guideline("two")
     work.add("pair")
-    judged(website, work)
+    judge(website, work)
     opened(page, website, work, "agreement")
     counts = page.locator("tbody th", has_text="Better answer").locator(".note")
     expect(counts).to_have_text("2 items, 4 judgments, 4 raters")
@@ -111,7 +110,7 @@ def test_figures_of_what_was_drawn_at_random(website, page):
     opened(page, website, work, "agreement")
     expect(page.get_by_role("button", name="Drawn at random")).to_have_count(0)
     work.add("pair", policy="margin", score=0.0)
-    judged(website, work, raters=2)
+    judge(website, work, raters=2)
     opened(page, website, work, "agreement")
     expect(page.get_by_text("1 tasks were chosen by a reward model.")).to_be_visible()
     counts = page.locator("tbody th", has_text="Better answer").locator(".note")
@@ -125,8 +124,8 @@ def test_every_reason_why_a_figure_is_undefined_is_in_the_readers_language(websi
     """The page's own words for every code; and none in another language where two judgments leave most undefined."""
     work = website.work(overlap=2)
     work.add("pair")
-    judged(website, work)
-    page = visits.context(website, website.manager(lang)).new_page()
+    judge(website, work)
+    page = visits.page(website, website.manager(lang))
     opened(page, website, work, "agreement")
     told = [undefined_json(made(code)) for code in REASONS]
     words = "async (told) => told.map((await import(`/static/${document.body.dataset.version}/manage_ui.js`)).reason)"
@@ -138,9 +137,8 @@ def test_every_reason_why_a_figure_is_undefined_is_in_the_readers_language(websi
     assert [one for (others,) in [said.values()] for one in others if one in text] == []
 
 
-def test_drift_and_the_judgments_behind_it(website, page):
-    work = judged_work(website, "drifting")
-    opened(page, website, work, "agreement")
+def test_drift_and_the_judgments_behind_it(website, judged, page):
+    opened(page, website, judged, "agreement")
     table = page.get_by_role("table", name="In the course of a sitting")
     expect(table).to_contain_text(re.compile(r"points.*×", re.DOTALL))
     table.get_by_role("button", name="Show last").click()
@@ -155,11 +153,11 @@ def test_drift_and_the_judgments_behind_it(website, page):
 def test_a_known_answer_for_a_task_that_was_handed_out(website, page):
     work = website.work()
     first = work.add("pair")
-    judged(website, work, raters=1)
+    judge(website, work, raters=1)
     page.goto(f"{website.url}/manage/{work.name}/tasks#task/{first}")
     expect(page.get_by_text("a copy of it gets the answer")).to_be_visible()
     page.get_by_role("button", name="Mark as known").click()
-    settle(page)
+    answerable(page)
     press(page, "1", "Enter")
     expect(page.locator(".page-head .tag")).to_have_text("Known answer")
     copy = tasks(website, work)[-1]
@@ -169,13 +167,12 @@ def test_a_known_answer_for_a_task_that_was_handed_out(website, page):
 
 
 @pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
-def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, visits, width):
+def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, judged, visits, width):
     """A row is a block on a phone: nothing is to be scrolled to, and every value stands below its name."""
-    work = judged_work(website, f"table-{width}", prompts=6, raters=3)
     size = {"width": width, "height": 860}
-    page = visits.context(website, website.manager("en"), viewport=size).new_page()
+    page = visits.page(website, website.manager("en"), viewport=size)
     for tab in ("guidelines", "tasks", "raters", "agreement", "adjudicate", "export", "overview"):
-        opened(page, website, work, tab)
+        opened(page, website, judged, tab)
         page.locator("details.fold > summary").evaluate_all("found => found.forEach((one) => one.click())")
         page.wait_for_load_state("networkidle")
         wide = "boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel)"
@@ -197,7 +194,7 @@ def test_a_known_answer_is_corrected_and_withdrawn(website, page):
     page.get_by_role("button", name="Mark as known").click()
     page.get_by_label("Why this is the answer").fill("A is right.")
     page.get_by_label("Why this is the answer").blur()
-    settle(page)
+    answerable(page)
     press(page, "1", "Enter")
     expect(gold_panel(page)).to_contain_text("The known answer is saved.")
     expect(gold_panel(page)).to_contain_text(re.compile(r"A is better.*A is right\.", re.DOTALL))
@@ -205,7 +202,7 @@ def test_a_known_answer_is_corrected_and_withdrawn(website, page):
     expect(page.get_by_label("Why this is the answer")).to_have_value("A is right.")
     page.get_by_label("Why this is the answer").fill("No, B is.")
     page.get_by_label("Why this is the answer").blur()
-    settle(page)
+    answerable(page)
     press(page, "7", "Enter")
     expect(gold_panel(page)).to_contain_text(re.compile(r"B is better.*No, B is\.", re.DOTALL))
     assert tasks(website, work)[0].gold_answer["choice"]["position"] == 1
@@ -231,8 +228,9 @@ def test_no_key_answers_what_is_not_shown_any_more(website, page):
     first = work.add("pair")
     page.goto(f"{website.url}/manage/{work.name}/tasks#task/{first}")
     page.get_by_role("button", name="Mark as known").click()
-    settle(page)
+    answerable(page)
     press(page, "1")
+    expect(chosen(page)).to_have_count(1)
     page.get_by_role("link", name="← All tasks").click()
     expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
     with nothing_sent(page):
@@ -254,13 +252,13 @@ def test_no_key_settles_a_disagreement_after_the_language_was_changed(website, p
     divided(website, work)
     opened(page, website, work, "adjudicate")
     page.get_by_role("button", name="Judge").click()
-    page.get_by_role("radio").first.wait_for()
-    settle(page)
-    page.get_by_role("radio").first.check()
-    press(page, "1")
+    answerable(page)
+    with drafting(page):
+        page.get_by_role("radio").first.check()
+        press(page, "1")
+        expect(chosen(page)).to_have_count(1)
     page.get_by_role("button", name="한국어").click()
     expect(page.get_by_role("heading", name="조정")).to_be_visible()
-    page.wait_for_load_state("networkidle")  # the draft is kept
     page.evaluate("document.activeElement.blur()")
     with nothing_sent(page):
         press(page, "Enter")
@@ -293,10 +291,9 @@ def test_answers_are_drawn_with_seeds_of_their_own_and_cancelled(website, page, 
     assert told.state == "cancelled"
 
 
-def test_what_happened_is_told_in_the_readers_language(website, visits):
-    work = judged_work(website, "told-in-korean", prompts=6, raters=2)
-    page = visits.context(website, website.manager("ko")).new_page()
-    opened(page, website, work, "overview")
+def test_what_happened_is_told_in_the_readers_language(website, judged, visits):
+    page = visits.page(website, website.manager("ko"))
+    opened(page, website, judged, "overview")
     page.get_by_text("최근 기록").click()
     rows = page.get_by_role("table", name="최근 기록").locator("tbody tr")
     rows.first.wait_for()
@@ -319,17 +316,16 @@ def one_judgment(site, work):
 def test_the_overview_counts_while_people_work(website, page):
     work = website.work(overlap=3)
     work.add("pair")
-    page.clock.install()
     opened(page, website, work, "overview")
     figures = page.get_by_label("Figures")
     expect(figures).to_contain_text("0 a day over the last week")
     one_judgment(website, work)
-    page.clock.fast_forward(13_000)
+    passed(page, 13_000)
     expect(page.get_by_role("heading", name="Judgments per day")).to_be_visible()  # with the first one, everything
     events = page.locator("summary", has_text="Latest events")
     events.focus()
     one_judgment(website, work)
-    page.clock.fast_forward(13_000)
+    passed(page, 13_000)
     expect(figures).to_contain_text(re.compile(r"Judgments\s*2\s*2 a day"))
     expect(events).to_be_focused()
 
@@ -451,7 +447,7 @@ def test_tasks_are_changed_at_once_and_taken_back(website, page):
 def test_one_task_is_withdrawn_and_a_text_removed(website, page):
     work = website.work()
     work.add("pair")
-    judged(website, work, raters=1, comment="call 010-1234-5678")
+    judge(website, work, raters=1, comment="call 010-1234-5678")
     (task,) = tasks(website, work)
     opened(page, website, work, f"tasks#task/{task.id}")
     panel = page.locator("section.panel", has=page.get_by_role("heading", name="This task"))
@@ -488,7 +484,7 @@ def test_who_judges_reads_that_it_is_paused(website, page, visits, lang, title):
     page.locator("dialog").get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Nothing is handed out. What raters have in hand, they can send.")).to_be_visible()
     visits.expect("409 (Conflict)")  # what the browser says of it
-    rater = visits.context(website, work.rater(lang=lang)).new_page()
+    rater = visits.page(website, work.rater(lang=lang))
     rater.goto(f"{website.url}/judge/{work.name}")
     expect(rater.get_by_role("heading", name=title)).to_be_visible()
     page.get_by_role("button", name="Resume").click()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.pages import LOAD_FAILED, chosen, press, saving, settle
+from browser.pages import LOAD_FAILED, chosen, going, opened, press, read_guideline, saving, settle
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -16,51 +16,44 @@ def guidelines(work):
     return [known[row.guideline_id] for row in work.judgments()]
 
 
-def agree(page):
-    settle(page)
-    page.locator("dialog").get_by_role("button").click()
-    expect(page.locator("dialog")).to_have_count(0)
-    settle(page)
-
-
-def test_a_guideline_that_could_not_be_had_is_not_read(website, visits, at_work):
+def test_a_guideline_that_could_not_be_had_is_not_read(website, visits):
     visits.expect(LOAD_FAILED)
     work = website.work()
     work.add("pair")
     work.guideline("# Be fair")
-    context = visits.context(website, work.rater())
-    context.route("**/guideline", lambda route: route.abort())
-    page = at_work(website, work, context=context)
+    page = visits.page(website, work.rater())
+    page.route("**/guideline", lambda route: route.abort())
+    opened(page, website, work)
     expect(page.locator("#notice")).to_contain_text("The server does not answer. We keep trying.")
     expect(page.locator("dialog")).to_have_count(0)
     press(page, "?")
     expect(page.locator("#notice")).to_contain_text("The server did not answer. Please try again.")
     expect(page.locator("dialog")).to_have_count(0)
-    context.unroute("**/guideline")
+    page.unroute("**/guideline")
     page.reload()
     expect(page.locator("dialog")).to_contain_text("Be fair")
-    agree(page)
-    context.route("**/guideline", lambda route: route.abort())
+    read_guideline(page)
+    page.route("**/guideline", lambda route: route.abort())
     press(page, "?")  # what was shown last is there without a network
     expect(page.locator("dialog")).to_contain_text("Be fair")
 
 
-def test_nobody_answers_by_a_guideline_that_has_not_come(website, visits, at_work):
+def test_nobody_answers_by_a_guideline_that_has_not_come(website, visits):
     visits.expect(LOAD_FAILED)
     work = website.work()
     work.add("pair")
     work.guideline("# Be fair")
-    context = visits.context(website, work.rater())
-    context.route("**/guideline", lambda route: route.abort())
-    page = at_work(website, work, context=context)
+    page = visits.page(website, work.rater())
+    page.route("**/guideline", lambda route: route.abort())
+    opened(page, website, work)
     press(page, "4", "Enter")
     page.locator(".seven button").first.dispatch_event("click")
     press(page, "Enter", "s")
     assert chosen(page).count() == 0
     expect(page.locator("dialog")).to_have_count(0)
-    context.unroute("**/guideline")
+    page.unroute("**/guideline")
     page.get_by_role("button", name="Try now").click()
-    agree(page)
+    read_guideline(page)
     assert page.evaluate("document.activeElement.tagName") == "H1"
     with saving(page):
         press(page, "4", "Enter")
@@ -74,12 +67,12 @@ def test_each_language_has_versions_of_its_own(website, at_work):
     work.guideline("# Be fair", "en")
     page = at_work(website, work, work.rater(lang="ko"))
     expect(page.locator("dialog")).to_contain_text("Be fair")
-    agree(page)
+    read_guideline(page)
     work.guideline("# 공정하게", "ko")
     with saving(page):
         press(page, "4", "Enter")
     expect(page.locator("dialog")).to_contain_text("공정하게")
-    agree(page)
+    read_guideline(page)
     with saving(page):
         press(page, "4", "Enter")
     assert guidelines(work) == [("en", 1), ("ko", 1)]
@@ -91,15 +84,15 @@ def test_a_judgment_goes_by_what_was_shown_last(website, at_work):
         work.add("pair")
     work.guideline("# One")
     page = at_work(website, work)
-    agree(page)
+    read_guideline(page)
     work.guideline("# Two")
     press(page, "?")
     expect(page.locator("dialog")).to_contain_text("Two")
-    agree(page)
+    read_guideline(page)
     with saving(page):
         press(page, "4", "Enter")
     expect(page.locator("dialog")).to_contain_text("Two")  # looked up is not read, before the next task it is
-    agree(page)
+    read_guideline(page)
     assert guidelines(work) == [("en", 2)]
 
 
@@ -149,7 +142,7 @@ def test_of_many_the_one_on_the_screen_is_uncovered(website, at_work):
 
 def test_a_manager_says_what_is_covered(website, visits):
     work = website.work()
-    page = visits.context(website, website.manager()).new_page()
+    page = visits.page(website, website.manager())
     page.goto(f"{website.url}/manage/{work.name}/settings")
     choice = page.get_by_label("Hide responses at first")
     for label, value in (("Of every task", True), ("Of safety tasks", None), ("Of no task", False)):
@@ -164,9 +157,11 @@ def test_a_manager_says_what_is_covered(website, visits):
 def test_the_way_out_of_the_only_project(website, visits, at_work):
     work = website.work()
     page = at_work(website, work)
-    page.get_by_role("link", name="Baro").click()
-    page.get_by_role("button", name="Sign out").click()
-    page.wait_for_url("**/join")
+    with going(page):
+        page.get_by_role("link", name="Baro").click()
+    with going(page):
+        page.get_by_role("button", name="Sign out").click()
+    expect(page).to_have_url(re.compile("/join$"))
     page.goto(f"{website.url}/")
     expect(page).to_have_url(re.compile("/join$"))
 

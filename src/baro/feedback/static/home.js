@@ -1,14 +1,13 @@
 /** The rater's projects. */
-import { api } from "./api.js";
+import { api, patiently } from "./api.js";
 import { $ } from "./dom.js";
-import { t } from "./i18n.js";
+import { lang, speak, t } from "./i18n.js";
 import { ready } from "./shell.js";
 
-await ready;
 const label = () => document.querySelectorAll("[data-done]").forEach((node) => (node.textContent = t("home.done", { n: node.dataset.done })));
-label();
 window.addEventListener("baro:language", label);
 
+// Before any word of this language has come: who wants to leave need not wait for it.
 $("#leave").addEventListener("click", async () => {
   try {
     await api("DELETE", "/api/session");
@@ -17,3 +16,6 @@ $("#leave").addEventListener("click", async () => {
     $("#problem").textContent = t("undone.unreachable");
   }
 });
+
+await ready.catch(() => patiently(() => speak(lang()), () => {}));
+label();
