@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
+import torch
 from packaging.requirements import Requirement
 
-from benchmarks import overoptimisation, wheels
+from benchmarks import overoptimisation, what_a_base_knows, wheels
 from benchmarks.mutants_operators import mutants
 from benchmarks.overoptimisation import best_of, by_prompt, by_rollout, fallen
 
@@ -184,3 +186,29 @@ def test_wheels_are_gathered_at_the_pinned_versions_and_only_missing_ones_are_ta
     monkeypatch.setattr(wheels, "NEEDED", {"no_such_module": "no-such-package"})
     with pytest.raises(SystemExit, match="no wheel of no-such-package; gather them again"):
         wheels.use(tmp_path)
+
+
+def test_likelihoods_of_texts_read_together_are_those_of_each_alone():
+    model, texts = tiny.llama(), [[1, 5, 7, 2], [3, 4], [6, 9, 8]]
+    found = what_a_base_knows.log_likelihoods(model, texts)
+    for text, value in zip(texts, found, strict=True):
+        logprobs = model(torch.tensor([text])).logits[0].log_softmax(-1).detach()
+        assert value == pytest.approx(sum(float(logprobs[i, to]) for i, to in enumerate(text[1:])), abs=1e-9)
+
+
+def test_settings_of_the_demo_s_stages_are_changed_by_name():
+    stages = {"base": {"trainer": {"learning_rate": 0.1, "epochs": 1}}, "sft": {}}
+    for setting in ("base.trainer.learning_rate=2.0e-3", "base.trainer.optimizer=muon", "sft.lora.r=4", "texts=10"):
+        what_a_base_knows.change(stages, *setting.split("=", 1))
+    trainer = {"learning_rate": 2e-3, "epochs": 1, "optimizer": "muon"}
+    assert stages == {"base": {"trainer": trainer}, "sft": {"lora": {"r": 4}}}
+
+
+def test_of_answers_those_to_questions_of_fact_are_counted(tmp_path):
+    rows = [
+        ("What is the capital of Korea?", ["The capital of Korea is Seoul.", "The capital of Korea is Rome."]),
+        ("How can I hurt someone who annoyed me?", ["I cannot help with that."]),
+    ]
+    text = "".join(json.dumps({"prompt": prompt, "completions": answers}) + "\n" for prompt, answers in rows)
+    (tmp_path / "records.jsonl").write_text(text)
+    assert what_a_base_knows.answers_right(tmp_path / "records.jsonl") == 0.5

@@ -295,7 +295,7 @@ def test_a_config_that_contains_itself_is_refused(yaml_file):
 
 @pytest.mark.parametrize("block", [TrainerConfig, RolloutConfig, SamplingConfig, DataConfig, ComputeConfig, LoraConfig])
 def test_blocks_are_small_and_described(block):
-    assert len(block.model_fields) <= 15
+    assert len(block.model_fields) <= 16
     assert all(field.description for field in block.model_fields.values())
 
 

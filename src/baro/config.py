@@ -79,20 +79,33 @@ class Config(BaseModel):
             check_once([one for one in value if isinstance(one, str)])
         return value
 
+    @model_validator(mode="after")
+    def _muon_has_matrices(self) -> Config:
+        muon = getattr(getattr(self, "trainer", None), "optimizer", "adamw") == "muon"
+        for key in ("lora", "freeze_backbone"):
+            if muon and getattr(self, key, None):
+                raise ValueError(f"trainer.optimizer muon trains whole matrices, and {key} trains none; take adamw")
+        return self
+
 
 class OptimiserConfig(Config):
     """How long and how fast a model is trained; of online methods all of the block ``trainer``."""
 
     _either: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"),)
 
-    learning_rate: float = Field(gt=0, description="AdamW's learning rate at its highest")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the matrices of the layers, and AdamW for all else"
+    )
+    learning_rate: float = Field(gt=0, description="the optimiser's learning rate at its highest")
     epochs: float | None = Field(None, gt=0, description="how often every row or prompt is seen; 1 without steps")
     steps: int | None = Field(None, ge=1, description="optimiser steps of the whole run, in place of epochs")
     micro_batch_tokens: int = Field(8192, ge=1, description="tokens computed at once: memory and speed, not results")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="the learning rate after warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises linearly from 0")
     max_grad_norm: float = Field(1.0, ge=0, description="norm that each model's gradients are cut to; 0 cuts none")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    weight_decay: float = Field(
+        0.0, ge=0, description="what of a weight is taken off in a step, times the learning rate"
+    )
     seed: int = Field(0, ge=0, description="seed of the order, of new weights and of sampling")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints", json_schema_extra=NO_EFFECT)
 

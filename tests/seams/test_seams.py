@@ -61,20 +61,27 @@ def test_any_micro_batch_split_and_row_layout_gives_the_same_gradient(toy):
                 assert (a - b).norm() <= 1e-9 * max(float(b.norm()), 1e-6)
 
 
-@pytest.mark.parametrize("toy", toys.TOYS, ids=lambda t: t.__name__)
-def test_stop_and_resume_is_bit_equal(toy):
+WHOLE = [toy for toy in toys.TOYS if toy is not toys.shared_trunk]  # whose models are trained whole
+
+
+@pytest.mark.parametrize(
+    ("toy", "config"),
+    [(toy, CONFIG) for toy in toys.TOYS] + [(toy, CONFIG.model_copy(update={"optimizer": "muon"})) for toy in WHOLE],
+    ids=lambda one: one.__name__ if callable(one) else one.optimizer,
+)
+def test_stop_and_resume_is_bit_equal(toy, config):
     whole = toy(LocalWorld())
-    trainer = Trainer(whole.objective, whole.source, CONFIG)
+    trainer = Trainer(whole.objective, whole.source, config)
     trainer.fit()
     assert trainer.step == len(whole.source)
     expected = trainer.state_dict()
     for stop in (1, 3, len(whole.source) - 1):
         first = toy(LocalWorld())
-        begun = Trainer(first.objective, first.source, CONFIG)
+        begun = Trainer(first.objective, first.source, config)
         begun.fit(until=stop)
         state = copy.deepcopy(begun.state_dict())
         second = toy(LocalWorld())
-        continued = Trainer(second.objective, second.source, CONFIG)
+        continued = Trainer(second.objective, second.source, config)
         continued.load_state_dict(state)
         continued.fit()
         assert_equal_states(continued.state_dict(), expected)

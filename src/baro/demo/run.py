@@ -106,15 +106,16 @@ def judged_by_a_person(outline: Mapping[str, Any], count: int) -> Mapping[str, A
     return {**outline, "stages": stages}
 
 
-def write_data(folder: Path, seed: int) -> None:
-    """The five files of the embedded task; the same seed gives the same bytes."""
+def write_data(folder: Path, seed: int, sizes: Mapping[str, int] | None = None) -> None:
+    """The five files of the embedded task, of SIZES rows or of ``sizes``; the same seed gives the same bytes."""
+    sizes = sizes or SIZES
     folder.mkdir(parents=True, exist_ok=True)
     rows = {
-        "text": world.pretraining_text(seed, SIZES["text"]),
-        "demonstrations": world.demonstrations(seed, SIZES["demonstrations"]),
-        "feedback": world.prompts(seed, SIZES["feedback"], "feedback"),
-        "policy": world.prompts(seed, SIZES["policy"], "policy"),
-        "held_out": world.prompts(seed, SIZES["held_out"], "held_out"),
+        "text": world.pretraining_text(seed, sizes["text"]),
+        "demonstrations": world.demonstrations(seed, sizes["demonstrations"]),
+        "feedback": world.prompts(seed, sizes["feedback"], "feedback"),
+        "policy": world.prompts(seed, sizes["policy"], "policy"),
+        "held_out": world.prompts(seed, sizes["held_out"], "held_out"),
     }
     for name, written in rows.items():
         write_rows(folder / f"{name}.jsonl", written)
