@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from browser.pages import opened
-from browser.profiles import Profile, Profiles, new_context
+from browser.profiles import WAIT_MS, Profile, Profiles, new_context
 from browser.sheet import judged_work
 from browser.website import Person, Process, Website, Work
-from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError, expect, sync_playwright
 
+expect.set_options(timeout=WAIT_MS)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 _running: list[Any] = []  # Playwright, Chromium and its profiles, while tests of this folder run
 

@@ -162,10 +162,10 @@ def chosen(page: Page) -> Locator:
 
 def counted(page: Page, done: int) -> None:
     """Until the page knows how many answers there are, and so what "back" leads to."""
-    page.wait_for_function("(n) => document.querySelector('#progress').textContent.startsWith(`${n} `)", arg=done)
+    page.wait_for_function("(n) => parseInt(document.querySelector('#progress').textContent, 10) === n", arg=done)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 15) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
     """Until something is so on the server's side, which no event tells."""
     waiting = threading.Event()
     end = time.monotonic() + seconds

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from browser.pages import CLOCK
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Error, Request
 
+WAIT_MS = 30_000  # at most, for what comes in a moment: a loaded machine is no fault of a page
 WINDOW = {"width": 1280, "height": 860}
 COLOURS = {"color_scheme": "light", "reduced_motion": "no-preference", "forced_colors": "none"}
 
@@ -29,7 +30,7 @@ class Watcher(Protocol):
 def new_context(browser: Browser, watcher: Watcher, options: Mapping[str, Any]) -> BrowserContext:
     """A browser profile that nobody has used."""
     context = browser.new_context(**{"viewport": WINDOW, "locale": "en-GB", **options})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(WAIT_MS)
     context.add_init_script(CLOCK)
     context.on("console", watcher.console)
     context.on("weberror", watcher.failed)

@@ -1,5 +1,7 @@
 """3, 4: every kind of answer but the pair, by keyboard and by pointer, as its rows stand in the database."""
 
+from itertools import product
+
 import pytest
 from browser.pages import counted, press, saving, settle, turning
 from playwright.sync_api import expect
@@ -197,8 +199,14 @@ def test_criteria_with_one_that_does_not_apply(website, at_work):
     expect(page.locator("input[name=clarity-1]").last).to_be_checked()
 
 
-@pytest.mark.parametrize("shown", [1, 2, 3])
-@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+def windows():
+    """Every number of responses in every width; in the quick suite each once at least."""
+    for width, shown in product((1280, 768, 390, 320), (1, 2, 3)):
+        quick = (width, shown) in {(1280, 3), (768, 2), (390, 2), (320, 1)}
+        yield pytest.param(width, shown, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("width", "shown"), [*windows()])
 def test_every_response_has_the_same_scale(website, at_work, width, shown):
     """One row for each criterion: its steps are described once; on a wide window the responses stand side by side."""
     work = website.work()

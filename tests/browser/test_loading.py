@@ -47,11 +47,13 @@ def test_a_second_load_asks_for_no_file_again(process, visits):
     assert set(kept) == {0}
 
 
-PARTS = ["first.js", "base.css", "work.css", "vendor/katex/katex.min.css", "code.css"]
-PARTS += ["work.js", "dom.js", "vendor/katex/katex.min.js"]
+QUICK = ("first.js", "work.css", "dom.js", "vendor/katex/katex.min.js")  # each in a way of its own
+PARTS = (*QUICK, *("base.css", "vendor/katex/katex.min.css", "code.css", "work.js"))
 
 
-@pytest.mark.parametrize("missing", PARTS)
+@pytest.mark.parametrize(
+    "missing", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in PARTS]
+)
 def test_a_part_that_does_not_come(website, visits, missing):
     """It is said at every load, whatever the browser remembers of the one before."""
     visits.expect(LOAD_FAILED)

@@ -8,6 +8,7 @@ from browser.website import GUIDELINE, KINDS, QUESTION, sample_texts
 from playwright.sync_api import expect
 
 from baro.feedback import schema
+from baro.feedback.catalogue import catalogue
 
 SIZES = ({"width": 1280, "height": 860}, {"width": 900, "height": 700}, {"width": 390, "height": 844},
          {"width": 320, "height": 640})  # fmt: skip
@@ -82,7 +83,11 @@ def test_axe_finds_nothing_serious_elsewhere(website, visits):
             assert outside(page) == []
 
 
-@pytest.mark.parametrize("lang", ["ko", "en"])
+REPORT = """async (state) => (await import(`/static/${document.body.dataset.version}/say.js`))
+  .report(state, {time: '12:34:56'})"""
+
+
+@pytest.mark.parametrize("lang", ["ko", pytest.param("en", marks=pytest.mark.slow)])
 def test_the_bar_of_a_pair_stays_as_it_is_when_something_is_chosen(website, at_work, lang):
     """The most used one: seven in a row, mirrored about the tie, and nothing moves under the pointer."""
     work = website.work()
@@ -111,6 +116,12 @@ def test_the_bar_of_a_pair_stays_as_it_is_when_something_is_chosen(website, at_w
     for key in "147x":
         press(page, key)
         assert list(at_each_size()) == before, key
+    states = [key for key in catalogue(lang) if key.startswith("status.")]
+    for size, (_, there) in zip(SIZES, before, strict=True):
+        page.set_viewport_size(size)
+        for state in states:  # what is said below the buttons comes later, and may be longer
+            page.evaluate(REPORT, state)
+            assert page.evaluate(boxes) == there, (state, size)
 
 
 @pytest.mark.parametrize("lang", ["ko", pytest.param("en", marks=pytest.mark.slow)])

@@ -119,7 +119,7 @@ def test_figures_of_what_was_drawn_at_random(website, page):
     expect(counts).to_have_text("2 items, 4 judgments, 2 raters")
 
 
-@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("lang", ["ko", pytest.param("en", marks=pytest.mark.slow)])
 def test_every_reason_why_a_figure_is_undefined_is_in_the_readers_language(website, visits, lang):
     """The page's own words for every code; and none in another language where two judgments leave most undefined."""
     work = website.work(overlap=2)
@@ -475,7 +475,10 @@ def test_one_task_is_withdrawn_and_a_text_removed(website, page):
         assert set(connection.execute(select(schema.judgment.c.comment)).scalars()) >= {"[removed]"}
 
 
-@pytest.mark.parametrize(("lang", "title"), [("en", "This project is paused"), ("ko", "프로젝트가 잠시 멈춰 있어요")])
+PAUSED = [("ko", "프로젝트가 잠시 멈춰 있어요"), pytest.param("en", "This project is paused", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("lang", "title"), PAUSED)
 def test_who_judges_reads_that_it_is_paused(website, page, visits, lang, title):
     work = website.work()
     work.add("pair")

@@ -169,7 +169,7 @@ def test_the_way_out_of_the_only_project(website, visits, at_work):
 LONG = [("user", "\n\n".join(f"Paragraph {n}. " + "Many words. " * 40 for n in range(12)) + "\n\nWhat is it about?")]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_a_long_prompt_shows_its_first_lines(website, at_work, width):
     """The answers are on the first screen; all of the prompt is one key away, and stays open in another language."""
     work = website.work()
