@@ -78,6 +78,6 @@ def table(rows: Sequence[Mapping[str, Any]], key: str = "win_rate") -> str:
         cells = []
         for row in rows:
             (value, low, high), (kl, *_) = row["arms"][arm][key], row["arms"][arm]["kl"]
-            cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}], {kl:.1f}")
+            cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}], {kl:.2f}")
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -192,7 +192,9 @@ def tested(chosen: Sequence[tuple[str, Mutant]], out: Path, tree: Path) -> list[
             if found.by is None:
                 print(f"\nsurvived: {one.file}:{one.line}, {one.operator}\n{row['diff']}", flush=True)
         rows.append(done)
-        write_whole(out, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        before.pop(_key(row), None)
+        write_whole(out, json.dumps([*rows, *before.values()], indent=1, ensure_ascii=False) + "\n")
+    write_whole(out, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     return rows
 
 

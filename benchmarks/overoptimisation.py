@@ -16,8 +16,8 @@ gold utility less the single member's, in points (hundredths of utility), with a
 over prompts, for PPO from lines through the six rollouts nearest to that KL. Where it has not fallen so far, at the
 largest KL, and the row says so.
 
---out gets overoptimisation.json with every curve, and overoptimisation.svg. What is finished is not run again, also by
-the other benchmarks on the embedded task.
+--out gets overoptimisation.json with every figure, and curves.json, which docs/figures/draw.py draws when it lies there
+as overoptimisation.json. What is finished is not run again, also by the other benchmarks on the embedded task.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from baro.data.files import write_rows
 from baro.data.formats import read_records
@@ -49,6 +47,7 @@ from baro.rows import JsonLines
 from benchmarks.embedded import demo_stages, judged_pairs, two_answers
 
 ARMS = ("single", "mean", "worst", "variance")
+WAYS = ("best_of_n", "ppo")
 PENALTY = {"best_of_n": 0.5, "ppo": 0.1}
 NEAREST = 6  # rollouts
 T_975 = 2.306  # of Student's t with 8 degrees of freedom: two lines through six rollouts
@@ -91,14 +90,16 @@ class Seed:
         reward = {"do": "reward", "model": self.policy, "preferences": str(self.out / "labels.jsonl")}
         reward |= {"pooling": "mean", "members": self.given.members, "trainer": trainer}
         self._stages({"reward": reward})
-        self._stages({f"ppo-{arm}": self._ppo(arm) for arm in self.given.arms})
-        ppo = {arm: self._ppo_curve(arm) for arm in self.given.arms}
-        best = self._best_of_n()
         told = {row["name"]: row["value"] for row in json.loads((self.out / "reward" / "figures.json").read_text())}
-        return {"seed": self.seed, **labels, "reward": told} | {
-            way: {"curves": curves, "compared": compared(curves, self.given.drop, at)}
-            for way, curves, at in (("best_of_n", best, by_prompt), ("ppo", ppo, by_rollout))
-        }
+        found: dict[str, Any] = {"seed": self.seed, **labels, "reward": told}
+        if "best_of_n" in self.given.ways:
+            best = self._best_of_n()
+            found["best_of_n"] = {"curves": best, "compared": compared(best, self.given.drop, by_prompt)}
+        if "ppo" in self.given.ways:
+            self._stages({f"ppo-{arm}": self._ppo(arm) for arm in self.given.arms})
+            ppo = {arm: self._ppo_curve(arm) for arm in self.given.arms}
+            found["ppo"] = {"curves": ppo, "compared": compared(ppo, self.given.drop, by_rollout)}
+        return found
 
     def _stages(self, stages: Mapping[str, Any]) -> None:
         run_pipeline({"stages": dict(stages), "seed": self.seed}, out=self.out)
@@ -225,25 +226,19 @@ def _line_at(curve: Curve, at: float) -> tuple[float, float]:
     return float(y.mean()) + slope * (at - float(x.mean())), s2 * (1 / len(x) + (at - float(x.mean())) ** 2 / spread)
 
 
-# ------------------------------------------------------------------------------------------------------------ figure
-
-
-def drawing(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Gold above, proxy below, over √KL; best-of-n left, PPO right; one line a seed."""
-    sheet = Figure(figsize=(9, 6), layout="constrained")
-    FigureCanvasSVG(sheet)
-    axes = sheet.subplots(2, 2, sharex="col")
-    for column, way in enumerate(("best_of_n", "ppo")):
-        for line, what in enumerate(("gold", "proxy")):
-            for row in rows:
-                for arm, curve in row[way]["curves"].items():
-                    name = arm if row is rows[0] else None
-                    axes[line, column].plot(curve["x"], curve[what], color=f"C{ARMS.index(arm)}", label=name)
-            axes[line, column].set_ylabel(f"{what} {'utility' if what == 'gold' else 'score'}")
-        axes[0, column].set_title({"best_of_n": "best of n", "ppo": "PPO without a KL penalty"}[way])
-        axes[1, column].set_xlabel("√KL (nats)")
-    axes[0, 0].legend()
-    return sheet
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Curve]]]:
+    """By way of optimising, of each seed, by arm: √KL, gold and proxy, to four digits."""
+    return {
+        way: [
+            {
+                arm: {key: [float(f"{one:.4g}") for one in curve[key]] for key in ("x", "gold", "proxy")}
+                for arm, curve in row[way]["curves"].items()
+            }
+            for row in rows
+            if way in row
+        ]
+        for way in WAYS
+    }
 
 
 def main() -> None:
@@ -255,6 +250,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=512, help="answers to each; a power of 2")
     parser.add_argument("--rollouts", type=int, default=24, help="of PPO, of 8 optimiser steps each")
     parser.add_argument("--rollout-prompts", type=int, default=128)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="of PPO")
     parser.add_argument("--drop", type=float, default=5.0, help="points below the peak")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
@@ -262,13 +258,13 @@ def main() -> None:
     rows = []
     for seed in given.seeds:
         rows.append(Seed(seed, given).run())
-        told = {way: rows[-1][way]["compared"] for way in ("best_of_n", "ppo")}
+        told = {way: rows[-1][way]["compared"] for way in given.ways}
         print(json.dumps({"seed": seed, "noise": given.noise} | told), flush=True)
         settings = {key: str(value) for key, value in vars(given).items() if key != "out"}
         write_atomic(
             given.out / "overoptimisation.json", json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n"
         )
-        drawing(rows).savefig(given.out / "overoptimisation.svg", metadata={"Date": None})
+        write_atomic(given.out / "curves.json", json.dumps(curves(rows)) + "\n")
 
 
 if __name__ == "__main__":

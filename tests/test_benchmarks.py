@@ -11,7 +11,9 @@ import tiny
 import torch
 from packaging.requirements import Requirement
 
-from benchmarks import overoptimisation, what_a_base_knows, wheels
+from baro.data.files import write_rows
+from baro.verbs import VERBS
+from benchmarks import beta, embedded, label_noise, overoptimisation, what_a_base_knows, wheels
 from benchmarks.mutants_operators import mutants
 from benchmarks.overoptimisation import best_of, by_prompt, by_rollout, fallen
 
@@ -122,6 +124,63 @@ def test_gold_at_a_kl_by_the_line_through_the_rollouts_near_it():
     value, low, high = by_rollout(noisy, single, 4)
     assert low < value < high
     assert abs(value) < 0.02
+
+
+def answered(folder: Path, rows: int) -> Path:
+    """So many times two answers of which the gold judge prefers the right one, in either order."""
+    answers = ["It is Paris.", "It is Beijing."]
+    pairs = [
+        {"prompt": "What is the capital of France?", "responses": answers[:: 1 if i % 3 else -1]} for i in range(rows)
+    ]
+    equal = {"prompt": "What is the capital of France?", "responses": answers[:1] * 2}
+    write_rows(folder / "records.jsonl", [one | {"finished": [True, True]} for one in [*pairs, equal]])
+    return folder
+
+
+def labels(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_votes_are_flipped_as_often_as_told_and_all_files_hold_the_same_pairs(tmp_path):
+    told = label_noise.vote(answered(tmp_path, 600), tmp_path, 0.25, 0)
+    assert told["pairs"] == 600  # equal answers are no pair
+    assert told["vote_right"] == pytest.approx(0.75, abs=0.06)
+    assert told["majority_right"] == pytest.approx(0.75**3 + 3 * 0.75**2 * 0.25, abs=0.05)
+    files = {name: labels(tmp_path, name) for name in ("clean", "vote", "majority", "soft")}
+    for name, rows in files.items():
+        right = np.mean([row["chosen"] == "It is Paris." for row in rows])
+        assert right == pytest.approx(
+            {"clean": 1.0, "vote": told["vote_right"]}.get(name, told["majority_right"]), abs=1e-3
+        )
+        assert [{row["chosen"], row["rejected"]} for row in rows] == [{"It is Paris.", "It is Beijing."}] * 600
+    assert {row["p_chosen"] for row in files["soft"]} == {0.625, 0.875}  # 2 of 3 and 3 of 3: (w + ½) / 4
+
+
+def test_without_noise_every_label_is_the_judges(tmp_path):
+    told = label_noise.vote(answered(tmp_path, 30), tmp_path, 0.0, 0)
+    assert told == {"pairs": 30, "vote_right": 1.0, "majority_right": 1.0}
+    assert labels(tmp_path, "clean") == labels(tmp_path, "vote") == labels(tmp_path, "majority")
+
+
+def test_arms_differ_in_what_they_are_about(tmp_path):
+    demo = embedded.demo_stages(tmp_path)
+    arms = label_noise.stages(list(label_noise.ARMS), demo, tmp_path, tmp_path / "sft", 0.25)
+    for stage in arms.values():
+        VERBS[stage["do"]].load()[0](
+            **{key: value for key, value in stage.items() if key != "do"}
+        )  # every key is known
+    dpo = arms["dpo"]
+    assert arms["cdpo"] == dpo | {"label_smoothing": 0.25}
+    assert arms["robust"] == dpo | {"label_smoothing": 0.25, "loss": "robust"}
+    assert arms["p_chosen"] == dpo | {"preferences": f"{tmp_path}/soft.jsonl"}
+    assert arms["kto"]["thumbs"] == dpo["preferences"] == f"{tmp_path}/vote.jsonl"
+    by_beta = beta.stages("dpo", [0.03, 10.0], demo, tmp_path, tmp_path / "sft", 0)
+    assert by_beta == {"dpo-0.03": dpo | {"beta": 0.03}, "dpo-10": dpo | {"beta": 10.0}}
+
+
+def test_the_table_of_arms_and_seeds():
+    row = {"arms": {"dpo": {"win_rate": [0.61, 0.58, 0.64], "kl": [1.26, 1.2, 1.3]}}}
+    assert embedded.table([row, row]) == "| dpo | 0.610 [0.580, 0.640], 1.26 | 0.610 [0.580, 0.640], 1.26 |"
 
 
 PLANTED = """

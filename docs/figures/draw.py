@@ -4,10 +4,11 @@ Text stays text, so that it can be searched and read aloud; fonts are the reader
 behind it and reads the same on a light and on a dark page. Sizes fit DejaVu Sans and Noto Sans CJK, wide as they are.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from html import escape
-from math import log2
+from math import ceil, floor, log2
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -323,10 +324,7 @@ def judgments(say: Say) -> Figure:
         return 110 + 114 * (log2(rankings) - log2(50)), 300 - 800 * (rate - 0.45)
 
     f.note(60, 68, say("win rate against SFT, by the gold judge", "SFT 상대 승률(금 판정자)"), "start")
-    for rate in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7):
-        y = at(50, rate)[1]
-        f.parts.append(f'<line x1="60" y1="{y:g}" x2="620" y2="{y:g}" stroke="#d0d7de"/>')
-        f.note(52, y + 4, f"{rate:.2f}", "end")
+    axis(f, 60, 620, {f"{rate:.2f}": at(50, rate)[1] for rate in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)})
     means = []
     for rankings, how, hours, seeds in table:
         given = [tuple(map(float, one)) for one in re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", seeds)]
@@ -335,9 +333,7 @@ def judgments(say: Say) -> Figure:
         for number, (rate, low, high) in enumerate(given):
             x, y = at(int(rankings), rate)
             x += 9 * (number - 1) + 32 * chosen
-            ends = at(50, low)[1], at(50, high)[1]
-            f.parts.append(f'<path d="M{x:g} {ends[0]:g}V{ends[1]:g}" stroke="{ink}" stroke-width="1.6"/>')
-            f.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="4" fill="{ink}"/>')
+            estimate(f, x, y, (at(50, low)[1], at(50, high)[1]), ink)
         if not chosen:
             x, y = at(int(rankings), sum(rate for rate, _, _ in given) / len(given))
             means.append(f"{x:g} {y:g}")
@@ -348,6 +344,114 @@ def judgments(say: Say) -> Figure:
     f.words(585, 270, say("at random", "무작위"), size=12, ink=FILLS["model"][1], at="end")
     f.words(585, 288, "margin", size=12, ink=FILLS["person"][1], at="end")
     return f
+
+
+def axis(f: Figure, left: float, right: float, places: dict[str, float]) -> None:
+    """Horizontal lines with their names at the left; ``places``: the y of each name."""
+    for name, y in places.items():
+        f.parts.append(f'<line x1="{left:g}" y1="{y:g}" x2="{right:g}" y2="{y:g}" stroke="#d0d7de"/>')
+        f.note(left - 8, y + 4, name, "end")
+
+
+def estimate(f: Figure, x: float, y: float, ends: tuple[float, float], ink: str) -> None:
+    """A dot with its interval."""
+    f.parts.append(f'<path d="M{x:g} {ends[0]:g}V{ends[1]:g}" stroke="{ink}" stroke-width="1.6"/>')
+    f.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="4" fill="{ink}"/>')
+
+
+def beta(say: Say) -> Figure:
+    """The table of docs/concepts.md, "What beta does": win rate over KL, one line a seed."""
+    text = (FOLDER.parent / "concepts.md").read_text()
+    table = re.findall(r"^\| ([\d.]+) \| (0\.\d+ \[.+) \|$", text, re.M)
+    f = Figure(640, 400, say("DPO from a small β to a large one", "작은 β에서 큰 β까지의 DPO"))
+
+    def x_of(kl: float) -> float:
+        return 110 + 150 * (log2(max(kl, 0.01)) + 6) / 3
+
+    def y_of(rate: float) -> float:
+        return 310 - 800 * (rate - 0.45)
+
+    f.note(60, 68, say("win rate against SFT, by the gold judge", "SFT 상대 승률(금 판정자)"), "start")
+    axis(f, 60, 620, {f"{rate:.2f}": y_of(rate) for rate in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)})
+    for kl in (0.03125, 0.125, 0.5, 2, 8):
+        f.note(x_of(kl), 332, f"{kl:.2g}")
+    f.note(340, 356, say("KL from SFT, nats; each step is 4 times the one before", "SFT와의 KL(nat). 한 눈금마다 4배"))
+    lines: dict[int, list[str]] = {}
+    tops: list[tuple[float, float, str]] = []
+    inks = [FILLS[kind][1] for kind in ("model", "person", "number")]
+    for name, seeds in table:
+        given = re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\], ([\d.]+)", seeds)
+        for number, (rate, low, high, kl) in enumerate(tuple(map(float, one)) for one in given):
+            x, y = x_of(kl), y_of(rate)
+            estimate(f, x, y, (y_of(low), y_of(high)), inks[number])
+            lines.setdefault(number, []).append(f"{x:g} {y:g}")
+        middle = sum(x_of(float(one[3])) for one in given) / len(given)
+        tops.append((middle, min(y_of(float(one[2])) for one in given) - 8, f"β {name}"))
+    for number, points in lines.items():
+        f.parts.append(
+            f'<path d="M{"L".join(points)}" fill="none" stroke="{inks[number]}" stroke-width="1" opacity="0.6"/>'
+        )
+        f.words(615, 268 + 17 * number, say(f"seed {number}", f"시드 {number}"), size=12, ink=inks[number], at="end")
+    for x, y, name in tops:
+        f.words(x, y, name, size=12, bold=True)
+    return f
+
+
+ARMS = {"single": "loss", "mean": "model", "worst": "number", "variance": "person"}
+
+
+def overoptimisation(say: Say) -> Figure:
+    """docs/figures/overoptimisation.json: gold above, proxy below, over √KL; best of n left, PPO right."""
+    told = json.loads((FOLDER / "overoptimisation.json").read_text())
+    f = Figure(
+        760,
+        560,
+        say(
+            "One noisy reward model and ensembles, followed too far",
+            "잡음 섞인 보상 모델 하나와 앙상블을 지나치게 따라가면",
+        ),
+    )
+    ways = {"best_of_n": say("best of n", "n개 중 최고"), "ppo": say("PPO without a KL penalty", "KL 벌점 없는 PPO")}
+    names = {"gold": say("gold utility", "금 효용"), "proxy": say("the reward's own score", "보상 자신의 점수")}
+    for column, (way, title) in enumerate(ways.items()):
+        left = 60 + 360 * column
+        f.words(left + 150, 62, title, size=13, bold=True)
+        rows = told[way]
+        widest = max(x for row in rows for curve in row.values() for x in curve["x"])
+        for line, (what, name) in enumerate(names.items()):
+            values = [y for row in rows for curve in row.values() for y in curve[what]]
+            ticks = nice(min(values), max(values))
+            bottom = 270 + 225 * line
+            low, high = ticks[0], ticks[-1]
+            scale = 150 / (high - low)
+            f.note(left, bottom - 166, name, "start")
+            axis(f, left, left + 310, {f"{one:g}": bottom - scale * (one - low) for one in ticks})
+            for row in rows:
+                for arm, curve in row.items():
+                    points = "L".join(
+                        f"{left + 310 * x / widest:.1f} {bottom - scale * (y - low):.1f}"
+                        for x, y in zip(curve["x"], curve[what], strict=True)
+                    )
+                    ink = FILLS[ARMS[arm]][1]
+                    f.parts.append(
+                        f'<path d="M{points}" fill="none" stroke="{ink}" stroke-width="1.2" opacity="0.75"/>'
+                    )
+            for one in range(int(widest) + 1):
+                f.note(left + 310 * one / widest, bottom + 17, f"{one}")
+        f.note(left + 155, 532, say("√KL from SFT, nats", "SFT와의 √KL(nat)"))
+    words = {
+        "single": say("one member", "모델 하나"), "mean": "mean", "worst": "worst", "variance": "variance",
+    }  # fmt: skip
+    for number, (arm, name) in enumerate(words.items()):
+        f.words(690, 150 + 17 * number, name, size=12, ink=FILLS[ARMS[arm]][1], bold=True, at="end")
+    return f
+
+
+def nice(low: float, high: float) -> list[float]:
+    """Three to six round numbers that enclose both."""
+    step = next(one for one in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if (high - low) / one <= 4.5)
+    first, last = floor(low / step), ceil(high / step)
+    return [round(step * k, 6) for k in range(first, last + 1)]
 
 
 FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import functional as oracle
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baro.functional.tokens import (
@@ -235,26 +234,52 @@ def test_mixed_types_multiply_in_the_wider_one():
     )
 
 
-def test_targets_may_be_of_any_integer_type():
+@pytest.mark.parametrize("integer", [torch.int8, torch.int16, torch.int32])
+def test_targets_may_be_of_any_integer_type(integer):
     hidden, weight, _, targets = head()
-    assert torch.equal(token_logprobs(hidden, weight, targets.int()), token_logprobs(hidden, weight, targets))
+    hidden.requires_grad_()
+    values = [token_logprobs(hidden, weight, one) for one in (targets.to(integer), targets)]
+    assert torch.equal(*values)
+    assert torch.equal(*(torch.autograd.grad(value.sum(), hidden)[0] for value in values))
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 1, 3, 4)])
-def test_on_cuda_a_product_keeps_its_rows_shape_and_is_fp32(monkeypatch, shape):
-    monkeypatch.setattr(torch.version, "cuda", "13.0")  # shapes and types alone: no GPU is asked
-    with FakeTensorMode(), torch.no_grad():
-        left = torch.empty(shape, dtype=torch.bfloat16, device="cuda")
-        product = exact_product(left, torch.empty(5, 4, dtype=torch.bfloat16, device="cuda"))
-    assert (product.shape, product.dtype) == ((*shape[:-1], 5), torch.float32)
+class OnCuda(torch.Tensor):
+    """A tensor of the CPU that says it is on a GPU."""
+
+    is_cuda = property(lambda self: True)
 
 
-def test_on_a_cpu_factors_are_written_out_in_fp32_also_where_torch_was_built_for_cuda(monkeypatch):
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    with torch.no_grad():
-        product = exact_product(torch.full((2, 1, 3), 0.1).bfloat16(), torch.full((1, 3), 0.1).bfloat16())
+@pytest.mark.parametrize(
+    ("kind", "dtype", "built_for", "grad", "one_product"),
+    [
+        (OnCuda, torch.bfloat16, "13.0", False, True),
+        (OnCuda, torch.bfloat16, "13.0", True, False),  # that product has no gradient
+        (OnCuda, torch.float32, "13.0", False, False),
+        (OnCuda, torch.bfloat16, None, False, False),  # ROCm
+        (torch.Tensor, torch.bfloat16, "13.0", False, False),
+    ],
+)
+@pytest.mark.parametrize("rows", [(2,), (3, 2), (2, 1, 2)])
+def test_a_product_is_fp32_and_of_the_rows_shape_however_it_is_computed(
+    monkeypatch, kind, dtype, built_for, grad, one_product, rows
+):
+    asked = []
+
+    def mm(left, right, *, out_dtype):
+        asked.append((left.dtype, right.dtype))
+        return (left.to(out_dtype) @ right.to(out_dtype)).as_subclass(torch.Tensor)
+
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    left = torch.full((*rows, 3), 0.1, dtype=dtype).as_subclass(kind)
+    right = torch.tensor([[1.0, 2.0, 3.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]], dtype=dtype)
+    with torch.set_grad_enabled(grad):
+        product = exact_product(left, right).as_subclass(torch.Tensor)
+    tenth = 0.10009765625 if dtype == torch.bfloat16 else 0.1
+    expected = torch.tensor([6 * tenth, tenth, tenth, -tenth]).expand(*rows, 4)
+    torch.testing.assert_close(product, expected, atol=1e-7, rtol=0)  # 6 tenths in bf16 would be 0.6015625
     assert product.dtype == torch.float32
-    torch.testing.assert_close(product, torch.full((2, 1, 1), 3 * 0.10009765625**2), atol=1e-8, rtol=0)
+    assert asked == [(torch.bfloat16, torch.bfloat16)] * one_product
 
 
 @pytest.mark.parametrize("gap", [1e4, -1e4])
