@@ -155,3 +155,11 @@ def test_a_value_that_is_not_a_number_is_not_hidden_by_a_variance_of_zero():
     mean, variance = mean_and_variance(2.0, math.nan, math.nan)
     assert math.isnan(mean)
     assert math.isnan(variance)
+
+
+def test_everything_is_made_where_the_inputs_are():
+    rewards, values, lengths = tensor(0.0, 1.0, 2.0), tensor(0.5, 0.5, 0.5), torch.tensor([2, 1])
+    with torch.device("meta"):  # where tensors go that are made without a place
+        advantages, returns = gae(rewards, values, lengths, gamma=1.0, gae_lambda=1.0)
+    assert advantages.tolist() == [0.5, 0.5, 1.5]
+    assert returns.tolist() == [1.0, 1.0, 2.0]

@@ -284,6 +284,18 @@ def test_ipo_with_a_soft_label_has_the_papers_gradient():
     assert chosen.grad.item() == pytest.approx(-3.0)
 
 
+def test_no_smoothing_at_all_is_allowed():
+    assert smoothed_label(tensor(1.0, 0.7), label_smoothing=0.0).tolist() == [1.0, 0.7]
+    robust = robust_dpo_loss(tensor(1.0), tensor(-0.5), beta=0.1, label_smoothing=0.0)
+    assert robust.item() == pytest.approx(0.620957, abs=1e-6)  # −log σ(0.15)
+
+
+def test_a_ranking_is_computed_where_its_scores_are():
+    scores, rank, group = tensor(0.0, 0.0), torch.tensor([1, 2]), torch.tensor([0, 0])
+    with torch.device("meta"):  # where tensors go that are made without a place
+        assert plackett_luce_loss(scores, rank, group).tolist() == pytest.approx([0.693147, 0.0], abs=1e-6)
+
+
 def test_log_odds_keep_their_digits_in_fp32():
     likely = torch.tensor([-1e-6, -1e-5, -0.5])  # where 1 - P in fp32 has lost all digits but one or two
     torch.testing.assert_close(log_odds(likely), torch.tensor([13.8155101, 11.5129205, 0.4327521]), atol=1e-5, rtol=0)

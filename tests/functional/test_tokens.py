@@ -219,6 +219,22 @@ def test_under_autocast_the_factors_are_bf16_and_master_gradients_are_fp32():
     assert 0 < relative(grad - expected, expected) < 2e-2
 
 
+def test_under_autocast_the_logits_for_sampling_are_of_bf16_factors():
+    almost_one = torch.tensor([[1.001]])  # 1 in bf16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head_logits(almost_one, almost_one).tolist() == [[1.0]]
+    assert head_logits(almost_one, almost_one).item() == pytest.approx(1.002001, abs=1e-6)
+
+
+def test_small_gradients_of_many_chunks_add_up_in_fp32():
+    hidden = torch.ones(1024, 1, dtype=torch.bfloat16)
+    weight, bias = (torch.zeros(*shape, dtype=torch.bfloat16, requires_grad=True) for shape in ((2, 1), (2,)))
+    token_logprobs(hidden, weight, torch.zeros(1024, dtype=torch.long), bias=bias, chunk=1).sum().backward()
+    # 1024 times 1 − ½; a sum in bf16 would stay at 128, where its numbers stand 1 apart
+    assert weight.grad.tolist() == [[512.0], [-512.0]]
+    assert bias.grad.tolist() == [512.0, -512.0]
+
+
 def test_autocast_leaves_fp64_alone():
     hidden, weight, bias, targets = head()
     expected = token_logprobs(hidden, weight, targets, bias=bias)
