@@ -32,7 +32,16 @@ ROOT = Path(__file__).parents[1]
 READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
 PAIRS = [
     (ROOT / "docs" / name, ROOT / "docs" / "ko" / name)
-    for name in ("design.md", "metrics.md", "defaults.md", "parity.md", "data.md", "speed.md", "feedback.md", "mutants.md")
+    for name in (
+        "design.md",
+        "metrics.md",
+        "defaults.md",
+        "parity.md",
+        "data.md",
+        "speed.md",
+        "feedback.md",
+        "mutants.md",
+    )
 ]
 DOCUMENTS = sorted(
     path
