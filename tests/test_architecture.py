@@ -52,7 +52,7 @@ ALLOWED = {
     ("rollout", "rewards"),
     ("trainer", "measure"),
 }
-METHOD_ROOMS = {"stage", "online", "reference", "members", "shaping"}  # what methods share
+METHOD_ROOMS = {"stage", "online", "reference", "members", "shaping", "critic"}  # what methods share
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 
 

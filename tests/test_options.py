@@ -164,6 +164,7 @@ SAMPLING = {
     "sampling.top_p": (0.5, {}),
     "sampling.min_p": (0.99, {}),
 }
+WHOLE = {"reward_model": "reward", "rewards": [], "accept_weak_reward_model": True}  # at which values start
 IMITATED = {"ptx.demonstrations": "texts.jsonl"}
 EVALUATED = {
     "evaluation.prompts": "prompts.jsonl", "evaluation.rewards": [{"by": "score_of_options:letters"}],
@@ -277,6 +278,7 @@ CHANGES = {
         "ptx.demonstrations": ("more.jsonl", IMITATED),
         "ptx.coef": (3.0, IMITATED),
         "ptx.batch_size": (1, IMITATED),
+        "shared_trunk": (False, LORA | WHOLE),
         "evaluation.prompts": ("more.jsonl", EVALUATED),
         "evaluation.rewards": ([{"by": "score_of_options:sometimes"}], EVALUATED),
         "evaluation.judge": (None, EVALUATED),

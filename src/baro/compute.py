@@ -10,7 +10,7 @@ from baro.config import NO_EFFECT, Config
 
 
 class ComputeConfig(Config):
-    """Where and in what numbers models are computed; weights and optimiser are fp32 everywhere."""
+    """Where and in what numbers models are computed; what is trained and its optimiser are fp32 everywhere."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

@@ -23,15 +23,17 @@ from baro.data.ledger import Ledger, write_ledger
 from baro.data.rendering import Kind as TemplateKind
 from baro.data.splits import asked_for
 from baro.data.template import Template
-from baro.declared import FEEDBACK, Kind, default_name, inputs_in, is_object
+from baro.declared import FEEDBACK, Kind, Named, default_name, inputs_in, is_object
 from baro.errors import ConfigError, RunError
 from baro.files import hash_path, write_atomic
 from baro.functional.ensembles import Scale
 from baro.hub import is_hub_id, snapshot
 from baro.models.folders import check_tokens, model_config
+from baro.models.forward import ScoredModel
 from baro.models.load import load_scalar_model
-from baro.models.members import is_ensemble, load_members
+from baro.models.members import is_ensemble, load_members, members_on, read_ensemble
 from baro.models.place import AUTO, arithmetic
+from baro.models.trunk import SavedRole, Trunk, frozen_role
 from baro.protocols import LocalWorld, PairJudge, World
 from baro.records import completions_of
 from baro.rewards.ensemble import EnsembleReward, Member, check_same_template, measured, scales_of_training
@@ -140,6 +142,8 @@ def open_run(verb: str, config: Config, out: Path | str | None, **options: Any) 
     """
     inputs = list(inputs_in(type(config), config))
     hashes = {one.key: hash_input(one.value, one.kind) for one in inputs}
+    if getattr(config, "on_one_trunk", False):
+        hashes |= _adapters(inputs, hashes["policy"])
     module = type(config).__module__
     if module.partition(".")[0] != "baro":
         hashes["method"] = _hash_code(module, module)
@@ -230,9 +234,10 @@ def load_rewards(
     sampler_fingerprint: str = "",
     compute: ComputeConfig = AUTO,
     run: RunDir,
+    trunk: Trunk | None = None,
 ) -> list[WeightedReward]:
     """Each term's RewardSource with its weight and name, in the order of the terms, which stand under ``key``."""
-    load = partial(load_scorer, sampler_fingerprint=sampler_fingerprint, compute=compute, run=run)
+    load = partial(load_scorer, sampler_fingerprint=sampler_fingerprint, compute=compute, run=run, trunk=trunk)
     sources = [load(term, f"{key}.{i}", name=term.called) for i, term in enumerate(terms)]
     return [WeightedReward(source, term.weight, term.called) for source, term in zip(sources, terms, strict=True)]
 
@@ -245,13 +250,14 @@ def load_scorer(
     sampler_fingerprint: str = "",
     compute: ComputeConfig = AUTO,
     run: RunDir,
+    trunk: Trunk | None = None,
 ) -> Any:
     """The RewardSource that a config asks for: one as ``load_reward`` gives it, an ensemble, or a list made one.
 
     key: the block of the config that asks, none where it is the config itself. By what the members of a list are
     centred and scaled is kept in the ``run``, in scales.json; the rows have their account in its ledger.
     """
-    load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute)
+    load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute, trunk=trunk)
     if isinstance(asked.by, str):
         source = load(asked.by)
         if isinstance(source, EnsembleReward):
@@ -307,9 +313,12 @@ def _scales(asked: ScoredBy, key: str, sources: Sequence[Any], run: RunDir) -> l
     return [Scale(**known[0]["members"][by]) for by in asked.sources]
 
 
-def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO) -> RewardSource:
+def load_reward(
+    by: str, *, sampler_fingerprint: str = "", compute: ComputeConfig = AUTO, trunk: Trunk | None = None
+) -> RewardSource:
     """One RewardSource, called by what stands after the colon or by the last part of its path; a model as ``compute``
-    says, like the policy beside it. An ensemble run is the mean of its members."""
+    says, like the policy beside it, or on the policy's ``trunk`` where it is an adapter of its backbone. An ensemble
+    run is the mean of its members."""
     if is_object(by):
         found = load_object(by)
         if hasattr(found, "score"):
@@ -321,17 +330,58 @@ def load_reward(by: str, *, sampler_fingerprint: str = "", compute: ComputeConfi
     folder = resolve(by, "model")
     template = template_of(folder)
     log.info("%s: %s", by, template.describe())
-    frozen, name = compute.model_copy(update={"gradient_checkpointing": False}), default_name(by)
+    name, models = default_name(by), _models_of(by, folder, compute, trunk)
     if not is_ensemble(folder):
-        model = load_scalar_model(folder, compute=frozen)
-        return LearnedReward(model, template, name=name, sampler_fingerprint=sampler_fingerprint)
+        return LearnedReward(models[0], template, name=name, sampler_fingerprint=sampler_fingerprint)
     sources = [
         LearnedReward(model, template, name=f"{name}/{k}", sampler_fingerprint=sampler_fingerprint)
-        for k, model in enumerate(load_members(folder, compute=frozen))
+        for k, model in enumerate(models)
     ]
     scales = scales_of_training([f"{by}: member {k}" for k in range(len(sources))], sources)
     members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]
     return EnsembleReward(members, name=name)
+
+
+def _models_of(by: str, folder: Path, compute: ComputeConfig, trunk: Trunk | None) -> list[ScoredModel]:
+    """A reward model, or an ensemble's members; on the trunk if they are adapters of its backbone, which is said."""
+    frozen = compute.model_copy(update={"gradient_checkpointing": False})
+    if trunk is not None:
+        reason = obstacle_to_trunk(by, trunk.base)
+        if not reason:
+            log.info("%s: stands on the policy's backbone, as the adapter that it was trained as", by)
+            adapter = trunk.free_name("reward_model")
+            if is_ensemble(folder):
+                return members_on(trunk.policy, folder, adapter)
+            return [frozen_role(trunk.policy, saved_role(by), adapter)]
+        log.info("%s: is a model of its own beside the policy's backbone, since %s", by, reason)
+    return load_members(folder, compute=frozen) if is_ensemble(folder) else [load_scalar_model(folder, compute=frozen)]
+
+
+def obstacle_to_trunk(value: str, base: str) -> str:
+    """Why a reward run's model cannot stand on a backbone, whose folder has the SHA-256 ``base``; empty: it can."""
+    run = run_of(value)
+    manifest = {} if run is None else RunDir.load(run).manifest
+    if run is None or manifest["verb"] != "reward":
+        return "it is no run of `baro reward`, which would say on which base it was trained"
+    if not (run / "adapter").is_dir() and not (is_ensemble(run / "model") and read_ensemble(run / "model").adapters):
+        return "it has no adapter: it was trained without lora"
+    if manifest["inputs"]["model"] != base:
+        return f"its adapter was trained on another base ({manifest['config']['model']})"
+    return ""
+
+
+def _adapters(inputs: Sequence[Named], base: str) -> dict[str, str]:
+    """The SHA-256 of each adapter that a run takes onto its policy's backbone: of that model ``model/`` is not read."""
+    models = {one.key: one.value for one in inputs if one.kind in ("scorer", "model") and not is_object(one.value)}
+    found = {key: saved_role(value).adapter for key, value in models.items() if not obstacle_to_trunk(value, base)}
+    return {f"{key}.adapter": hash_path(adapter) for key, adapter in found.items() if adapter.is_dir()}
+
+
+def saved_role(value: str) -> SavedRole:
+    """Where a LoRA reward run has its adapter, and how its scores are made."""
+    run = run_of(value)
+    assert run is not None, "obstacle_to_trunk was asked"
+    return SavedRole(run / "adapter", run / "model")
 
 
 def load_each(by: str, *, compute: ComputeConfig = AUTO) -> list[Any]:

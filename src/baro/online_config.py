@@ -119,6 +119,9 @@ class OnlineConfig(blocks.Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     data: blocks.DataConfig = blocks.DataConfig()
     lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
+    shared_trunk: bool = Field(
+        True, description="with lora: one backbone for policy, reference, values, and rewards that are its adapters"
+    )
     compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")
@@ -160,6 +163,20 @@ class OnlineConfig(blocks.Config):
         if self.kl.reference != "fixed" and self.evaluation.judge is not None:
             raise ValueError(f"{moving}evaluation.judge compares with one that stays; leave one of them out")
         return self
+
+    @model_validator(mode="after")
+    def _a_trunk_is_shared_by_adapters(self) -> OnlineConfig:
+        if "shared_trunk" in self.model_fields_set and self.lora is None:
+            raise ValueError(
+                "shared_trunk is about adapters on one backbone, and without lora there are none; give lora, or leave "
+                "shared_trunk out"
+            )
+        return self
+
+    @property
+    def on_one_trunk(self) -> bool:
+        """Whether value model and rewards stand on the policy's backbone."""
+        return self.lora is not None and self.shared_trunk
 
     @property
     def terms(self) -> list[blocks.RewardTerm]:

@@ -114,9 +114,9 @@ def schedule_factor(config: OptimiserConfig, step: int, total: int) -> float:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective) -> State:
-    """The optimiser's own tensors by parameter name: independent of group order, and without integer keys."""
-    names = _parameter_names(objective)
-    return {names[parameter]: dict(state) for parameter, state in optimizer.state.items()}
+    """The optimiser's own tensors by parameter name, in the order of the parameters whatever the groups are."""
+    names, known = _parameter_names(objective), optimizer.state
+    return {name: dict(known[parameter]) for parameter, name in names.items() if parameter in known}
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, objective: Objective, state: State, world: World) -> None:

@@ -59,6 +59,26 @@ rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
 sampling: {max_new_tokens: 6}
 trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
 """,
+    # policy, reference, value model and reward model on one backbone; values start at the reward's adapter
+    "reward_lora": f"""
+model: base
+preferences: preferences.jsonl
+lora: {{r: 2}}
+trainer: {{{TRAINER}}}
+""",
+    "ppo_trunk": """
+policy: base
+prompts: prompts.jsonl
+reward_model: reference/reward_lora
+accept_weak_reward_model: true
+lora: {r: 2}
+kl: {coef: 0.05, target: 0.5, horizon: 20}
+value: {learning_rate: 3e-2}
+compute: {gradient_checkpointing: true}
+rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
+sampling: {max_new_tokens: 6}
+trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
+""",
     # with all that has state of its own: demonstrations beside, a reference that moves, running moments, kept weights
     "ppo_full": """
 policy: base
@@ -144,6 +164,17 @@ KILLS = {
         "while-deleting:3": 9,
         "after-rename:10": 12,  # the value model is saved, the policy is not
     },
+    "ppo_trunk": {
+        "after-sampling:1": None,
+        "after-sampling:3": 6,
+        "before-fsync:5": 3,  # the second rollout
+        "after-rename:5": 3,
+        "between-files:6": 3,
+        "after-rename:8": 9,
+        "while-deleting:3": 9,
+        "after-rename:10": 12,  # the value model is saved, the policy is not
+        "after-rename:11": 12,  # and its adapter
+    },
     "ppo_full": {
         "after-sampling:2": 3,
         "after-sampling:3": 6,
@@ -159,6 +190,7 @@ QUICK = {
     "dpo": "before-fsync:3",
     "kto": "after-rename:6",
     "ppo": "after-rename:5",
+    "ppo_trunk": "after-rename:5",
     "ppo_full": "after-sampling:3",
 }
 """The one of them that every run of the suite tries: in a checkpoint, after it, in the cache, after a rollout."""
@@ -186,7 +218,7 @@ def command(project):
     """The arguments of a method's run, the same but for where it goes."""
     for verb, text in (*CONFIGS.items(), ("pipeline", PIPELINE)):
         (project / f"{verb}.yaml").write_text(text)
-    verbs = {"pipeline": "run", "ensemble": "reward", "ppo_full": "ppo"}
+    verbs = {"pipeline": "run", "ensemble": "reward", "reward_lora": "reward", "ppo_full": "ppo", "ppo_trunk": "ppo"}
     return lambda method, out: [verbs.get(method, method), f"{method}.yaml", "--out", out]
 
 
@@ -199,7 +231,7 @@ class References:
     def __call__(self, method):
         path = self.project / "reference" / method
         if method.startswith("ppo"):
-            self("reward")
+            self("reward_lora" if method == "ppo_trunk" else "reward")
         if not path.exists():
             running = self.baro.start(*self.command(method, f"reference/{method}"), env=cache(f"reference/{method}"))
             first_row(path)
@@ -326,7 +358,8 @@ def test_killed_at_a_random_moment_of_training(baro, project, command, reference
 
 
 @pytest.mark.parametrize("method", KILLS)
-def test_killed_between_a_row_and_its_checkpoint(baro, project, command, finished_like, method):
+def test_killed_between_a_row_and_its_checkpoint(baro, project, command, reference, finished_like, method):
+    reference(method)
     out = f"killed/{method}-row"
     said = baro(*command(method, out), first=AT_ROW.format(row=7, signal="SIGKILL"), env=cache(out))
     assert said.code == -signal.SIGKILL
@@ -378,7 +411,8 @@ def status(run):
 
 
 @pytest.mark.parametrize("method", KILLS)
-def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, command, finished_like, method):
+def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, command, reference, finished_like, method):
+    reference(method)
     out = f"killed/{method}-term"
     said = baro(*command(method, out), first=AT_ROW.format(row=5, signal="SIGTERM"), env=cache(out))
     assert said.code == 143

@@ -117,7 +117,7 @@ def test_a_checkpoint_holds_what_is_trained_and_no_more(method, settings, lora, 
     monkeypatch.chdir(world)
     finished = run(method, world, lora, **{"model" if method is reward else "policy": "base"}, **settings)
     _, state = load_checkpoint(finished)
-    assert set(state["modules"]) == ({"policy", "value_model"} if method is ppo else set(state["modules"]))
+    assert set(state["modules"]) == ({"trunk"} if method is ppo else set(state["modules"]))
     trained = 0
     for name, module in state["modules"].items():
         assert module.keys() >= {"score_bias"}

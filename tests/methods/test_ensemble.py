@@ -19,7 +19,7 @@ from baro.errors import ConfigError, GuardStop, RewardError
 from baro.evaluate import config as evaluation
 from baro.functional.ensembles import Scale
 from baro.inputs import load_each, load_reward, load_scorer
-from baro.methods import dpo, label, ppo, reward
+from baro.methods import critic, dpo, label, ppo, reward
 from baro.methods.members import member_config, resampled
 from baro.models.load import Architecture, load_scalar_model, load_value_model, new_policy, save_policy
 from baro.pipeline import load_pipeline
@@ -383,7 +383,7 @@ def test_ppo_and_label_say_how_much_members_differ(policy, folder, train, tmp_pa
     assert scores[0] > scores[1]
     assert scores[0] > scores[2]
     start = load_value_model(run.model / "members" / "0", seed=0)
-    assert ppo._value_start(config) == str(run.model / "members" / "0")
+    assert critic.value_start(config, None) == str(run.model / "members" / "0")
     assert start.measured is not None
 
     labelled = label.run(label.Config(answers=str(folder / "answers.jsonl"), by=str(run.path)), tmp_path / "labelled")

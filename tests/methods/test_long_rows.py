@@ -15,7 +15,7 @@ from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.evaluate import evaluate
 from baro.inputs import load_reward
-from baro.methods import dpo, generate, kto, ppo, reward, sft, stage
+from baro.methods import critic, dpo, generate, kto, ppo, reward, sft, stage
 from baro.methods.online import Online
 from baro.models.load import load_scalar_model
 from baro.records import Message, Rollout, said
@@ -116,7 +116,7 @@ def test_the_fewest_positions_of_the_models_that_read_the_rows_decide(world, cap
         config = ppo.Config(policy="wide", prompts="pairs.jsonl", rewards=[{"by": "a:b"}], **changes)
         Online("ppo", config, world / f"online-{''.join(changes)}").read()
         assert asked.pop() == ("wide", *readers)
-    assert ppo._value_start(ppo.Config(**terms)) == "gpt2"  # the reward model, which reads the same tokens
+    assert critic.value_start(ppo.Config(**terms), None) == "gpt2"  # the reward model, which reads the same tokens
 
 
 @pytest.mark.parametrize("scorer", ["ref_policy", "against", "rewards", "best_of"])

@@ -11,19 +11,20 @@ import torch
 import torch.distributed as dist
 import toys
 from safetensors.torch import save_file
+from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from baro.compute import LoraConfig
 from baro.config import RolloutConfig, TrainerConfig
 from baro.data.partners import with_partners
 from baro.functional.policy import clipped_policy_loss
-from baro.methods import kto
+from baro.methods import kto, ppo
 from baro.methods.reference import ReferenceLogprobs
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.lora import add_adapter
 from baro.models.roles import InRole
 from baro.protocols import LossOutput, World
-from baro.records import Message, Prompt, SamplingParams
+from baro.records import Message, Prompt, SamplingParams, Score
 from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
 from baro.rollout.rollouts import Rollouts
@@ -139,6 +140,62 @@ def thumbs(world: World) -> toys.ToyRun:
     return toys.ToyRun(kto.Objective(policy, kto.Config(policy="p", thumbs="t")), source, {})
 
 
+def trunk(world: World) -> toys.ToyRun:
+    """ppo itself on one backbone: the reference, the value model and a reward model are roles of the policy."""
+    lora = LoraConfig(r=2)
+    policy = ScoredModel(tiny.llama())
+    policy.requires_grad_(False)
+    for name in ("policy", "reward_model", "value_model"):
+        add_adapter(policy, lora, seed=0, role=name)
+    heads = [nn.Linear(16, 1, bias=False, dtype=torch.float64) for _ in range(2)]
+    for head in heads:
+        nn.init.constant_(head.weight, 0.1)
+    value_model = InRole(policy, "value_model", head=heads[0])
+    reward_model = InRole(policy, "reward_model", head=heads[1].requires_grad_(False), score_bias=0.5)
+    policy.double()
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.linspace(-0.2, 0.3, parameter.numel()).view_as(parameter))
+            if ".reward_model." in name:
+                parameter.requires_grad_(False)
+    samples = [toys.Sample(s.prompt_ids, (), s.key) for s in toys.random_samples(5, 7, 0)]
+    config = ppo.Config(
+        policy="p", prompts="x", reward_model="r", lora=lora, trainer={"micro_batch_tokens": 48, "steps": 8}
+    )
+    prepare = ppo.Prepare(policy, InRole(policy, None), value_model, config)
+    rollouts = Rollouts(
+        [Prompt((Message("user", s.key),)) for s in samples],
+        samples,
+        sampler=Engine(policy, end_ids=frozenset({0, 1}), slots=4, world=world),
+        decode=lambda ids: " ".join(map(str, ids)),
+        totals={"score": [WeightedReward(OnTrunk(reward_model, world))]},
+        sampling=SamplingParams(max_new_tokens=5),
+        config=RolloutConfig(prompts=5, completions=2, epochs=2, minibatches=2),
+        seed=0,
+        world=world,
+    )
+    source = OnPolicySource(
+        rollouts, prepare=prepare, count=2, micro_batch_tokens=48, hidden_size=16, world=world, store=None
+    )
+    return toys.ToyRun(ppo.Objective(policy, value_model, config), source, {})
+
+
+class OnTrunk:
+    """A reward model that is a role of the policy, on the tokens that were drawn."""
+
+    name = "reward"
+
+    def __init__(self, model: ScoredModel, world: World) -> None:
+        self.model, self.world = model, world
+
+    def score(self, rollouts):
+        ids = [list(one.completion_ids) for one in rollouts]
+        samples = [toys.Sample(torch.tensor([1, 2]), (toys.branch(one),)) for one in ids]
+        found = forward_samples(self.model, samples, ["scores"], micro_batch_tokens=48, world=self.world)["scores"]
+        return [Score(float(one)) for (one,) in found]
+
+
 def weights(trainer: Trainer, world: World) -> dict[str, torch.Tensor]:
     """All that is trained, whole; every rank must ask."""
     states = trainer.state_dict()["modules"]
@@ -166,7 +223,7 @@ def main(folder: Path) -> None:
         if world.rank == 0:
             save_file(found, folder / f"{name}.safetensors")
 
-    for build in (toys.sft, toys.ppo, narrow, blocks, thumbs):
+    for build in (toys.sft, toys.ppo, narrow, blocks, thumbs, trunk):
         made = build(world)
         trainer = Trainer(made.objective, made.source, CONFIG, world=world)
         trainer.fit()

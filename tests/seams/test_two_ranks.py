@@ -67,7 +67,14 @@ def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 @pytest.mark.parametrize(
     ("build", "limit"),
-    [(toys.sft, 1e-9), (toys.ppo, 1e-9), (ranks.narrow, 1e-4), (ranks.blocks, 1e-9), (ranks.thumbs, 1e-9)],
+    [
+        (toys.sft, 1e-9),
+        (toys.ppo, 1e-9),
+        (ranks.narrow, 1e-4),
+        (ranks.blocks, 1e-9),
+        (ranks.thumbs, 1e-9),
+        (ranks.trunk, 1e-9),
+    ],
 )
 def test_two_ranks_equal_one(two, build, limit):
     run = build(LocalWorld())

@@ -33,6 +33,7 @@ from baro.measure import Measure
 from baro.methods import stage
 from baro.models.forward import ScoredModel
 from baro.models.load import load_policy, save_policy
+from baro.models.trunk import Trunk
 from baro.online_config import OnlineConfig
 from baro.protocols import BatchSource, LossOutput, Metrics, Objective, Prepare, Sampler
 from baro.records import Demonstration, Prompt
@@ -54,6 +55,7 @@ class Online:
         self.world = training_world()
         self.run = open_run(verb, config, out)
         self.finished = self.run.finished
+        self.trunk: Trunk | None = None  # of the policy, for what may stand on its backbone
 
     def read(self, *others: str) -> None:
         """The prompts, short enough for the policy, every model of the config, and ``others`` that read its tokens."""
@@ -80,7 +82,10 @@ class Online:
         """The model to train, with new adapters where the config has some."""
         config = self.config
         folder = resolve(config.policy, "model")
-        return load_policy(folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
+        policy = load_policy(folder, compute=config.compute, lora=config.lora, seed=config.trainer.seed)
+        if config.on_one_trunk:
+            self.trunk = Trunk(policy, self.run.manifest["inputs"]["policy"])
+        return policy
 
     def fit(
         self,
@@ -173,8 +178,8 @@ class Online:
         return Engine(model, end_ids=self.template.end_ids, world=self.world)
 
     def _rewards(self, terms: Sequence[RewardTerm], key: str) -> list[WeightedReward]:
-        fingerprint = self.template.fingerprint
-        return load_rewards(terms, key, sampler_fingerprint=fingerprint, compute=self.config.compute, run=self.run)
+        same, compute = self.template.fingerprint, self.config.compute
+        return load_rewards(terms, key, sampler_fingerprint=same, compute=compute, run=self.run, trunk=self.trunk)
 
     def _refuse_what_is_trained_on(self) -> None:
         """The validator compares names; here a copy of the training reward under another name is found."""

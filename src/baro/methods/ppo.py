@@ -23,20 +23,16 @@ from torch import Tensor, nn
 
 from baro import config as blocks
 from baro.batch import GroupBatch, Sample, flat, with_flat
-from baro.data.template import Template
-from baro.declared import Model, is_object
+from baro.declared import Model
 from baro.functional.advantages import gae, mean_and_variance, moments, scale_with, whiten_with
 from baro.functional.policy import clipped_policy_loss, clipped_value_loss, kl_shaped_rewards
-from baro.inputs import resolve
+from baro.methods import critic
 from baro.methods.online import Online, policy_metrics, ptx_loss
 from baro.methods.reference import reference
 from baro.methods.shaping import KlControl, MovingReference, Scores
-from baro.models.folders import is_encoder
 from baro.models.forward import ScoredModel, flat_forward, layouts, restore_layouts
-from baro.models.load import load_value_model, new_scalar_model, save_scalar_model
-from baro.models.lora import add_adapter
-from baro.models.members import first_member
-from baro.models.place import placed
+from baro.models.load import save_scalar_model
+from baro.models.roles import modules_of, trained
 from baro.online_config import OnlineConfig
 from baro.protocols import LossOutput, State, World
 from baro.runs import RunDir
@@ -102,14 +98,19 @@ class Prepare:
             "kl": self.kl.state_dict(),
             "reference": self.reference.state_dict(),
             "scores": self.scores.state_dict(),
-            "layouts": layouts({"ref_policy": self.ref_policy}),
+            "layouts": layouts(self._frozen),
         }
 
     def load_state_dict(self, state: State) -> None:
         self.kl.load_state_dict(state["kl"])
         self.reference.load_state_dict(state["reference"])
         self.scores.load_state_dict(state["scores"])
-        restore_layouts({"ref_policy": self.ref_policy}, state["layouts"])
+        restore_layouts(self._frozen, state["layouts"])
+
+    @property
+    def _frozen(self) -> dict[str, nn.Module]:
+        """What has a layout that the trainer does not keep: it is none of its modules."""
+        return {"ref_policy": self.ref_policy, "value_model": self.value_model}
 
 
 def stream(
@@ -144,73 +145,55 @@ class Objective:
         self.policy, self.value_model, self.config = policy, value_model, config
 
     def modules(self) -> dict[str, nn.Module]:
-        return {"policy": self.policy, "value_model": self.value_model}
+        return modules_of(policy=self.policy, value_model=self.value_model)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [
-            {"name": "policy", "params": [p for p in self.policy.parameters() if p.requires_grad]},
+            {"name": "policy", "params": trained(self.policy)},
             {
                 "name": "value_model",
-                "params": [p for p in self.value_model.parameters() if p.requires_grad],
+                "params": trained(self.value_model),
                 "learning_rate": self.config.value.learning_rate,
             },
         ]
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
-        if batch.term == "ptx":
-            yield ptx_loss(self.policy, batch, totals, coef=self.config.ptx.coef)
-            return
-        fields, tokens = batch.token_fields, len(batch.targets)
+        with self.policy.in_role():  # until the trainer has taken the backward pass
+            if batch.term == "ptx":
+                yield ptx_loss(self.policy, batch, totals, coef=self.config.ptx.coef)
+                return
+            yield self._policy_loss(batch, totals)
+        with self.value_model.in_role():
+            yield self._value_loss(batch, totals)
+
+    def _policy_loss(self, batch: GroupBatch, totals: Mapping[str, float]) -> LossOutput:
+        fields = batch.token_fields
         found = self.policy(batch, ["logprobs", "entropy"], temperature=self.config.sampling.temperature)
         loss = clipped_policy_loss(
             found.logprobs, fields["old_logprobs"], fields["advantages"], clip_range=self.config.clip_range
         )
         metrics = policy_metrics(batch, found.logprobs, found.entropy, loss, clip_range=self.config.clip_range)
         waits = (batch.completion_fields["rollout"] < self.config.value.pretrain_rollouts)[batch.completion_of]
-        yield LossOutput(loss.masked_fill(waits, 0.0).sum() / totals["tokens"], metrics)
+        return LossOutput(loss.masked_fill(waits, 0.0).sum() / totals["tokens"], metrics)
+
+    def _value_loss(self, batch: GroupBatch, totals: Mapping[str, float]) -> LossOutput:
+        fields, tokens = batch.token_fields, len(batch.targets)
         values = self.value_model(batch, ["values"]).values
         loss = clipped_value_loss(values, fields["values"], fields["returns"], clip_range=self.config.value.clip_range)
         metrics = {"loss/value": (loss.detach().sum(), tokens)}
-        yield LossOutput(loss.sum() / totals["tokens"], metrics)
+        return LossOutput(loss.sum() / totals["tokens"], metrics)
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/`` and ``value_model/``; the same call resumes or returns what is finished."""
     job = Online("ppo", config, out)
     if not job.finished:
-        job.read(_value_start(config))
-        policy, value_model = job.policy(), _value_model(config)
+        job.read(critic.value_start(config, config.value_model))
+        policy = job.policy()
+        value_model = critic.value_model(config, config.value_model, job.trunk)
         ref_policy = reference(config, policy)
         limit = config.early_stop_kl or float("inf")
         objective, prepare = Objective(policy, value_model, config), Prepare(policy, ref_policy, value_model, config)
         job.fit(policy, ref_policy, objective, prepare, lambda found: found.get("policy/approx_kl", 0.0) > limit)
         job.save(policy, value_model=lambda folder: save_scalar_model(value_model, folder))
     return job.run
-
-
-def _value_model(config: Config) -> ScoredModel:
-    """The model of values; with ``lora``, adapters and its head are all that is trained of it, as of the policy."""
-    start, seed = _value_start(config), config.trainer.seed
-    folder = resolve(start, "model")
-    if start == config.policy:
-        value_model = new_scalar_model(folder, seed=seed, role="value_model")
-    else:
-        value_model = load_value_model(folder, seed=seed)
-    if config.lora is not None:
-        add_adapter(value_model, config.lora, seed=seed, role="value_model")
-    return placed(value_model, config.compute)
-
-
-def _value_start(config: Config) -> str:
-    """Where the value model starts: as told, else at the only reward model (an ensemble's first) if it reads the
-    policy's tokens and is a whole model.
-    """
-    if config.value_model is not None:
-        return config.value_model
-    by = config.terms[0].by if len(config.terms) == 1 else None
-    if isinstance(by, str) and not is_object(by):
-        policy, reward = resolve(config.policy, "model"), resolve(by, "model")
-        if Template.load(reward).fingerprint == Template.load(policy).fingerprint and not is_encoder(reward):
-            first = first_member(reward)
-            return by if first == reward else config.policy if first is None else str(first)
-    return config.policy

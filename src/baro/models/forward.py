@@ -54,7 +54,8 @@ class ScoredModel(nn.Module):
 
     ``layout`` says how rows are computed: "shared", completions side by side behind their prompt; "separate", one per
     row, for architectures that cannot branch; "own", one per row by the model's own forward, logits and all.
-    ``autocast_dtype`` is the type of the matrix products where it is not the weights' own.
+    ``autocast_dtype`` is the type of the matrix products where it is not the weights' own. ``heads`` are those of roles
+    that share its trunk (models/roles.py), by their names: its own head is not among them.
     """
 
     model: PreTrainedModel
@@ -85,7 +86,7 @@ class ScoredModel(nn.Module):
                 type(model).__name__,
                 obstacle,
             )
-        self.extra_head = head
+        self.extra_head, self.heads = head, nn.ModuleDict()
         self.scoring = scoring or Scoring()
         self.measured: Measured | None = None  # of a reward model, once it is trained
         self.register_buffer("score_bias", torch.tensor(float(score_bias), dtype=torch.float64))
@@ -117,10 +118,23 @@ class ScoredModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def forward(self, batch: GroupBatch, outputs: Collection[Output], *, temperature: float = 1.0) -> Outputs:
+    @property
+    def holder(self) -> ScoredModel:
+        """The module that holds the weights, whole or in shards; of a role the model that it is a role of."""
+        return self
+
+    def forward(
+        self,
+        batch: GroupBatch,
+        outputs: Collection[Output],
+        *,
+        temperature: float = 1.0,
+        read_by: ScoredModel | None = None,
+    ) -> Outputs:
         """Run the trunk over the rows and the asked heads over the gathered positions.
 
-        Log-probs and entropy are those of softmax(logits / temperature), in nats, at least in fp32.
+        Log-probs and entropy are those of softmax(logits / temperature), in nats, at least in fp32. ``read_by``: whose
+        head and scoring make values and scores, where not its own.
         """
         if self.layout != "shared" and len(batch.group_of) > len(batch.input_ids):  # an empty completion is one too
             batch = batch.unbranched()
@@ -129,11 +143,12 @@ class ScoredModel(nn.Module):
             if self.layout == "own" and wanted & {"logprobs", "entropy"}:
                 found = self._own(batch, wanted, temperature)
             if wanted - found.keys():
-                found |= self._heads(self._hidden(batch), batch, wanted - found.keys(), temperature)
+                hidden, left = self._hidden(batch), wanted - found.keys()
+                found |= self._heads(hidden, batch, left, temperature, read_by or self)
         return Outputs(**found)
 
     def _heads(
-        self, hidden: Float[Tensor, "RT H"], batch: GroupBatch, wanted: set[Output], temperature: float
+        self, hidden: Float[Tensor, "RT H"], batch: GroupBatch, wanted: set[Output], temperature: float, by: ScoredModel
     ) -> dict[str, Tensor]:
         """What was asked for, from the trunk's hidden states."""
         found: dict[str, Tensor] = {}
@@ -143,10 +158,10 @@ class ScoredModel(nn.Module):
         if "entropy" in wanted:
             found["entropy"] = token_entropy(scored.detach(), **self._head(), temperature=temperature)
         if "values" in wanted:
-            found["values"] = self._weighted(self._criteria(scored))
+            found["values"] = by._weighted(by._criteria(scored))
         if {"scores", "criteria"} & wanted:
-            found["criteria"] = self._criteria(pooled(hidden, batch, self.scoring.pooling))  # [C, K]
-            found["scores"] = self._weighted(found["criteria"])
+            found["criteria"] = by._criteria(pooled(hidden, batch, by.scoring.pooling))  # [C, K]
+            found["scores"] = by._weighted(found["criteria"])
         return found
 
     def autocast(self) -> torch.autocast:

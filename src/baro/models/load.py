@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,10 @@ def read_head(path: Path, settings: Mapping[str, Any], hidden_size: int) -> nn.M
         return None
     head = new_head(settings["head"], hidden_size, len(settings["criteria"]))
     try:
-        head.load_state_dict(load_file(weights))
+        saved = load_file(weights)
+        if isinstance(head, nn.Linear) and "bias" not in saved:
+            head.register_parameter("bias", None)
+        head.load_state_dict(saved)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{weights}: does not fit {REWARD_HEAD} beside it ({error}); copy the run again") from error
     return head
@@ -231,17 +235,49 @@ def _save_plain(model: ScoredModel, folder: Path) -> None:
 
 def save_scalar_model(model: ScoredModel, folder: Path) -> None:
     """A plain sequence-classification folder, or the trunk's with the head beside it; the rest in reward_head.json."""
-    _save_plain(model, folder)
-    write_head(model, folder)
+    if model.extra_head is not None and model.model.get_output_embeddings() is not None:
+        own_head = not _save_beside_a_language_model(model, folder)
+    else:
+        own_head = model.extra_head is not None
+        _save_plain(model, folder)
+    write_head(model, folder, own_head=own_head)
     name_beside(folder)
 
 
-def write_head(model: ScoredModel, folder: Path) -> None:
-    """reward_head.json, and the weights of a head of our own."""
+def _save_beside_a_language_model(model: ScoredModel, folder: Path) -> bool:
+    """The merged trunk of a role that scores, as a sequence-classification model, or bare; whether the head is in it.
+
+    Bare where transformers has no such class of this architecture, or the head is none that fits.
+    """
+    head, front = model.scalar_head, f"{model.model.base_model_prefix}."
+    config = copy(model.model.config)
+    config.num_labels = 1
+    mapping: Any = AutoModelForSequenceClassification._model_mapping
+    kind = mapping.get(type(config), None)
+    with merged(model) as state, torch.device("meta"):
+        shell: Any = None if kind is None else kind(config)
+        fits = _shapes(getattr(shell, "score", None)) == _shapes(head)
+        if fits:
+            kept = {name: tensor for name, tensor in state.items() if name.startswith(front)}
+            kept |= {f"score.{name}": tensor for name, tensor in head.state_dict().items()}
+        else:
+            shell = type(model.trunk)(config)
+            kept = {name.removeprefix(front): tensor for name, tensor in state.items() if name.startswith(front)}
+        shell.save_pretrained(folder, state_dict=kept)
+    return fits
+
+
+def _shapes(head: nn.Module | None) -> dict[str, torch.Size] | None:
+    """The shapes of a linear layer's parameters; None of anything else."""
+    return {name: p.shape for name, p in head.named_parameters()} if isinstance(head, nn.Linear) else None
+
+
+def write_head(model: ScoredModel, folder: Path, *, own_head: bool = True) -> None:
+    """reward_head.json, and the weights of a head of our own; ``own_head`` False: it is in the model beside."""
     settings = {**asdict(model.scoring), "score_bias": float(model.score_bias), "head": "linear"}
     if model.measured is not None:
         settings["measured"] = asdict(model.measured)
-    if model.extra_head is not None:
+    if model.extra_head is not None and own_head:
         settings["head"] = "linear" if isinstance(model.extra_head, nn.Linear) else "ffn"
         save_file(model.extra_head.state_dict(), folder / HEAD_WEIGHTS)
     (folder / REWARD_HEAD).write_text(json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False))

@@ -1,4 +1,4 @@
-"""Low-rank adapters by peft: put in, switched off for the reference, saved, and merged into a plain model.
+"""Low-rank adapters by peft, by the name of their role: put in, switched off, saved, and merged into a plain model.
 
     W' = W + (α / r) B A      A random, B zero at the start, so that a new adapter changes nothing
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -18,7 +18,9 @@ from pathlib import Path
 import torch
 from peft import LoraConfig as PeftLora
 from peft import get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -30,13 +32,18 @@ from baro.functional.streams import stream_key
 from baro.models.folders import HEAD_WEIGHTS
 from baro.models.forward import ScoredModel
 from baro.models.heads import Role
+from baro.models.place import in_fp32
+from baro.models.roles import adapted_layers, adapter_of
 
 log = logging.getLogger("baro")
-ADAPTER = "default"
 
 
 def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int, role: Role) -> None:
-    """Put adapters into a model; all other weights but a scalar head's stay as they are. ConfigError: no such layer."""
+    """Put the adapters of a role into a model, which may have those of others.
+
+    All other weights but a scalar head's stay as they are, and the adapter that was on stays on. ConfigError: no such
+    layer.
+    """
     model, scalar = scored.model, scored.is_scalar
     settings = PeftLora(
         r=config.r,
@@ -49,7 +56,7 @@ def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int, role: Rol
     try:
         with torch.random.fork_rng():
             torch.manual_seed(stream_key("adapters", seed, role))
-            inject_adapter_in_model(settings, model, adapter_name=ADAPTER)
+            _inject(model, settings, role)
     except ValueError as error:  # peft's, for names that no layer has
         raise ConfigError(f"lora.target_modules: {error}; leave it out to adapt all linear layers") from error
     if scalar:
@@ -59,9 +66,29 @@ def add_adapter(scored: ScoredModel, config: LoraConfig, *, seed: int, role: Rol
     log.info("LoRA: %s of %s weights are trained (%.2g%%)", f"{trained:,}", f"{whole:,}", 100 * trained / whole)
 
 
+def _inject(model: PreTrainedModel, settings: PeftLora, name: str) -> None:
+    """peft's injection, after which the adapter that was on is on again, and what was trained is trained still.
+
+    The new adapter is fp32 at least: peft gives it the type of its base layer, which may be held in bf16.
+    """
+    assert name not in getattr(model, "peft_config", {}), f"there is an adapter {name} already"
+    on = next((one.active_adapters for one in model.modules() if isinstance(one, BaseTunerLayer)), None)
+    flags = {p: p.requires_grad for p in model.parameters()} if on else {}
+    with in_fp32(model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what is wanted
+        inject_adapter_in_model(settings, model, adapter_name=name)
+    if on is None:
+        return
+    flags = {p: flags.get(p, p.requires_grad) for p in model.parameters()}
+    for layer in (one for one in model.modules() if isinstance(one, BaseTunerLayer)):
+        layer.set_adapter(on)
+    for parameter, flag in flags.items():
+        parameter.requires_grad_(flag)
+
+
 def adapted(scored: ScoredModel) -> bool:
     """Whether the model has adapters."""
-    return any(isinstance(module, BaseTunerLayer) for module in scored.model.modules())
+    return bool(adapted_layers(scored))
 
 
 def _task(scored: ScoredModel) -> str:
@@ -72,14 +99,16 @@ def _task(scored: ScoredModel) -> str:
 
 
 def save_adapter(scored: ScoredModel, folder: Path) -> None:
-    """The adapter alone, as peft's ``PeftModel.from_pretrained(base, folder)`` loads it, with what else was trained.
+    """The adapter of a model's role alone, as peft's ``PeftModel.from_pretrained(base, folder)`` loads it, with what
+    else was trained of it.
 
     A sequence-classification model's head is in it (peft: ``modules_to_save``); a head of our own lies beside it. The
     bias of scores is not in it: only ``model/`` says where scores are 0.
     """
-    model, settings = scored.model, copy(scored.model.peft_config[ADAPTER])
+    model, name = scored.model, adapter_of(scored)
+    settings = copy(model.peft_config[name])
     assert isinstance(settings, PeftLora)
-    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+    state = get_peft_model_state_dict(model, adapter_name=name)
     if settings.task_type == "SEQ_CLS":
         settings.modules_to_save = ["score"]
         state |= {f"score.{name}": tensor for name, tensor in scored.scalar_head.state_dict().items()}
@@ -90,47 +119,80 @@ def save_adapter(scored: ScoredModel, folder: Path) -> None:
     save_file(named, folder / "adapter_model.safetensors")
 
 
-def add_saved_adapter(model: PreTrainedModel, folder: Path, name: str) -> dict[str, Tensor]:
-    """Put the adapter that ``save_adapter`` wrote into a model that may have others; it is not to be trained.
+def add_saved_adapter(model: PreTrainedModel, folder: Path, name: str, *, trained: bool = False) -> dict[str, Tensor]:
+    """Put the adapter that ``save_adapter`` wrote into a model that may have others.
 
-    Returns the head that was saved with it, by the names of its tensors; empty for a head of our own.
+    The model may be another class on the same trunk than the one it was trained in. Returns the head that was saved
+    with it, by the names of its tensors; empty for a head of our own. ConfigError: it is damaged, or of another base.
     """
-    settings = PeftLora.from_pretrained(str(folder))
-    settings.modules_to_save, settings.inference_mode = None, True
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what is wanted
-        inject_adapter_in_model(settings, model, adapter_name=name)
-    own, head = model.state_dict(), {}
-    for key, tensor in load_file(folder / "adapter_model.safetensors").items():
+    settings, saved = _read_adapter(folder)
+    settings.modules_to_save, settings.inference_mode = None, not trained
+    other = f"{folder}: its adapter does not fit {model.name_or_path}"
+    try:
+        _inject(model, settings, name)
+    except ValueError as error:  # peft's, for names that no layer has
+        raise ConfigError(f"{other} ({error}); it was trained on another base") from error
+    own = {key: p for key, p in model.named_parameters() if ".lora_" in key and name in key.split(".")}
+    head: dict[str, Tensor] = {}
+    for key, tensor in saved.items():
         inner = key.removeprefix("base_model.model.")
         if inner.startswith("score."):
             head[inner.removeprefix("score.")] = tensor
             continue
-        own[re.sub(r"(lora_[AB])\.weight$", rf"\1.{name}.weight", inner)].copy_(tensor)
+        target = own.pop(_name_in(own, re.sub(r"(lora_\w+?)((?:\.weight)?)$", rf"\1.{name}\2", inner), model), None)
+        if target is None or target.shape != tensor.shape:
+            found = "is not there" if target is None else f"has {tuple(target.shape)}"
+            raise ConfigError(f"{other}: {inner} is {tuple(tensor.shape)} and {found}; it was trained on another base")
+        target.detach().copy_(tensor)
+    if own:
+        raise ConfigError(f"{folder}: its adapter lacks {next(iter(own))}; copy the run again")
     return head
+
+
+def _name_in(own: Mapping[str, Tensor], name: str, model: PreTrainedModel) -> str:
+    """The name that a tensor of the trunk has in this model: with or without the trunk's own in front."""
+    front = f"{model.base_model_prefix}."
+    return next((one for one in (name, front + name, name.removeprefix(front)) if one in own), name)
+
+
+def _read_adapter(folder: Path) -> tuple[PeftLora, dict[str, Tensor]]:
+    """An adapter's settings and tensors. ConfigError for what is missing or damaged."""
+    weights = folder / "adapter_model.safetensors"
+    missing = [one for one in (folder / "adapter_config.json", weights) if not one.is_file()]
+    if missing:
+        raise ConfigError(f"{missing[0]}: is missing; copy the run again")
+    try:
+        settings, saved = PeftLora.from_pretrained(str(folder)), load_file(weights)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise ConfigError(f"{folder}: the adapter cannot be read ({error}); copy the run again") from error
+    assert isinstance(settings, PeftLora)
+    return settings, saved
 
 
 @contextmanager
 def merged(scored: ScoredModel) -> Iterator[dict[str, Tensor]]:
-    """The model with its adapters added into its weights, and the state dict that it has as a plain model.
+    """The model with the adapter of its role added into its weights, and the state dict that it has as a plain model.
 
-    Afterwards the weights are what they were, bit for bit. What merging changes by rounding is said.
+    In fp32 at least, whatever the frozen weights are held in. Afterwards they are what they were, bit for bit. What
+    merging changes by rounding is said.
     """
-    layers: list[BaseTunerLayer] = [one for one in scored.model.modules() if isinstance(one, BaseTunerLayer)]
-    before = [_weight(layer).detach().clone() for layer in layers]
-    separate = _made_up_outputs(scored)
-    try:
-        for layer in layers:
-            layer.merge()
-        difference = float((_made_up_outputs(scored) - separate).abs().max())
-        log.info("LoRA: merging the adapter changes the model's outputs by at most %.2g", difference)
-        state = scored.model.state_dict()
-        yield {name.replace(".base_layer.", "."): t for name, t in state.items() if ".lora_" not in name}
-    finally:
-        for layer, weight in zip(layers, before, strict=True):
-            layer.unmerge()
-            with torch.no_grad():
-                _weight(layer).copy_(weight)
+    with scored.in_role(), in_fp32(scored.model):
+        name = adapter_of(scored)
+        layers = [layer for layer in adapted_layers(scored) if isinstance(layer, LoraLayer) and name in layer.r]
+        before = [_weight(layer).detach().clone() for layer in layers]
+        separate = _made_up_outputs(scored)
+        try:
+            for layer in layers:
+                layer.merge()
+            difference = float((_made_up_outputs(scored) - separate).abs().max())
+            log.info("LoRA: merging the adapter changes the model's outputs by at most %.2g", difference)
+            state = scored.model.state_dict()
+            yield {key.replace(".base_layer.", "."): t for key, t in state.items() if ".lora_" not in key}
+        finally:
+            for layer, weight in zip(layers, before, strict=True):
+                layer.unmerge()
+                with torch.no_grad():
+                    _weight(layer).copy_(weight)
 
 
 def _weight(layer: BaseTunerLayer) -> Tensor:

@@ -11,30 +11,17 @@ By what members are centred and scaled stands with each of them, in its reward_h
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch import nn
-from transformers import PreTrainedModel
-
-from baro.batch import GroupBatch
 from baro.compute import ComputeConfig
 from baro.errors import ConfigError
 from baro.models.folders import ENSEMBLE, HEAD_WEIGHTS, MEMBERS, is_encoder, local
-from baro.models.forward import Output, Outputs, ScoredModel
-from baro.models.load import (
-    head_settings,
-    load_backbone,
-    load_scalar_model,
-    measured_of,
-    read_head,
-    scoring_of,
-    write_head,
-)
-from baro.models.lora import add_saved_adapter, save_adapter
-from baro.models.place import AUTO, placed
-from baro.models.roles import role
+from baro.models.forward import ScoredModel
+from baro.models.load import load_backbone, load_scalar_model, write_head
+from baro.models.lora import save_adapter
+from baro.models.place import AUTO, hold_frozen, placed
+from baro.models.trunk import SavedRole, frozen_role
 
 BACKBONE = "backbone"
 
@@ -80,19 +67,18 @@ def load_members(folder: Path, *, compute: ComputeConfig = AUTO) -> list[ScoredM
     folders = [member_folder(folder, k) for k in range(ensemble.members)]
     if not ensemble.adapters:
         return [load_scalar_model(one, compute=compute) for one in folders]
-    backbone = load_backbone(folder / BACKBONE, own_head=(folders[0] / HEAD_WEIGHTS).exists())
-    encoder = is_encoder(folder / BACKBONE)
-    heads = [add_saved_adapter(backbone, one, str(k)) for k, one in enumerate(folders)]
-    members = []
-    for k, one in enumerate(folders):
-        settings = head_settings(one)
-        head = read_head(one, settings, backbone.config.hidden_size)
-        if head is None:
-            head = nn.Linear(backbone.config.hidden_size, len(settings["criteria"]), bias="bias" in heads[k])
-            head.load_state_dict(heads[k])
-        member = AdapterMember(backbone, str(k), head, settings, encoder)
-        members.append(placed(member.eval(), compute))
-    return members
+    own_head = (folders[0] / HEAD_WEIGHTS).exists()
+    model = load_backbone(folder / BACKBONE, own_head=own_head)
+    backbone = placed(ScoredModel(model, bidirectional=is_encoder(folder / BACKBONE)), compute)
+    return members_on(backbone, folder)
+
+
+def members_on(backbone: ScoredModel, folder: Path, name: str = "member") -> list[ScoredModel]:
+    """The members of an ensemble of adapters, put onto a backbone; ``name``: what their adapters' names begin with."""
+    folders = [member_folder(folder, k) for k in range(read_ensemble(folder).members)]
+    found = [frozen_role(backbone, SavedRole(one, one), f"{name}/{k}") for k, one in enumerate(folders)]
+    hold_frozen(backbone)
+    return [member.eval() for member in found]
 
 
 def first_member(folder: Path) -> Path | None:
@@ -106,19 +92,3 @@ def save_adapter_member(model: ScoredModel, folder: Path) -> None:
     """What a member has of its own beside the backbone: adapter, head, and how its scores are made."""
     save_adapter(model, folder)
     write_head(model, folder)
-
-
-class AdapterMember(ScoredModel):
-    """One adapter of a backbone that has several, with a head and a bias of its own."""
-
-    def __init__(
-        self, backbone: PreTrainedModel, adapter: str, head: nn.Module, settings: Mapping[str, Any], encoder: bool
-    ) -> None:
-        bias, scoring = settings["score_bias"], scoring_of(settings)
-        super().__init__(backbone, head=head, score_bias=bias, bidirectional=encoder, scoring=scoring)
-        self.adapter, self.measured = adapter, measured_of(settings)
-
-    def forward(self, batch: GroupBatch, outputs: Collection[Output], *, temperature: float = 1.0) -> Outputs:
-        """The model's forward with this member's adapter alone switched on."""
-        with role(self, self.adapter):
-            return super().forward(batch, outputs, temperature=temperature)

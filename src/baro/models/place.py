@@ -1,15 +1,21 @@
-"""Where a model is computed, in what numbers, and with how much memory. Its weights stay fp32."""
+"""Where a model is computed, in what numbers, and with how much memory. Weights that are trained stay fp32."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from baro.compute import ComputeConfig
 from baro.errors import ConfigError
 from baro.models.forward import ScoredModel
+from baro.models.roles import adapted_layers
 
 log = logging.getLogger("baro")
 AUTO = ComputeConfig()
@@ -18,12 +24,14 @@ AUTO = ComputeConfig()
 def placed(scored: ScoredModel, compute: ComputeConfig = AUTO) -> ScoredModel:
     """The same model on the device of the config, with the type of its matrix products and checkpointing set.
 
+    What is frozen below adapters is held in that type (``hold_frozen``).
     Raises ConfigError for a GPU that is not there, for bfloat16 on a CPU, and for checkpointing that the architecture
     does not have.
     """
     device = device_of(compute)
     scored.to(device)
     scored.autocast_dtype = matmul_dtype(compute, device)
+    hold_frozen(scored)
     if compute.gradient_checkpointing:
         if not scored.model.supports_gradient_checkpointing:
             raise ConfigError(f"{type(scored.model).__name__} has no compute.gradient_checkpointing; leave it off")
@@ -35,6 +43,40 @@ def placed(scored: ScoredModel, compute: ComputeConfig = AUTO) -> ScoredModel:
         numbers = "fp32" if scored.autocast_dtype is None else "bf16 matrix products, fp32 weights"
         log.info("%s on %s, %s", type(scored.model).__name__, torch.cuda.get_device_name(device), numbers)
     return scored
+
+
+def hold_frozen(scored: ScoredModel) -> None:
+    """Hold the frozen linear layers of an adapted model's trunk in the type of its matrix products.
+
+    Autocast would cast them in every forward, so that no result changes by a bit; embeddings, norms, adapters and heads
+    stay as they are. Of a model without adapters, or without a type of its own, nothing is changed.
+    """
+    if scored.autocast_dtype is None or not adapted_layers(scored):
+        return
+    for layer in _linear_layers(scored.trunk):
+        if not any(p.requires_grad for p in layer.parameters()):
+            layer.to(scored.autocast_dtype)
+
+
+@contextmanager
+def in_fp32(model: PreTrainedModel) -> Iterator[None]:
+    """What ``hold_frozen`` holds in a shorter type in fp32, and afterwards as it was, bit for bit."""
+    layers = [(layer, next(layer.parameters()).dtype) for layer in _linear_layers(model)]
+    held = [(layer, dtype) for layer, dtype in layers if dtype.itemsize < 4]
+    for layer, _ in held:
+        layer.float()
+    try:
+        yield
+    finally:
+        for layer, dtype in held:
+            layer.to(dtype)
+
+
+def _linear_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The linear layers of a model, those of its adapters left out."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D) and ".lora_" not in name:
+            yield module
 
 
 def arithmetic(compute: ComputeConfig) -> dict[str, str]:

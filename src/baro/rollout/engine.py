@@ -81,7 +81,7 @@ class Engine:
         """
         assert len(keys) == len(prompts), "one key per prompt"
         _refuse(self.model.model.config.get_text_config(), prompts, params)
-        with self.world.unsharded(self.model):
+        with self.world.unsharded(self.model.holder):
             return self._generate(prompts, n, params, keys)
 
     def _generate(
