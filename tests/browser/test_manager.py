@@ -418,6 +418,40 @@ def test_a_chat_log_gives_prompts(website, page):
     expect(page.locator("#prompt-list + ul").get_by_text("ask [email]").first).to_be_visible()
 
 
+TURNS = '{"messages": [{"role": "user", "content": %s}, {"role": "assistant", "content": "하나"}]}'
+ROWS = [TURNS % question for question in ('"셋 중 하나"', '""', '"글자 \\u0000"', "null")]
+# Words that are the reader's own, names, or another language that is marked as such.
+FOREIGN = """() => {
+  const own = '[lang=en], code, pre, bdi, .pre, kbd, .mono, option, .log, textarea, title';
+  const walker = document.createTreeWalker(document.querySelector('#main'), NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let text = walker.nextNode(); text; text = walker.nextNode())
+    if (/[a-z]{3}/i.test(text.data) && !/[가-힣]|^JSON|^CSV/.test(text.data) && !text.parentElement.closest(own))
+      found.push(text.data);
+  return found;
+}"""
+
+
+def test_what_is_left_out_is_told_in_the_readers_language(website, visits):
+    """Rows of an import with each their reason, and prompts of which no task can be made; what is English says so."""
+    work = website.work()
+    page = opened(visits.page(website, website.manager("ko")), website, work, "prompts")
+    page.get_by_role("button", name="한 모델의 응답", exact=True).click()
+    page.get_by_label("모델", exact=True).fill("sft-1b")
+    page.get_by_label("내용", exact=True).fill("\n".join(ROWS))
+    page.get_by_role("button", name="가져오기", exact=True).click()
+    page.get_by_text("제외된 3행과 그 이유").click()
+    table = page.get_by_role("table", name="제외된 행")
+    told = table.locator("tbody td:nth-of-type(1), tbody td:nth-of-type(2)").all_inner_texts()
+    assert "프롬프트가 비어 있음" in told
+    assert page.evaluate(FOREIGN) == []
+    opened(page, website, work, "tasks")
+    page.get_by_role("button", name="작업 만들기", exact=True).click()
+    page.get_by_text("프롬프트 1개는 제외했어요").first.click()
+    expect(page.get_by_text("서로 다른 응답이 1개예요. 이 종류(비교)의 작업에는 2개가 필요해요.")).to_be_visible()
+    assert page.evaluate(FOREIGN) == []
+
+
 def test_how_to_ask_where_models_are_unsure(website, page):
     work = website.work()
     opened(page, website, work, "tasks")

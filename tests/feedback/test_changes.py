@@ -308,7 +308,7 @@ def test_what_is_withdrawn_is_not_handed_out_settled_or_made_anew(desk):
         desk.do(assign.lease_to_adjudicate, task, settler, desk.project)
     desk.responses("q", ("c", "d"))
     done = desk.do(project.make_tasks, desk.project, "pair", per_prompt=9)
-    assert (done.added, done.refused) == (0, [f"prompt {prompt} is withdrawn"])
+    assert (done.added, [str(one) for one in done.refused]) == (0, [f"prompt {prompt} is withdrawn"])
     assert desk.do(ask.select, desk.project, "pair", 5, policy="random")["added"] == 0
     with pytest.raises(Refused, match="no task can be made of this"):
         desk.task("pair", "q", ("a", "c"))

@@ -107,9 +107,10 @@ def test_tasks_are_made_listed_and_looked_into(site: Site):
         site, "POST", "projects/colours/responses", {"model": "m", "rows": [{"prompt": "lonely", "completion": "x"}]}
     )
     refused = manage(site, "POST", "projects/colours/tasks", {"kind": "rank", "size": 3}).json()["refused"]
-    assert [set(one) for one in refused] == [{"prompt", "reason"}]
+    assert [(one["code"], one["values"]) for one in refused] == [("too_few", {"have": 1, "kind": "rank", "need": 3})]
     unknown = manage(site, "POST", "projects/colours/tasks", {"kind": "pair", "prompts": ["bogus"]}).json()["refused"]
-    assert unknown == [{"prompt": "bogus", "reason": "is not in this project"}]
+    sentence = "prompt bogus is not in this project"
+    assert unknown == [{"prompt": "bogus", "code": "not_here", "values": {}, "sentence": sentence}]
     page = manage(site, "GET", "projects/colours/tasks?offset=20&limit=3").json()
     assert (page["total"], page["offset"], len(page["items"])) == (24, 20, 3)
     task = site.next()

@@ -191,7 +191,7 @@ def test_tasks_are_made_once_and_evenly(store):
     make = lambda **given: store.write(lambda c: project.make_tasks(c, made, **given))  # noqa: E731
     done = make(kind="pair", per_prompt=10, seed=1)
     assert (done.added, done.known) == (11, 0)
-    assert sorted(sentence.split("has ")[1] for sentence in done.refused) == [
+    assert sorted(str(one).split("has ")[1] for one in done.refused) == [
         "0 different answers; pair tasks need 2", "1 different answers; pair tasks need 2"
     ]  # fmt: skip
     assert (make(kind="pair", per_prompt=10, seed=1).added, make(kind="rank", size=4).added) == (0, 1)
@@ -199,7 +199,9 @@ def test_tasks_are_made_once_and_evenly(store):
         row = connection.execute(select(schema.task).where(schema.task.c.prompt_id == prompts[0])).first()
     assert (row.places, row.overlap, row.policy, row.propensity) == (2, 2, "random", 10 / 28)
     assert make(kind="pair", per_prompt=1000, prompts=[prompts[0]]).added == 28 - 10
-    assert make(kind="pair", prompts=["nothing"]).refused == ["prompt nothing is not in this project"]
+    assert [str(one) for one in make(kind="pair", prompts=["nothing"]).refused] == [
+        "prompt nothing is not in this project"
+    ]
 
 
 def fill(connection, made, number, answers):

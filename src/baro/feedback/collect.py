@@ -217,9 +217,9 @@ def _every_prompt(connection: Connection, project: Project, config: Config) -> N
     made = make_tasks(
         connection, project, config.kind, per_prompt=config.per_prompt, size=config.size, seed=config.seed
     )
-    for sentence in made.refused[:3]:
-        log.warning("%s", sentence)
-    log.info("%d tasks; %d prompts have too few different answers", made.added, len(made.refused))
+    for one in made.refused[:3]:
+        log.warning("%s", one)
+    log.info("%d tasks; %d prompts left out", made.added, len(made.refused))
 
 
 def _chosen(connection: Connection, project: Project, config: Config, choose: Choose) -> None:

@@ -196,11 +196,11 @@ def tasks(
         lambda connection: make_tasks(connection, get_project(connection, name), kind, **how)
     )
     if not done.added and not done.known:
-        none = "the project has no prompts" if not done.refused else "; ".join(done.refused[:3])
+        none = "the project has no prompts" if not done.refused else "; ".join(map(str, done.refused[:3]))
         more = f"; and {len(done.refused) - 3} more" if len(done.refused) > 3 else ""
         raise ConfigError(f"no {kind} task was made: {none}{more}; import answers, or ask for another kind or --size")
-    for sentence in done.refused[:3]:
-        typer.echo(sentence, err=True)
+    for one in done.refused[:3]:
+        typer.echo(str(one), err=True)
     left_out = f", {len(done.refused)} prompts left out" if done.refused else ""
     typer.echo(f"{done.added} tasks added, {done.known} known{left_out}")
 

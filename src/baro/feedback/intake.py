@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from baro.data.chat_logs import Personal, check_some_are_left, prompts_of
 from baro.data.formats import read_records
 from baro.data.ledger import Ledger
+from baro.data.rows import Unusable
 from baro.feedback.database import Store, log_event
 from baro.feedback.project import Project, add_generation, add_prompt, add_response, plain_messages
 from baro.feedback.refusals import Refused
@@ -109,13 +110,15 @@ def in_parts(
 
 def _read(path: Path, source: Source, ledger: Ledger) -> tuple[list[Row], str]:
     loaded = read_records(path)
-    records: Iterable[tuple[str, Record | None]] = loaded
+    records: Iterable[tuple[str, Record | Unusable]] = loaded
     if source.chat is not None:
         records = prompts_of(loaded, ledger, personal=source.chat.personal, all_agreed=source.chat.all_agreed)
     rows = []
     for key, record in records:
+        if isinstance(record, Unusable):
+            ledger.drop(key, record.reason, record.sentence)
+            continue
         try:
-            assert record is not None, "only another kind of record has rows without one"
             rows.append(_row(key, record, source))
             ledger.keep()
         except Refused as refused:

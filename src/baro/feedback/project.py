@@ -22,9 +22,9 @@ from baro.feedback.answers import MAX_TEXT, AnyAnswer
 from baro.feedback.criteria import check_there_are_some
 from baro.feedback.database import COMMAND_LINE, check_text, for_update, json_text, log_event
 from baro.feedback.ids import content_sha256, looks_like_id, new_id, sha256
+from baro.feedback.left_out import LeftOut, left_out, too_few_answers
 from baro.feedback.people import check_lang
 from baro.feedback.refusals import Refused
-from baro.feedback.render import prompt_start
 from baro.feedback.settings import ProjectSettings
 from baro.feedback.withdrawn import Withdrawn, may_be_asked, withdrawn_at
 from baro.records import Conversation
@@ -37,11 +37,11 @@ MOST_PER_PROMPT = 1000  # tasks of one prompt that are made at once
 
 @dataclass(frozen=True)
 class Added:
-    """What an import did. ``refused``: a sentence for each thing that was not taken."""
+    """What was made. ``refused``: the prompts of which nothing was, and why."""
 
     added: int = 0
     known: int = 0  # there already
-    refused: list[str] = field(default_factory=list)
+    refused: list[LeftOut] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -293,10 +293,10 @@ def make_tasks(
     table = schema.prompt
     there = connection.execute(select(table.c.id, table.c.sha256).where(table.c.project_id == project.id))
     chosen, here = None if prompts is None else set(prompts), {row.id: row.sha256 for row in there}
-    refused = [f"prompt {one} is not in this project" for one in sorted((chosen or set()) - set(here))]
+    refused = left_out("not_here", sorted((chosen or set()) - set(here)))
     gone = withdrawn_at(connection, project.id)
     wanted = sorted(one for one in here if chosen is None or one in chosen)
-    refused += [f"prompt {one} is withdrawn" for one in wanted if gone.covers("", one, (), None)]
+    refused += left_out("withdrawn", [one for one in wanted if gone.covers("", one, (), None)])
     wanted = [one for one in wanted if not gone.covers("", one, (), None)]
     added, known = 0, 0
     for start in range(0, len(wanted), CHUNK):
@@ -322,16 +322,9 @@ def make_tasks(
             connection.execute(insert(schema.task), tasks)
             connection.execute(insert(schema.task_item), items)
         added += len(tasks)
-        refused += _too_few(connection, too_few, f"{kind} tasks need {size}")
+        refused += too_few_answers(connection, too_few, kind, size)
     log_event(connection, actor, "tasks", "project", project.id, {"kind": kind, "added": added})
     return Added(added, known, refused)
-
-
-def _too_few(connection: Connection, counts: Mapping[str, int], needed: str) -> list[str]:
-    table = schema.prompt
-    rows = connection.execute(select(table).where(table.c.id.in_(counts)).order_by(table.c.id)).all()
-    named = [f"prompt {row.id} ({row.source}: {prompt_start(row.messages)!r})" for row in rows]
-    return [f"{name} has {counts[row.id]} different answers; {needed}" for name, row in zip(named, rows, strict=True)]
 
 
 def _answers(connection: Connection, prompts: Sequence[str], gone: Withdrawn) -> dict[str, dict[str, str]]:

@@ -255,16 +255,9 @@ def make_tasks(store: Stored, manager: Manager, project: Name, given: Tasks) -> 
         done = projects.make_tasks(connection, found, given.kind, **wanted, actor=manager.id)
         if done.added > MAX_TASKS:
             raise Refused("invalid", f"that would be {done.added:,} tasks at once; make at most {MAX_TASKS:,}")
-        refused = [_without_name(sentence) for sentence in done.refused]
-        return {"added": done.added, "known": done.known, "refused": refused}
+        return {"added": done.added, "known": done.known, "refused": [one.to_json() for one in done.refused]}
 
     return JSONResponse(store.write(work))
-
-
-def _without_name(sentence: str) -> dict[str, str]:
-    """``prompt ID has ...`` or ``prompt ID is not ...`` in two parts."""
-    _, prompt, reason = sentence.split(" ", 2)
-    return {"prompt": prompt, "reason": reason}
 
 
 @router.get("/projects/{project}/tasks")

@@ -96,6 +96,12 @@ function parse(text) {
 
 const short = (text, most = 120) => (text.length > most ? `${text.slice(0, most)}…` : text);
 
+/** A reason in the reader's language; one that names a column of the file is as the server says it. */
+function because(reason) {
+  const key = `manage.ledger.reason.${reason.replaceAll(" ", "_")}`;
+  return t(key) === key ? h("span", { lang: "en" }, reason) : t(key);
+}
+
 /** Every row is accounted for: kept, or left out and why. */
 function account({ added, known, prompts, answers_left: left, ledger }, kind) {
   const dropped = Object.values(ledger.dropped_by_reason).reduce((sum, n) => sum + n, 0);
@@ -103,7 +109,7 @@ function account({ added, known, prompts, answers_left: left, ledger }, kind) {
     [t("manage.ledger.prompts"), amount(prompts)], kind === "responses" && [t("manage.ledger.answers"), amount(added)], [t("manage.ledger.known"), amount(known)], left > 0 && [t("manage.ledger.left"), amount(left), t("manage.ledger.left.note")],
     [t("manage.ledger.rows"), amount(ledger.rows)], [t("manage.ledger.kept"), amount(ledger.kept)], [t("manage.ledger.dropped"), amount(dropped)],
   ]);
-  const rows = ledger.dropped.map(({ row, reason, sentence }) => [row, h("span", { lang: "en" }, reason), h("span", { lang: "en" }, sentence)]);
+  const rows = ledger.dropped.map(({ row, reason, sentence }) => [h("code", {}, row), because(reason), h("span", { lang: "en" }, sentence)]);
   return [h("p", { class: "done" }, t("manage.import.done")), h("p", {}, t("manage.ledger.taken"), " ", h("code", { lang: "en" }, ledger.description)), told,
     dropped > 0 && fold(t("manage.ledger.why", { n: amount(dropped) }), table(t("manage.ledger.title"), [t("manage.ledger.row"), t("manage.ledger.because"), [t("manage.ledger.sentence"), "long"]], rows), dropped > rows.length && hint(t("manage.ledger.more", { n: amount(dropped - rows.length) })))];
 }
@@ -117,7 +123,7 @@ async function fill(list, project, offset, go) {
   const items = found.items.map((one) => h("li", {}, h("details", { class: "item" },
     h("summary", {}, h("bdi", { class: "start" }, one.messages.at(-1)?.content || one.id), one.messages.length > 1 && tag(t("manage.turns", { n: one.messages.length })), tag(t("manage.answers", { n: amount(one.responses) }), one.responses ? "" : "warn"), one.removed ? tag(t("manage.removal.removed")) : one.withdrawn && tag(t("manage.state.withdrawn"))),
     h("div", { class: "item-body" }, one.messages.map(({ role, content }) => h("div", { class: "said-turn" }, h("h3", { class: "role" }, t(`role.${role}`)), h("p", { class: "pre", dir: "auto" }, content))),
-      facts([[t("manage.source"), one.source], [t("manage.created"), when(one.created_ms)], [t("manage.id"), h("code", {}, one.id)], ...Object.entries(one.extra).map(([key, value]) => [key, short(typeof value === "string" ? value : JSON.stringify(value))])]), !one.removed && withdrawing(one, project, () => go(offset))))));
+      facts([[t("manage.source"), h("bdi", {}, one.source)], [t("manage.created"), when(one.created_ms)], [t("manage.id"), h("code", {}, one.id)], ...Object.entries(one.extra).map(([key, value]) => [key, short(typeof value === "string" ? value : JSON.stringify(value))])]), !one.removed && withdrawing(one, project, () => go(offset))))));
   list.replaceChildren(title, h("ul", { class: "items" }, items), pager(found, SIZE, (to) => go(to).then(() => list.scrollIntoView({ block: "start" }))) ?? "");
 }
 

@@ -21,7 +21,7 @@ export async function showTask(view, id, words = "", above = false) {
     h("p", {}, h("a", { href: "#" }, t("manage.task.back"))), above && told,
     heading(t("manage.task.title", { kind: t(`kind.${task.kind}`) }), t("manage.task.managers"), status({ ...task, judgments: task.judgments.length })),
     h("section", { class: "card panel" }, conversation(task.prompt.messages), facts([
-      [t("manage.source"), task.prompt.source], [t("manage.created"), when(task.created_ms)], [t("manage.set.overlap"), String(task.overlap)], [t("manage.priority"), String(task.priority)],
+      [t("manage.source"), h("bdi", {}, task.prompt.source)], [t("manage.created"), when(task.created_ms)], [t("manage.set.overlap"), String(task.overlap)], [t("manage.priority"), String(task.priority)],
       [t("manage.task.policy"), POLICIES.includes(task.policy) ? t(`manage.policy.${task.policy}`) : task.policy], [t("manage.task.propensity"), String(Math.round(task.propensity * 1000) / 1000)], [t("manage.id"), h("code", {}, task.id)],
     ]), rounds(task)),
     h("section", { class: "cards of-2", "aria-label": t("manage.task.responses") }, task.responses.map(response)),

@@ -78,7 +78,7 @@ function making(view, settings) {
   const work = async () => {
     const body = { kind: kind.value, overlap: overlap.valueAsNumber, per_prompt: each.valueAsNumber, priority: priority.valueAsNumber };
     const done = await call("POST", within(view.project, "tasks"), size_field.hidden ? body : { ...body, size: size.valueAsNumber });
-    const refused = done.refused.map(({ prompt, reason }) => [h("code", {}, prompt), h("span", { lang: "en" }, reason)]);
+    const refused = done.refused.map(({ prompt, code, values }) => [h("code", {}, prompt), t(`manage.tasks.left.${code}`, { ...values, kind: t(`kind.${values.kind}`) })]);
     const told = [t("manage.tasks.made", { added: amount(done.added), known: amount(done.known) }), refused.length > 0 && fold(t("manage.tasks.refused", { n: amount(refused.length) }), table(t("manage.tasks.refused", { n: amount(refused.length) }), [t("manage.prompt"), t("manage.ledger.because")], refused.slice(0, 200)))];
     if (done.added) await list(view, { state: "", kind: "", priority: "", source: "" }, 0);
     view.main.querySelector(".outcome")?.replaceChildren(...told.filter(Boolean).map((one) => (typeof one === "string" ? h("p", { class: "done" }, one) : one)));
