@@ -13,7 +13,16 @@ from packaging.requirements import Requirement
 
 from baro.data.files import write_rows
 from baro.verbs import VERBS
-from benchmarks import beta, embedded, label_noise, overoptimisation, what_a_base_knows, wheels
+from benchmarks import (
+    beta,
+    embedded,
+    label_noise,
+    overoptimisation,
+    trunk_gold,
+    trunk_memory,
+    what_a_base_knows,
+    wheels,
+)
 from benchmarks.mutants_operators import mutants
 from benchmarks.overoptimisation import best_of, by_prompt, by_rollout, fallen
 
@@ -271,3 +280,43 @@ def test_of_answers_those_to_questions_of_fact_are_counted(tmp_path):
     text = "".join(json.dumps({"prompt": prompt, "completions": answers}) + "\n" for prompt, answers in rows)
     (tmp_path / "records.jsonl").write_text(text)
     assert what_a_base_knows.answers_right(tmp_path / "records.jsonl") == 0.5
+
+
+def test_what_stands_on_one_backbone_in_each_case_of_memory(tmp_path):
+    configs = {
+        case: VERBS["ppo"].load()[0].model_validate(trunk_memory.settings_of(case, tmp_path, 4, False))
+        for case in trunk_memory.CASES
+    }
+    assert {case: config.on_one_trunk for case, config in configs.items()} == {
+        "four_full": False, "four_lora": False, "trunk": True,
+    }  # fmt: skip
+    assert {case: config.ref_policy is None for case, config in configs.items()} == {
+        "four_full": True, "four_lora": False, "trunk": True,
+    }  # fmt: skip
+    assert len({(one.reward_model, one.rollout.prompts, one.trainer.steps) for one in configs.values()}) == 1
+
+
+def test_memory_is_measured_by_processes_of_their_own(tmp_path, monkeypatch):
+    peaks = {"four_full": 400, "four_lora": 200, "trunk": 100}
+    monkeypatch.setattr(trunk_memory, "in_its_own_process", lambda case, *_: {"peak_mb": peaks[case]})
+    rows = trunk_memory.compare(tmp_path, [4, 16], False)
+    assert [row["share"] for row in rows] == [1.0, 0.5, 0.25] * 2
+    assert [row["tokens"] for row in rows] == [512] * 3 + [2048] * 3
+
+
+def test_two_ways_of_ppo_differ_in_adapters_alone_and_are_compared_prompt_by_prompt(tmp_path):
+    demo = embedded.demo_stages(tmp_path)
+    arms = trunk_gold.arms(demo, tmp_path / "sft", tmp_path / "reward", 5.0)
+    assert arms["trunk"]["trainer"]["learning_rate"] == 5.0 * arms["four_full"]["trainer"]["learning_rate"]
+    differing = {key for key in arms["trunk"] if arms["trunk"][key] != arms["four_full"].get(key)}
+    assert differing == {"lora", "trainer", "value"}
+    for arm in arms.values():
+        VERBS["ppo"].load()[0].model_validate({key: value for key, value in arm.items() if key != "do"})
+    judged = [(1.0, 0.0), (0.5, 0.5), (1.0, 1.0), (None, 0.0), (0.0, 1.0), (1.0, 0.5)]  # trunk, four_full
+    write_rows(
+        tmp_path / "comparisons.jsonl",
+        [{"scores": {embedded.JUDGE: dict(zip(("trunk", "four_full"), pair, strict=True))}} for pair in judged],
+    )
+    value, low, high = trunk_gold.difference(tmp_path, 0)
+    assert value == 0.1
+    assert low < 0.1 < high

@@ -395,6 +395,22 @@ def test_kept_reference_log_probs_that_are_damaged_or_stale(baro, project, verb)
     assert re.search(r"differ by .* nats before the first step, .*, or the cache is stale$", said.errors), said.errors
 
 
+def test_what_cannot_stand_on_one_backbone(project, refused):
+    shutil.copytree(project / "base", project / "another")
+    function = {"rewards": "[{by: length_reward:short}]"}
+    assert refused(*ppo(**function, shared_trunk="true")) == (
+        "shared_trunk is about adapters on one backbone, and without lora there are none; give lora, or leave "
+        "shared_trunk out"
+    )
+    assert refused(*ppo(**function, lora__r=2, value_model="another")) == (
+        "value_model: another cannot stand on the policy's backbone, since it is no run of `baro reward`, which would "
+        "say on which base it was trained; leave value_model out, or set shared_trunk: false"
+    )
+    assert refused(*ppo(**function, lora__r=2, policy="gone")) == (
+        "gone: no such file or folder; give a run directory, a path, or a hub id"
+    )
+
+
 @pytest.mark.parametrize(
     "verb", [sft(), dpo("preferences.jsonl"), kto("thumbs.jsonl"), ppo(rewards="[{by: length_reward:short}]")]
 )
