@@ -78,7 +78,8 @@ function rowOf(criterion, task, onscore) {
     const root = h("div", { class: "scale", role: "radiogroup", "aria-label": label }, whose, h("div", { class: "numbers" }, radios.map((one) => one.root)));
     return { criterion, position, radios, root, score: (value) => onscore(position, value) };
   });
-  const described = steps.length > 0 && h("ol", { class: "anchors", "aria-hidden": true }, steps.map(({ root }) => root));
+  const over = task.responses.length === 1 && steps.length === scale.length - 1; // the only scale stands right below
+  const described = steps.length > 0 && h("ol", { class: `anchors ${over ? "over" : ""}`, "aria-hidden": true }, steps.map(({ root }) => root));
   const root = h("section", { class: "card criterion" }, h("h2", {}, name), described, h("div", { class: "scales" }, cells.map((cell) => cell.root)));
   return { criterion, cells, steps, root };
 }

@@ -55,8 +55,11 @@ function noise(scales, name) {
   if (!compared.length) return null;
   const value = (found) => (found.undefined === undefined ? estimate(found, (one) => `ε = ${decimal(one)}`, decimal) : h("span", { class: "note" }, reason(found)));
   const lines = compared.map((one) => h("li", {}, `${name(one.scale)}: `, value(one.noise)));
-  return h("div", { class: "noise" }, h("h3", {}, t("manage.noise")), h("ul", { class: "plain-list" }, lines), hint(t("manage.noise.hint")));
+  return h("div", { class: "noise" }, h("h3", {}, t("manage.noise")), h("ul", { class: "plain-list" }, lines), hint(t("manage.noise.hint")), some(compared, ["noise"]));
 }
+
+/** What "few" means, where it stands beside a figure. */
+const some = (scales, keys) => scales.some((one) => keys.some((key) => one[key]?.few)) && hint(t("manage.few.hint"));
 
 const coefficient = (found) => (found && found.undefined === undefined ? estimate(found, decimal) : null);
 
@@ -73,7 +76,7 @@ function coefficients(scales, name) {
     const counts = t("manage.coefficients.counts", { items: amount(one.items), judgments: amount(one.judgments), raters: amount(one.raters) });
     return Object.assign([[name(one.scale), h("p", { class: "note" }, counts)], ...used.map((key) => coefficient(one[key]))], { below: reasons(one, used) });
   });
-  return panel(t("manage.coefficients"), hint(t("manage.coefficients.hint")), table(t("manage.coefficients"), heads, rows));
+  return panel(t("manage.coefficients"), hint(t("manage.coefficients.hint")), some(scales, COEFFICIENTS), table(t("manage.coefficients"), heads, rows));
 }
 
 function versions(guidelines, name) {

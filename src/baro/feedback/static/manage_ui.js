@@ -164,7 +164,7 @@ export const SHARES = [[0, "0%"], [0.25, "25%"], [0.5, "50%"], [0.75, "75%"], [1
 /** A figure with its interval and number; say(value): how it is written, and ends(value): how the interval's ends are. */
 export const estimate = ({ value, low, high, n, few }, say, ends = say) => h("span", { class: "share" }, h("b", {}, say(value)), " ",
   h("span", { class: "note" }, t("manage.range", { low: ends(low), high: ends(high) })), h("span", { class: "note dot" }, " · "), h("span", { class: "note" }, t("manage.n", { n: amount(n) })),
-  few && h("span", { class: "note" }, ` · ${t("manage.few")}`));
+  few && h("span", { class: "note", title: t("manage.few") }, ` · ${t("manage.few.short")}`));
 
 /** A share with its interval and number, or why there is none. */
 export const share = (found) => (!found || found.undefined !== undefined ? h("span", { class: "note" }, reason(found)) : estimate(found, percent));
