@@ -42,7 +42,7 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     demo, sft = two_answers(out, seed), out / "sft"
     folder = out / f"beta-{given.method}"
     labels = vote(out / "pairs", folder, given.noise, seed)
-    arms = win_rates(stages(given.method, given.betas, demo, folder, sft, seed), folder, seed, demo, sft)
+    arms = win_rates(stages(given.method, given.betas, demo, folder, sft, seed), folder, seed, demo, sft, given.prompts)
     return {"seed": seed, "noise": given.noise} | labels | {"arms": arms}
 
 
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--betas", type=float, nargs="+", help="those of the method unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--noise", type=float, default=0.25, help="probability that a label is flipped")
+    parser.add_argument("--prompts", type=int, default=600, help="held-out prompts of the comparison")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
     given = parser.parse_args()
     given.betas = given.betas or BETAS[given.method]

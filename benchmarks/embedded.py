@@ -49,8 +49,10 @@ def judged_pairs(answers: Path, judge: GoldJudge) -> Iterator[tuple[str, str, st
             yield prompt, first, second, p == 1.0
 
 
-def win_rates(stages: Mapping[str, Any], out: Path, seed: int, demo: Stages, sft: Path) -> dict[str, dict[str, Any]]:
-    """Run stages that train policies, and compare each policy with SFT on the held-out prompts.
+def win_rates(
+    stages: Mapping[str, Any], out: Path, seed: int, demo: Stages, sft: Path, prompts: int
+) -> dict[str, dict[str, Any]]:
+    """Run stages that train policies, and compare each policy with SFT on the first of the held-out prompts.
 
     By stage: ``win_rate``, ``win_rate_length_controlled`` and ``kl`` from SFT in nats, each [value, low, high] with a
     95% interval over prompts.
@@ -58,7 +60,7 @@ def win_rates(stages: Mapping[str, Any], out: Path, seed: int, demo: Stages, sft
     policies = [name for name, stage in stages.items() if "policy" in stage]
     evaluation = {
         "do": "evaluate", "policies": policies, "against": str(sft), "judges": {JUDGE: f"baro.demo.world:{JUDGE}"},
-        "prompts": demo["evaluation"]["prompts"], "sampling": demo["evaluation"]["sampling"],
+        "prompts": demo["evaluation"]["prompts"], "limit": prompts, "sampling": demo["evaluation"]["sampling"],
     }  # fmt: skip
     runs = run_pipeline({"stages": dict(stages) | {"evaluation": evaluation}, "seed": seed}, out=out)
     told = {row["name"]: row for row in json.loads((runs["evaluation"].path / "figures.json").read_text())}

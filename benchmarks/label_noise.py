@@ -71,6 +71,8 @@ def stages(arms: list[str], demo: Stages, folder: Path, sft: Path, noise: float)
     made: Stages = {}
     for name in arms:
         stage: dict[str, Any] = {"do": "dpo", "policy": str(sft), "beta": 0.1, "trainer": trainer} | ARMS[name]
+        if stage["do"] == "kto":  # a row is a thumb: as many pairs a step
+            stage["trainer"] = trainer | {"batch_size": 2 * trainer["batch_size"]}
         for key in ("preferences", "thumbs"):
             if key in stage:
                 stage[key] = str(folder / f"{stage[key]}.jsonl")
@@ -85,7 +87,9 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     demo = two_answers(out, seed)
     folder = out / f"noise-{given.noise}"
     labels = vote(out / "pairs", folder, given.noise, seed)
-    arms = win_rates(stages(given.arms, demo, folder, out / "sft", given.noise), folder, seed, demo, out / "sft")
+    arms = win_rates(
+        stages(given.arms, demo, folder, out / "sft", given.noise), folder, seed, demo, out / "sft", given.prompts
+    )
     return {"seed": seed, "noise": given.noise} | labels | {"arms": arms}
 
 
@@ -94,6 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--noise", type=float, default=0.25, help="probability that a vote is flipped")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--prompts", type=int, default=1200, help="held-out prompts of the comparison")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
     given = parser.parse_args()
     rows = []

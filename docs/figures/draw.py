@@ -462,6 +462,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("constitution", constitution),
     ("decision-tree", tree),
     ("judgments", judgments),
+    ("overoptimisation", overoptimisation),
 )
 
 
