@@ -414,7 +414,7 @@ def test_a_chat_log_gives_prompts(website, page):
     outcome = page.locator(".form .outcome").first
     expect(outcome).to_contain_text("The import is done.")
     outcome.get_by_text("left out: which, and why").click()
-    expect(outcome).to_contain_text("no consent")
+    expect(outcome).to_contain_text("People did not agree")
     expect(page.locator("#prompt-list + ul").get_by_text("ask [email]").first).to_be_visible()
 
 
