@@ -41,7 +41,7 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     out = given.out / f"seed-{seed}"
     demo, sft = two_answers(out, seed), out / "sft"
     folder = out / f"beta-{given.method}"
-    labels = vote(out / "pairs", folder, given.noise, seed)
+    labels = vote(out / "pairs", folder, given.noise, seed, given.pairs)
     arms = win_rates(stages(given.method, given.betas, demo, folder, sft, seed), folder, seed, demo, sft, given.prompts)
     return {"seed": seed, "noise": given.noise} | labels | {"arms": arms}
 
@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--betas", type=float, nargs="+", help="those of the method unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--noise", type=float, default=0.25, help="probability that a label is flipped")
-    parser.add_argument("--prompts", type=int, default=600, help="held-out prompts of the comparison")
+    parser.add_argument("--prompts", type=int, default=300, help="held-out prompts of the comparison")
+    parser.add_argument("--pairs", type=int, default=1200, help="labelled pairs that are learnt from, at most")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
     given = parser.parse_args()
     given.betas = given.betas or BETAS[given.method]

@@ -187,6 +187,14 @@ def test_arms_differ_in_what_they_are_about(tmp_path):
     assert by_beta == {"dpo-0.03": dpo | {"beta": 0.03}, "dpo-10": dpo | {"beta": 10.0}}
 
 
+def test_a_lead_is_what_one_wins_more_than_the_other_on_the_same_prompt(tmp_path):
+    right, wrong, prompt = "It is Paris.", "It is Beijing.", "What is the capital of France?"
+    answers = [(wrong, right, wrong), (wrong, right, right), (right, wrong, right), (right, right, right)]
+    rows = [{"prompt": prompt, "answers": dict(zip(("sft", "cdpo", "dpo"), one, strict=True))} for one in answers]
+    write_rows(tmp_path / "comparisons.jsonl", rows)
+    assert embedded.lead(tmp_path, "cdpo", "dpo").tolist() == [0.5, 0.0, -0.5, 0.0]  # 1 − ½, 1 − 1, 0 − ½, ½ − ½
+
+
 def test_the_table_of_arms_and_seeds():
     row = {"arms": {"dpo": {"win_rate": [0.61, 0.58, 0.64], "kl": [1.26, 1.2, 1.3]}}}
     assert embedded.table([row, row]) == "| dpo | 0.610 [0.580, 0.640], 1.26 | 0.610 [0.580, 0.640], 1.26 |"
