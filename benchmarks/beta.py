@@ -29,12 +29,16 @@ def stages(method: str, betas: list[float], demo: Stages, folder: Path, sft: Pat
     """One stage a beta, all else equal; ppo's reward model is trained here."""
     if method == "dpo":
         dpo = of_labels(["dpo"], demo, folder, sft, 0.0)["dpo"]
-        return {f"dpo-{beta:g}": dpo | {"beta": beta} for beta in betas}
+        return {_name(method, beta): dpo | {"beta": beta} for beta in betas}
     trainer = demo["reward"]["trainer"] | {"held_out": None, "held_out_fraction": 0.1}
     reward = demo["reward"] | {"model": str(sft), "preferences": str(folder / "vote.jsonl"), "trainer": trainer}
     run_pipeline({"stages": {"reward": reward}, "seed": seed}, out=folder)
     ppo = demo["ppo"] | {"policy": str(sft), "reward_model": str(folder / "reward"), "accept_weak_reward_model": True}
-    return {f"ppo-{beta:g}": ppo | {"kl": {"coef": beta}} for beta in betas}
+    return {_name(method, beta): ppo | {"kl": {"coef": beta}} for beta in betas}
+
+
+def _name(method: str, beta: float) -> str:
+    return f"{method}-{beta:g}".replace(".", "_")  # as stages may be named
 
 
 def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -43,7 +47,8 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     folder = out / f"beta-{given.method}"
     labels = vote(out / "pairs", folder, given.noise, seed, given.pairs)
     arms = win_rates(stages(given.method, given.betas, demo, folder, sft, seed), folder, seed, demo, sft, given.prompts)
-    return {"seed": seed, "noise": given.noise} | labels | {"arms": arms}
+    by_beta = {f"{beta:g}": arms[_name(given.method, beta)] for beta in given.betas}
+    return {"seed": seed, "noise": given.noise} | labels | {"arms": by_beta}
 
 
 def main() -> None:
