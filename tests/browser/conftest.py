@@ -135,6 +135,12 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
+def page(website: Website, visits: Visits) -> Page:
+    """Of a manager who reads English."""
+    return visits.page(website, website.manager("en"))
+
+
+@pytest.fixture
 def at_work(visits: Visits) -> Open:
     """at_work(site, work, person=None, context=None, **options): the rater's page with a task, of a new rater."""
 

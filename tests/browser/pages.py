@@ -140,6 +140,13 @@ def going(page: Page) -> Iterator[None]:
         yield
 
 
+def managed(page: Page, site: Any, work: Any, tab: str) -> Page:
+    """A tab of a project's pages for its manager, drawn."""
+    page.goto(f"{site.url}/manage/{work.name}/{tab}")
+    page.wait_for_selector("#main:not([aria-busy])")
+    return page
+
+
 def read_guideline(page: Page) -> None:
     """Until it has been shown for long enough, and then away with it."""
     page.locator("dialog").wait_for()

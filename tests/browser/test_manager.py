@@ -1,4 +1,4 @@
-"""What a manager does on the pages: asks again under a new guideline, tells answers, looks into figures; on a phone."""
+"""What a manager does on the pages: asks again under a new guideline, tells answers, imports, changes, withdraws."""
 
 from __future__ import annotations
 
@@ -8,32 +8,14 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from browser.pages import answerable, chosen, drafting, passed, press
-from browser.website import answer_to
-from feedback.reasons import made
+from browser.pages import answerable, chosen, drafting, managed, passed, press
+from browser.website import answer_to, judge
 from playwright.sync_api import expect
 from sqlalchemy import select
 
 from baro.feedback import exports, project, schema
-from baro.feedback.catalogue import LANGUAGES
 from baro.feedback.client import Client
-from baro.feedback.undefined import sentence, undefined_json
-from baro.functional.undefined import REASONS
 from baro.records import Message
-
-
-def opened(page, site, work, tab):
-    page.goto(f"{site.url}/manage/{work.name}/{tab}")
-    page.wait_for_selector("#main:not([aria-busy])")
-    return page
-
-
-def judge(site, work, raters=2, **more):
-    """Every task by so many raters, each with the first answer there is."""
-    for _ in range(raters):
-        with Client(site.url, work.rater().token) as client:
-            while (task := client.next(work.name)) is not None:
-                client.submit(task, answer_to(task, random.Random(0)), active_ms=60_000, **more)
 
 
 def tasks(site, work):
@@ -42,18 +24,13 @@ def tasks(site, work):
         return connection.execute(select(schema.task).where(here).order_by(schema.task.c.id)).all()
 
 
-@pytest.fixture
-def page(website, visits):
-    return visits.page(website, website.manager("en"))
-
-
 def test_asking_again_under_a_new_guideline(website, page):
     work = website.work(overlap=2, cost_per_hour=6000)
     for kind in ("pair", "pair", "thumb"):
         work.add(kind)
     work.guideline("one")
     judge(website, work)
-    opened(page, website, work, "guidelines")
+    managed(page, website, work, "guidelines")
     panel = page.locator("section.panel", has=page.get_by_role("heading", name="Ask again"))
     expect(panel).to_contain_text("Nothing needs to be asked again")
     page.get_by_label("Guideline in Markdown").fill("two")
@@ -80,74 +57,11 @@ def test_asking_again_under_a_new_guideline(website, page):
     expect(figures).to_have_text(re.compile(r"Tasks\s*1"))  # the thumbs are left
     made = [row for row in tasks(website, work) if row.again_of]
     assert [(row.kind, row.overlap, row.open) for row in made] == [("pair", 3, True)] * 2
-    opened(page, website, work, "tasks")
+    managed(page, website, work, "tasks")
     expect(page.get_by_text("Asked again", exact=True)).to_have_count(2)
     page.goto(f"{website.url}/manage/{work.name}/tasks#task/{work.tasks[0]}")
     page.get_by_role("link", name="Asked again under a newer guideline").click()
     expect(page.get_by_role("link", name="The earlier task")).to_be_visible()
-
-
-def test_figures_under_the_newest_guideline_only(website, page):
-    work = website.work(overlap=2)
-    work.add("pair")
-    work.guideline("one")
-    judge(website, work)
-    work.guideline("two")
-    work.add("pair")
-    judge(website, work)
-    opened(page, website, work, "agreement")
-    counts = page.locator("tbody th", has_text="Better answer").locator(".note")
-    expect(counts).to_have_text("2 items, 4 judgments, 4 raters")
-    page.get_by_role("button", name="Under the newest guideline only").click()
-    expect(counts).to_have_text("1 items, 2 judgments, 2 raters")
-    expect(page.get_by_role("table", name="By version of the guideline").get_by_text("Version 1")).to_have_count(1)
-
-
-def test_figures_of_what_was_drawn_at_random(website, page):
-    work = website.work(overlap=2)
-    for _ in range(2):
-        work.add("pair")
-    opened(page, website, work, "agreement")
-    expect(page.get_by_role("button", name="Drawn at random")).to_have_count(0)
-    work.add("pair", policy="margin", score=0.0)
-    judge(website, work, raters=2)
-    opened(page, website, work, "agreement")
-    expect(page.get_by_text("1 tasks were chosen by a reward model.")).to_be_visible()
-    counts = page.locator("tbody th", has_text="Better answer").locator(".note")
-    expect(counts).to_have_text("3 items, 6 judgments, 2 raters")
-    page.get_by_role("button", name="Drawn at random").click()
-    expect(counts).to_have_text("2 items, 4 judgments, 2 raters")
-
-
-@pytest.mark.parametrize("lang", ["ko", pytest.param("en", marks=pytest.mark.slow)])
-def test_every_reason_why_a_figure_is_undefined_is_in_the_readers_language(website, visits, lang):
-    """The page's own words for every code; and none in another language where two judgments leave most undefined."""
-    work = website.work(overlap=2)
-    work.add("pair")
-    judge(website, work)
-    page = visits.page(website, website.manager(lang))
-    opened(page, website, work, "agreement")
-    told = [undefined_json(made(code)) for code in REASONS]
-    words = "async (told) => told.map((await import(`/static/${document.body.dataset.version}/manage_ui.js`)).reason)"
-    assert page.evaluate(words, told) == [sentence(one["undefined"], lang) for one in told]
-    page.locator("details").evaluate_all("found => found.forEach((one) => (one.open = true))")
-    text = page.locator("#main").inner_text()
-    said = {other: [sentence(one["undefined"], other) for one in told] for other in LANGUAGES}
-    assert any(one in text for one in said.pop(lang))
-    assert [one for (others,) in [said.values()] for one in others if one in text] == []
-
-
-def test_drift_and_the_judgments_behind_it(website, judged, page):
-    opened(page, website, judged, "agreement")
-    table = page.get_by_role("table", name="In the course of a sitting")
-    expect(table).to_contain_text(re.compile(r"points.*×", re.DOTALL))
-    table.get_by_role("button", name="Show last").click()
-    expect(page.get_by_role("heading", name="In the last third of a sitting")).to_be_visible()
-    shown = page.get_by_role("table", name="In the last third of a sitting")
-    assert shown.locator("tbody tr").count() > 0
-    expect(page.get_by_role("table", name="Bias").get_by_text("Pull of length")).to_be_visible()
-    words = re.compile(r"ε = 0\.\d\d.*one right answer.*label_smoothing", re.DOTALL)
-    expect(page.locator(".noise")).to_contain_text(words)
 
 
 def test_a_known_answer_for_a_task_that_was_handed_out(website, page):
@@ -164,23 +78,6 @@ def test_a_known_answer_for_a_task_that_was_handed_out(website, page):
     assert (copy.is_gold, copy.places) == (True, 0)
     assert page.url.endswith(copy.id)
     assert not tasks(website, work)[0].is_gold
-
-
-@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
-def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, judged, visits, width):
-    """A row is a block on a phone: nothing is to be scrolled to, and every value stands below its name."""
-    size = {"width": width, "height": 860}
-    page = visits.page(website, website.manager("en"), viewport=size)
-    for tab in ("guidelines", "tasks", "raters", "agreement", "adjudicate", "export", "overview"):
-        opened(page, website, judged, tab)
-        page.locator("details.fold > summary").evaluate_all("found => found.forEach((one) => one.click())")
-        page.wait_for_load_state("networkidle")
-        wide = "boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel)"
-        assert page.locator(".scroller").evaluate_all(wide) == [], tab
-        lines = "found => found.map((one) => [...one.getClientRects()].length)"
-        assert set(page.locator("time").evaluate_all(lines)) <= {1}, tab
-    head = page.get_by_role("table", name="Latest events").locator("thead")
-    expect(head).to_be_visible(visible=width > 600)
 
 
 def gold_panel(page):
@@ -250,7 +147,7 @@ def divided(site, work):
 def test_no_key_settles_a_disagreement_after_the_language_was_changed(website, page):
     work = website.work(overlap=2)
     divided(website, work)
-    opened(page, website, work, "adjudicate")
+    managed(page, website, work, "adjudicate")
     page.get_by_role("button", name="Judge").click()
     answerable(page)
     with drafting(page):
@@ -270,7 +167,7 @@ def test_answers_are_drawn_with_seeds_of_their_own_and_cancelled(website, page, 
     monkeypatch.setattr(jobs, "command", (sys.executable, "-c", "import time; time.sleep(600)"))
     work = website.work()
     work.add("pair")
-    opened(page, website, work, "prompts")
+    managed(page, website, work, "prompts")
     more = page.get_by_role("button", name="Another model or setting")
     more.click()
     more.click()
@@ -293,7 +190,7 @@ def test_answers_are_drawn_with_seeds_of_their_own_and_cancelled(website, page, 
 
 def test_what_happened_is_told_in_the_readers_language(website, judged, visits):
     page = visits.page(website, website.manager("ko"))
-    opened(page, website, judged, "overview")
+    managed(page, website, judged, "overview")
     page.get_by_text("최근 기록").click()
     rows = page.get_by_role("table", name="최근 기록").locator("tbody tr")
     rows.first.wait_for()
@@ -316,7 +213,7 @@ def one_judgment(site, work):
 def test_the_overview_counts_while_people_work(website, page):
     work = website.work(overlap=3)
     work.add("pair")
-    opened(page, website, work, "overview")
+    managed(page, website, work, "overview")
     figures = page.get_by_label("Figures")
     expect(figures).to_contain_text("0 a day over the last week")
     one_judgment(website, work)
@@ -335,7 +232,7 @@ def test_what_to_do_next_looks_at_all_of_a_project(website, page):
     for at in range(21):
         question = (Message("user", f"question {at}"),)
         website.store.write(lambda c, question=question: project.add_prompt(c, work.project.id, question, "test"))
-    opened(page, website, work, "overview")
+    managed(page, website, work, "overview")
     done = page.locator(".step-done a")
     expect(done).to_have_text(["Import prompts"])
     work.add("pair")  # answers of the newest prompt only
@@ -353,7 +250,7 @@ def test_an_export_that_is_elsewhere_has_no_link(website, page, tmp_path):
     work.add("pair")
     one_judgment(website, work)
     exports.write(website.store, work.project, "facts", {}, tmp_path, "command line")
-    opened(page, website, work, "export")
+    managed(page, website, work, "export")
     page.get_by_role("button", name="Write").click()
     rows = page.get_by_role("table", name="Earlier exports").locator("tbody tr:not(.row-below)")
     expect(rows).to_have_count(2)
@@ -367,7 +264,7 @@ def test_the_queue_says_how_many_there_are(website, page):
     for _ in range(2):
         divided(website, work)
     smaller(page, "manage_adjudicate.js", "MOST = 100", "MOST = 1")
-    opened(page, website, work, "adjudicate")
+    managed(page, website, work, "adjudicate")
     panel = page.locator("section.panel")
     expect(panel).to_contain_text("2 tasks, the least sure first")
     expect(panel).to_contain_text("The first 1 are listed")
@@ -389,7 +286,7 @@ def test_what_is_imported_is_measured_as_it_is_sent(website, page):
     """Quotes take two bytes each in JSON: a file that is small enough may be a request that is not."""
     work = website.work()
     smaller(page, "manage_prompts.js", "64 * 1024 * 1024", "1000")
-    opened(page, website, work, "prompts")
+    managed(page, website, work, "prompts")
     text = page.get_by_label("Text", exact=True)
     start = page.get_by_role("button", name="Import", exact=True)
     text.fill('{"prompt": "' + '\\"' * 350 + '"}')
@@ -403,7 +300,7 @@ def test_what_is_imported_is_measured_as_it_is_sent(website, page):
 
 def test_a_chat_log_gives_prompts(website, page):
     work = website.work()
-    opened(page, website, work, "prompts")
+    managed(page, website, work, "prompts")
     page.get_by_role("button", name="Chat logs", exact=True).click()
     page.get_by_label("Personal data", exact=True).select_option("Put its kind in its place")
     row = '{"messages": [{"role": "user", "content": "ask %s"}, {"role": "assistant", "content": "no"}], "consent": %s}'
@@ -435,7 +332,7 @@ FOREIGN = """() => {
 def test_what_is_left_out_is_told_in_the_readers_language(website, visits):
     """Rows of an import with each their reason, and prompts of which no task can be made; what is English says so."""
     work = website.work()
-    page = opened(visits.page(website, website.manager("ko")), website, work, "prompts")
+    page = managed(visits.page(website, website.manager("ko")), website, work, "prompts")
     page.get_by_role("button", name="한 모델의 응답", exact=True).click()
     page.get_by_label("모델", exact=True).fill("sft-1b")
     page.get_by_label("내용", exact=True).fill("\n".join(ROWS))
@@ -445,7 +342,7 @@ def test_what_is_left_out_is_told_in_the_readers_language(website, visits):
     told = table.locator("tbody td:nth-of-type(1), tbody td:nth-of-type(2)").all_inner_texts()
     assert "프롬프트가 비어 있음" in told
     assert page.evaluate(FOREIGN) == []
-    opened(page, website, work, "tasks")
+    managed(page, website, work, "tasks")
     page.get_by_role("button", name="작업 만들기", exact=True).click()
     page.get_by_text("프롬프트 1개는 제외했어요").first.click()
     expect(page.get_by_text("서로 다른 응답이 1개예요. 이 종류(비교)의 작업에는 2개가 필요해요.")).to_be_visible()
@@ -454,7 +351,7 @@ def test_what_is_left_out_is_told_in_the_readers_language(website, visits):
 
 def test_how_to_ask_where_models_are_unsure(website, page):
     work = website.work()
-    opened(page, website, work, "tasks")
+    managed(page, website, work, "tasks")
     page.get_by_text("Ask where models are unsure").click()
     expect(page.get_by_text(f"baro feedback ask {work.name} --count 200 --by RUN")).to_be_visible()
 
@@ -463,7 +360,7 @@ def test_tasks_are_changed_at_once_and_taken_back(website, page):
     work = website.work()
     for kind in ("pair", "pair", "thumb"):
         work.add(kind)
-    opened(page, website, work, "tasks")
+    managed(page, website, work, "tasks")
     page.get_by_label("Kind").last.select_option("pair")
     expect(page.locator("table tbody tr")).to_have_count(2)
     page.get_by_text("Change these tasks").click()
@@ -483,7 +380,7 @@ def test_one_task_is_withdrawn_and_a_text_removed(website, page):
     work.add("pair")
     judge(website, work, raters=1, comment="call 010-1234-5678")
     (task,) = tasks(website, work)
-    opened(page, website, work, f"tasks#task/{task.id}")
+    managed(page, website, work, f"tasks#task/{task.id}")
     panel = page.locator("section.panel", has=page.get_by_role("heading", name="This task"))
     panel.get_by_role("button", name="Withdraw").click()
     expect(panel).to_contain_text("This task was withdrawn: its judgments count no more.")
@@ -516,7 +413,7 @@ PAUSED = [("ko", "프로젝트가 잠시 멈춰 있어요"), pytest.param("en", 
 def test_who_judges_reads_that_it_is_paused(website, page, visits, lang, title):
     work = website.work()
     work.add("pair")
-    opened(page, website, work, "settings")
+    managed(page, website, work, "settings")
     page.get_by_role("button", name="Pause").click()
     page.locator("dialog").get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Nothing is handed out. What raters have in hand, they can send.")).to_be_visible()

@@ -1,10 +1,7 @@
-"""5, 6: two at once, too quick, and everything that can fail on the way: no answer is lost, none counts twice."""
+"""5, 6: two at once, too quick, and whatever fails on the way: no answer is lost, none counts twice."""
 
-import random
 import re
-import signal
 
-import pytest
 from browser.pages import (
     DRAFT_MS,
     LOAD_FAILED,
@@ -380,77 +377,3 @@ def test_a_job_that_was_cut_short_is_shown_with_its_log(website, visits):
     page.locator("#language").click()
     expect(shown).to_contain_text("멈췄어요")
     expect(shown.get_by_role("button", name="이어서 다시 시작")).to_be_visible()
-
-
-# ---------------------------------------------------------------------------------------------------- the server killed
-
-
-@pytest.mark.parametrize(
-    "arrived", [pytest.param(True, id="stored", marks=pytest.mark.slow), pytest.param(False, id="not stored")]
-)
-def test_server_killed_between_the_answer_and_its_reply(process, visits, at_work, arrived):
-    visits.expect(LOAD_FAILED)
-    work = process.work()
-    for _ in range(2):
-        work.add("pair")
-    page = at_work(process, work)
-
-    def die(route):
-        if arrived:
-            route.fetch()
-        process.kill()
-        route.abort()
-
-    page.route("**/judgment", die, times=1)
-    press(page, "1", "Enter")
-    expect(page.locator("#status")).to_have_text("Not saved yet, retrying")
-    assert len(work.judgments()) == arrived
-    process.start()
-    with saving(page):
-        page.get_by_role("button", name="Try now").click()
-    with saving(page):
-        press(page, "4", "Enter")
-    assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 3), ("tie", None, 0)]
-    assert work.actions() == ["submit", "submit"]
-
-
-def test_server_killed_with_the_request_in_its_hands_and_the_browser_closed(process, visits, at_work):
-    visits.expect(LOAD_FAILED)
-    work = process.work()
-    work.add("pair")
-    page = at_work(process, work)
-    process.signal(signal.SIGSTOP)  # it accepts what it will never answer
-    with page.expect_request("**/judgment"):
-        press(page, "6", "Enter")
-    process.kill()
-    context = page.context
-    page.close()
-    process.start()
-    page = at_work(process, work, context=context)
-    counted(page, 1)
-    assert work.said(schema.judged_pair, *CHOICE) == [("win", 1, 2)]
-    assert outbox(page) == []
-
-
-@pytest.mark.slow
-def test_server_killed_at_random_moments(process, visits, at_work):
-    """Thirty answers, the server killed after most of them at some moment within a fifth of a second."""
-    visits.expect(LOAD_FAILED)
-    work = process.work()
-    for _ in range(30):
-        work.add("pair")
-    page = at_work(process, work)
-    draw, wanted = random.Random(7), []
-    for _ in range(30):
-        side, strength = draw.randint(1, 2), draw.randint(1, 3)
-        wanted.append(("win", side - 1, strength))
-        with turning(page):  # the next task comes when this one is saved
-            press(page, str(4 - strength if side == 1 else 4 + strength), "Enter")
-            if draw.random() < 0.7:
-                page.wait_for_timeout(draw.uniform(0, 200))
-                process.kill()
-                process.start()
-                if page.get_by_role("button", name="Try now").is_visible():
-                    page.get_by_role("button", name="Try now").click()
-    assert work.said(schema.judged_pair, *CHOICE) == wanted
-    assert work.actions() == ["submit"] * 30
