@@ -12,13 +12,16 @@ have 64 tokens each). The reward model is the same LoRA run of ``baro reward`` e
 its own.
 
 Printed are JSON lines: the peak of the resident set above what the process had after its imports, in MB (on a GPU also
-the peak of torch's allocations there), and the share of four_full's.
+the peak of torch's allocations there), and the share of four_full's. glibc keeps freed memory in pieces that do not fit
+what is wanted next. With --returned each tensor is mapped by itself and given back when it is freed, so that the
+resident set is what is held (MALLOC_MMAP_THRESHOLD_).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import string
 import subprocess
@@ -32,6 +35,7 @@ TOKENS = 64  # of a prompt, and of an answer
 SHAPE = {"hidden_size": 512, "layers": 8, "heads": 8, "max_positions": 256, "intermediate_size": 1376}
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "max_positions": 256, "intermediate_size": 24}
 VOCABULARY = 8192
+MAPPED = 65536  # bytes from which glibc maps an allocation by itself
 
 
 def prepare(folder: Path, shape: dict[str, int], vocabulary: int) -> None:
@@ -107,25 +111,27 @@ def memory(name: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {name}; this benchmark needs Linux")
 
 
-def in_its_own_process(case: str, folder: Path, answers: int, checkpointing: bool) -> dict[str, Any]:
+def in_its_own_process(case: str, folder: Path, answers: int, checkpointing: bool, returned: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.trunk_memory", "--case", case, "--folder", str(folder)]
     command += ["--batches", str(answers), *(["--checkpointing"] if checkpointing else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": str(MAPPED)} if returned else {})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{case}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def compare(folder: Path, batches: list[int], checkpointing: bool) -> list[dict[str, Any]]:
+def compare(folder: Path, batches: list[int], checkpointing: bool, returned: bool) -> list[dict[str, Any]]:
     """Every case at every batch, each with its share of four_full's peak."""
     rows = []
     for answers in batches:
         whole = 0
         for case in CASES:
-            found = in_its_own_process(case, folder, answers, checkpointing)
+            found = in_its_own_process(case, folder, answers, checkpointing, returned)
             whole = whole or found["peak_mb"]
-            about = {"case": case, "answers": answers, "tokens": 2 * TOKENS * answers, "checkpointing": checkpointing}
+            about = {"case": case, "answers": answers, "tokens": 2 * TOKENS * answers}
+            about |= {"checkpointing": checkpointing, "returned": returned}
             rows.append(about | found | {"share": round(found["peak_mb"] / whole, 3)})
             print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -135,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16], help="answers in a step")
     parser.add_argument("--checkpointing", action="store_true", help="compute.gradient_checkpointing")
+    parser.add_argument("--returned", action="store_true", help="freed memory is given back at once")
     parser.add_argument("--small", action="store_true", help="a tiny model, to try this out")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -144,7 +151,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), SMALL if given.small else SHAPE, 512 if given.small else VOCABULARY)
-        compare(Path(folder), given.batches, given.checkpointing)
+        compare(Path(folder), given.batches, given.checkpointing, given.returned)
 
 
 if __name__ == "__main__":

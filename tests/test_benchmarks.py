@@ -312,7 +312,7 @@ def test_what_stands_on_one_backbone_in_each_case_of_memory(tmp_path):
 def test_memory_is_measured_by_processes_of_their_own(tmp_path, monkeypatch):
     peaks = {"four_full": 400, "four_lora": 200, "trunk": 100}
     monkeypatch.setattr(trunk_memory, "in_its_own_process", lambda case, *_: {"peak_mb": peaks[case]})
-    rows = trunk_memory.compare(tmp_path, [4, 16], False)
+    rows = trunk_memory.compare(tmp_path, [4, 16], False, False)
     assert [row["share"] for row in rows] == [1.0, 0.5, 0.25] * 2
     assert [row["tokens"] for row in rows] == [512] * 3 + [2048] * 3
 
