@@ -174,6 +174,9 @@ def judge_gold(site: Site, task: str) -> None:
 
 
 def test_a_known_answer_is_replaced_and_withdrawn(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """And the figures follow at once, even those that take long to compute."""
+    monkeypatch.setattr("baro.feedback.server.figures.AT_ONCE_SECONDS", -1.0)
+    monkeypatch.setattr("baro.feedback.server.figures.SHARE", 1e12)
     monkeypatch.setattr("baro.feedback.assign.uniform", lambda *_: 0.7)  # a known answer comes up now
     first, second = (one["id"] for one in manage(site, "GET", "projects/colours/tasks?limit=2").json()["items"])
     wanted = manage(site, "GET", "projects/colours/progress").json()["wanted"]

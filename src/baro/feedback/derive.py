@@ -159,6 +159,14 @@ def newest_event(connection: Connection) -> int:
     return int(connection.execute(select(func.max(schema.event.c.id))).scalar_one() or 0)
 
 
+def newest_act(connection: Connection) -> int:
+    """The number of the last event that is no rater's work, as when a guideline or a known answer changed; 0 before."""
+    event = schema.event
+    work = (event.c.entity == "judgment") & (event.c.action != "redact")
+    query = select(event.c.id).where(~work, event.c.action.not_in(("raise", "session", "join")))
+    return int(connection.execute(query.order_by(event.c.id.desc()).limit(1)).scalar() or 0)
+
+
 def votes_of(
     connection: Connection,
     project_id: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, func, select
 from starlette.background import BackgroundTask
 
 from baro.feedback import assign, habits, ids, people, schema
-from baro.feedback.derive import newest_event
+from baro.feedback.derive import newest_act, newest_event
 from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
 from baro.feedback.project import Project, project_by_id
 from baro.feedback.refusals import Refused
@@ -161,7 +162,8 @@ def _figures(request: Request, connection: Connection, project: Project, which: 
 
     figures: Figures = request.app.state.figures
     state = None if which == "progress" else newest_event(connection)  # tasks are handed out without an event
-    return figures.get((which, project.id, *more), state, lambda: getattr(panel, which)(connection, project, *more))
+    compute = partial(getattr(panel, which), connection, project, *more)
+    return figures.get((which, project.id, *more), state, newest_act(connection), compute)
 
 
 # ------------------------------------------------------------------------------------------------------- disagreements
