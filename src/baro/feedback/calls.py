@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +20,12 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 20.0
 Json = Any
 SLOW_SECONDS = 600.0  # for figures over everything that was judged; asked once, lest they be computed twice at once
 SAFE, CAREFUL = True, False  # to send again: after any failure, or only where the server did not take it up
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Whom to trust over HTTPS. Read once: a stage has a client for each of its people."""
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 class Calls:
@@ -38,7 +46,8 @@ class Calls:
         self.address, self.token, self.attempts, self._pause = address.rstrip("/"), token, attempts, pause
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(
-            base_url=self.address, headers=headers, timeout=timeout_seconds, transport=transport, trust_env=False
+            base_url=self.address, headers=headers, timeout=timeout_seconds, transport=transport, trust_env=False,
+            verify=_authorities(),
         )  # fmt: skip
 
     def _manage(self, method: str, path: str, body: Json = None, again: bool = CAREFUL) -> Json:
