@@ -230,9 +230,10 @@ def _kto(bench: Bench, size: str, lora: bool) -> Job:
 
 def _ppo(bench: Bench, size: str, lora: bool) -> Job:
     """Rollouts of four updates; the reward is a model of the same size, and so is the value model."""
-    from baro.config import RolloutConfig, SamplingConfig, TrainerConfig
+    from baro.config import SamplingConfig, TrainerConfig
     from baro.methods import ppo
     from baro.models.roles import InRole
+    from baro.online_config import RolloutConfig
     from baro.records import Message, Prompt
     from baro.rewards.learned import LearnedReward
     from baro.rewards.terms import WeightedReward

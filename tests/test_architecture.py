@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 LAYERS = [
     {"errors", "functional", "problems", "declared", "code_hash", "files", "tensor_files"},
-    {"records", "config", "batch", "collate", "hub", "compute", "online_config"},
+    {"records", "config", "batch", "collate", "hub", "compute", "online_config", "grpo_config"},
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
     {"rewards", "rollout", "trainer", "measure", "distributed"},
@@ -46,13 +46,15 @@ ALLOWED = {
     ("compute", "config"),
     ("online_config", "config"),
     ("online_config", "compute"),
+    ("grpo_config", "config"),
+    ("grpo_config", "online_config"),
     ("checkpoints", "runs"),
     ("data", "runs"),
     ("bar", "runs"),
     ("rollout", "rewards"),
     ("trainer", "measure"),
 }
-METHOD_ROOMS = {"stage", "online", "reference", "members", "shaping", "critic"}  # what methods share
+METHOD_ROOMS = {"stage", "online", "reference", "members", "shaping", "critic", "baselines"}  # what methods share
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 
 

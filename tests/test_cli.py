@@ -127,6 +127,7 @@ VERBS = [
     "dpo",
     "kto",
     "ppo",
+    "grpo",
     "generate",
     "chat",
     "label",

@@ -20,7 +20,6 @@ from baro.config import (
     NO_EFFECT,
     Config,
     DataConfig,
-    RolloutConfig,
     SamplingConfig,
     TrainerConfig,
     config_hash,
@@ -29,6 +28,7 @@ from baro.config import (
 )
 from baro.errors import ConfigError
 from baro.evaluate import report_stage
+from baro.online_config import RolloutConfig
 from baro.records import SamplingParams
 
 

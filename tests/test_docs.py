@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from baro import cli
 from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
+from baro.online_config import RolloutConfig
 from baro.pipeline import load_pipeline
 from baro.verbs import VERBS
 
@@ -60,9 +61,10 @@ UNSEEN |= {
     f"eval/{name}" for name in ("score/<name>", "win_rate", "tokens", "finished_fraction")
 }  # test_held_out_answers.py
 UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
+UNSEEN |= {"loss/kl", "objective/tied_fraction", "objective/learned_fraction", "objective/draws"}  # test_grpo.py
 SHARED = {
     "trainer": blocks.TrainerConfig,
-    "rollout": blocks.RolloutConfig,
+    "rollout": RolloutConfig,
     "sampling": blocks.SamplingConfig,
     "data": blocks.DataConfig,
     "lora": LoraConfig,

@@ -22,6 +22,7 @@ LEAST = {
     "dpo": {"policy": "model", "preferences": "rows.jsonl"},
     "kto": {"policy": "model", "thumbs": "rows.jsonl"},
     "ppo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},
+    "grpo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},
     "generate": {"policy": "model", "prompts": "rows.jsonl"},
     "label": {"answers": "rows.jsonl", "by": "model"},
     "feedback collect": {"answers": "rows.jsonl"},
@@ -31,8 +32,8 @@ LEAST = {
 }
 """What each verb cannot do without."""
 WRITTEN = {
-    "evaluation.rewards": {"ppo": lambda value: [{"by": value}]},
-    "rewards": {"ppo": lambda value: [{"by": value}], "evaluate": lambda value: {"r": value}},
+    "evaluation.rewards": dict.fromkeys(("ppo", "grpo"), lambda value: [{"by": value}]),
+    "rewards": dict.fromkeys(("ppo", "grpo"), lambda value: [{"by": value}]) | {"evaluate": lambda value: {"r": value}},
     "policies": {"evaluate": lambda value: {"p": value}},
     "judges": {"evaluate": lambda value: {"j": value}},
     "best_of": {"evaluate": lambda value: {"n": 2, "by": value}},

@@ -22,7 +22,7 @@ from baro.problems import union_members
 from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
-TESTED = ("base", "sft", "reward", "dpo", "kto", "ppo", "generate", "label", "evaluate", "feedback collect")
+TESTED = ("base", "sft", "reward", "dpo", "kto", "ppo", "grpo", "generate", "label", "evaluate", "feedback collect")
 
 # ------------------------------------------------------------------------------------------------ a field that is read
 
@@ -107,6 +107,11 @@ LEAST = {
         "rollout": {"prompts": 4, "completions": 2, "epochs": 1, "minibatches": 2, "max_error_fraction": 1.0},
         "sampling": {"max_new_tokens": 6}, "trainer": ONLINE, "data": DATA,
     },
+    "grpo": {
+        "policy": "policy", "prompts": "prompts.jsonl", "rewards": [{"by": "score_of_options:letters"}],
+        "rollout": {"prompts": 4, "completions": 3, "max_error_fraction": 1.0},
+        "sampling": {"max_new_tokens": 6}, "trainer": ONLINE, "data": DATA,
+    },
     "generate": {
         "policy": "policy", "prompts": "prompts.jsonl", "n": 2, "sampling": {"max_new_tokens": 6}, "data": DATA,
     },
@@ -174,6 +179,45 @@ BEST_OF = {"best_of": {"n": 2, "by": "score_of_options:letters"}}
 CHOOSE = {"choose": {"policy": "margin", "count": 5, "rewards": ["score_of_options:letters"]}}
 SEVERAL = {"by": ["score_of_options:letters", "score_of_options:digits"], "scaled_on": "answers.jsonl"}
 BEST_OF_SEVERAL = {"best_of": {"n": 8, **SEVERAL}}
+ONLINE_CHANGES = (
+    {key: OFFLINE[key] for key in OFFLINE if key.startswith(("data", "compute"))}
+    | TEMPLATE
+    | ADAPTERS
+    | SAMPLING
+    | {
+        "data.system": ("drop", {"prompts": "talks.jsonl"}),
+        "trainer.learning_rate": (0.02, {}),
+        "trainer.epochs": (2, {"trainer.steps": None, "rollout.prompts": 8}),
+        "trainer.steps": (1, {}),
+        "trainer.schedule": ("cosine", {"trainer.steps": 4}),
+        "trainer.warmup_steps": (2, {}),
+        "trainer.max_grad_norm": (0.001, {}),
+        "trainer.weight_decay": (0.5, {}),
+        "trainer.optimizer": ("muon", {}),
+        "trainer.seed": (5, {}),
+        "data.max_length": (14, {}),
+        "data.max_dropped_fraction": (0.0, {}),
+        "rewards": ([{"by": "score_of_options:letters", "weight": 2.0}], {}),
+        "reward_model": ("reward", {"rewards": []}),
+        "accept_weak_reward_model": (True, {"rewards": [{"by": "weak"}]}),
+        "ref_policy": ("other", {}),
+        "reward_shaping.clip": (0.5, {}),
+        "reward_shaping.missing_eos": ("replace", {}),
+        "reward_shaping.missing_eos_penalty": (5.0, {"reward_shaping.missing_eos": "subtract"}),
+        "reward_shaping.normalise": ("sum", {}),
+        "ptx.demonstrations": ("more.jsonl", IMITATED),
+        "ptx.coef": (3.0, IMITATED),
+        "ptx.batch_size": (1, IMITATED),
+        "evaluation.prompts": ("more.jsonl", EVALUATED),
+        "evaluation.rewards": ([{"by": "score_of_options:sometimes"}], EVALUATED),
+        "evaluation.judge": (None, EVALUATED),
+        "evaluation.completions": (2, EVALUATED),
+        "evaluation.every": (1, EVALUATED | {"trainer.steps": 4}),
+        "evaluation.keep": ("sooner", EVALUATED | {"evaluation.rewards": [{"by": "score_of_options:sooner"}]}),
+    }
+)
+"""What the online methods share."""
+BOTH = [{"by": "score_of_options:letters"}, {"by": "score_of_options:digits"}]
 CHANGES = {
     "base": OFFLINE
     | {
@@ -229,27 +273,8 @@ CHANGES = {
         "desirable_weight": (2.0, {}),
         "undesirable_weight": (2.0, {}),
     },
-    "ppo": {key: OFFLINE[key] for key in OFFLINE if key.startswith(("data", "compute"))}
-    | TEMPLATE
-    | ADAPTERS
-    | SAMPLING
+    "ppo": ONLINE_CHANGES
     | {
-        "data.system": ("drop", {"prompts": "talks.jsonl"}),
-        "trainer.learning_rate": (0.02, {}),
-        "trainer.epochs": (2, {"trainer.steps": None, "rollout.prompts": 8}),
-        "trainer.steps": (1, {}),
-        "trainer.schedule": ("cosine", {"trainer.steps": 4}),
-        "trainer.warmup_steps": (2, {}),
-        "trainer.max_grad_norm": (0.001, {}),
-        "trainer.weight_decay": (0.5, {}),
-        "trainer.optimizer": ("muon", {}),
-        "trainer.seed": (5, {}),
-        "data.max_length": (14, {}),
-        "data.max_dropped_fraction": (0.0, {}),
-        "rewards": ([{"by": "score_of_options:letters", "weight": 2.0}], {}),
-        "reward_model": ("reward", {"rewards": []}),
-        "accept_weak_reward_model": (True, {"rewards": [{"by": "weak"}]}),
-        "ref_policy": ("other", {}),
         "value_model": ("reward", {}),
         "rollout.prompts": (5, {}),
         "rollout.completions": (3, {}),
@@ -262,9 +287,6 @@ CHANGES = {
         "kl.stop_above": (1e-6, {"trainer.steps": 4}),
         "value.learning_rate": (0.1, {}),
         "value.clip_range": (1e-4, {"rollout.epochs": 2}),
-        "reward_shaping.clip": (0.5, {}),
-        "reward_shaping.missing_eos": ("replace", {}),
-        "reward_shaping.missing_eos_penalty": (5.0, {"reward_shaping.missing_eos": "subtract"}),
         "reward_shaping.whiten": (True, {}),
         "clip_range": (0.0001, {"rollout.epochs": 3, "trainer.steps": 6}),
         "gamma": (0.5, {}),
@@ -274,17 +296,39 @@ CHANGES = {
         "kl.ema_decay": (0.1, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "ema"}),
         "kl.refresh_every": (2, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "refresh"}),
         "value.pretrain_rollouts": (1, {}),
-        "reward_shaping.normalise": ("sum", {}),
-        "ptx.demonstrations": ("more.jsonl", IMITATED),
-        "ptx.coef": (3.0, IMITATED),
-        "ptx.batch_size": (1, IMITATED),
         "shared_trunk": (False, LORA | WHOLE),
-        "evaluation.prompts": ("more.jsonl", EVALUATED),
-        "evaluation.rewards": ([{"by": "score_of_options:sometimes"}], EVALUATED),
-        "evaluation.judge": (None, EVALUATED),
-        "evaluation.completions": (2, EVALUATED),
-        "evaluation.every": (1, EVALUATED | {"trainer.steps": 4}),
-        "evaluation.keep": ("sooner", EVALUATED | {"evaluation.rewards": [{"by": "score_of_options:sooner"}]}),
+        "rollout.draws": (3, {"rewards": [{"by": "score_of_options:odd"}]}),
+    },
+    "grpo": ONLINE_CHANGES
+    | {
+        "preset": ("rloo", {}),
+        "rollout.prompts": (5, {}),
+        "rollout.completions": (4, {}),
+        "rollout.epochs": (2, {"trainer.steps": 3}),
+        "rollout.minibatches": (2, {}),
+        "rollout.max_error_fraction": (0.0, {"rewards": [{"by": "score_of_options:sometimes"}]}),
+        "rollout.draws": (3, {"rewards": [{"by": "score_of_options:odd"}], "rollout.completions": 2}),
+        "kl.coef": (1.0, {"trainer.steps": 4}),
+        "kl.target": (0.001, {"trainer.steps": 6, "kl.coef": 1.0}),
+        "kl.horizon": (20.0, {"trainer.steps": 6, "kl.coef": 1.0, "kl.target": 0.001}),
+        "kl.stop_above": (1e-6, {"trainer.steps": 4}),
+        "kl.reference": ("ema", {"trainer.steps": 6, "kl.coef": 1.0}),
+        "kl.ema_decay": (0.1, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "ema"}),
+        "kl.refresh_every": (2, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "refresh"}),
+        "kl.place": ("reward", {"trainer.steps": 4, "kl.coef": 1.0}),
+        "kl.estimator": ("k2", {"trainer.steps": 4, "kl.coef": 1.0}),
+        "advantage.baseline": ("leave_one_out", {"advantage.scale": "none"}),
+        "advantage.scale": ("none", {}),
+        "advantage.ddof": (0, {}),
+        "advantage.epsilon": (1.0, {}),
+        "advantage.terms": ("each", {"rewards": BOTH}),
+        "policy_loss": ("gspo", {"rollout.epochs": 2, "trainer.steps": 4}),
+        "clip_range": (0.0001, {"rollout.epochs": 3, "trainer.steps": 6}),
+        "clip_range_high": (0.0001, {"rollout.epochs": 3, "trainer.steps": 6}),
+        "limit": (1.0, {"policy_loss": "cispo", "rollout.epochs": 3, "trainer.steps": 6}),
+        "aggregate": ("sequence", {"sampling.max_new_tokens": 12}),
+        "overlong_buffer": (6, {}),
+        "truncated": ("leave_out", {"sampling.max_new_tokens": 12}),
     },
     "generate": SAMPLING
     | {
@@ -364,6 +408,8 @@ CHANGES = {
 NOTHING_TO_SEE = {
     "trainer.micro_batch_tokens": "memory and speed: gradients are the same to rounding (tests/seams)",
     "trainer.checkpoint_every": "marked: what is killed is resumed bit for bit (tests/faults)",
+    "reward_shaping.whiten": "of ppo it is changed; grpo refuses it",
+    "shared_trunk": "of ppo it is changed; of grpo it is where a reward's adapter stands: memory, not results",
     "compute.gradient_checkpointing": "marked: the same numbers, computed twice (tests/models/test_place.py)",
     "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
     "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
@@ -448,7 +494,7 @@ def folder(tmp_path_factory):
         save_policy(made, folder / name)
         template.save(folder / name)
     (folder / "score_of_options.py").write_text(
-        inspect.getsource(scores) + "\nletters, digits, sometimes, sooner, judge, people = scores()\n"
+        inspect.getsource(scores) + "\nletters, digits, odd, sometimes, sooner, judge, people = scores()\n"
     )
     return folder
 
@@ -461,6 +507,9 @@ def scores():
 
     def digits(prompts, completions, **columns):
         return [sum(map(ord, text)) % 7 for text in completions]
+
+    def odd(prompts, completions, **columns):
+        return [len(text) % 2 for text in completions]
 
     def sometimes(prompts, completions, **columns):
         return [None if i == 0 else float(len(text)) for i, text in enumerate(completions)]
@@ -493,7 +542,7 @@ def scores():
                 return {"kind": "pair", "choice": {"outcome": "tie"}}
             return {"kind": "pair", "choice": {"outcome": "win", "position": order[0], "strength": 1 + who}}
 
-    return letters, digits, sometimes, sooner, Judge(), People()
+    return letters, digits, odd, sometimes, sooner, Judge(), People()
 
 
 @pytest.fixture(scope="module")

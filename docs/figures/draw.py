@@ -275,7 +275,10 @@ def tree(say: Say) -> Figure:
         (
             yes,
             "coming",
-            f"GRPO ({planned})\n" + say("today: PPO with a function as reward", "지금은: 함수를 보상으로 쓰는 PPO"),
+            say("GRPO, a function as reward", "GRPO: 함수를 보상으로")
+            + "\n"
+            + say("verifiers", "검증기")
+            + f" ({planned})",
         ),
         (yes, "coming", f"Safe RLHF ({planned})\n" + say("reward and cost learned apart", "보상과 비용을 따로 배운다")),
         (

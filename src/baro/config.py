@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticKnownError
 
 from baro.declared import Records, Scorer, check_names, check_once, default_name, is_object
-from baro.errors import MAX_ERROR_FRACTION, ConfigError
+from baro.errors import ConfigError
 from baro.functional.ensembles import Combine
 from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
@@ -138,26 +138,6 @@ class TrainerConfig(OptimiserConfig):
             raise ValueError("keep: best needs held-out rows; give held_out or held_out_fraction")
         if self.evaluate_every and not held_out:
             raise ValueError("evaluate_every needs held-out rows; give held_out or held_out_fraction")
-        return self
-
-
-class RolloutConfig(Config):
-    """How much is sampled before the policy is updated, and how often it is used; for online methods."""
-
-    prompts: int = Field(64, ge=1, description="prompts in a rollout, over all processes")
-    completions: int = Field(1, ge=1, description="completions sampled for each prompt")
-    epochs: int = Field(4, ge=1, description="how often a rollout is used")
-    minibatches: int = Field(4, ge=1, description="optimiser steps in each of these epochs")
-    max_error_fraction: float = Field(
-        MAX_ERROR_FRACTION, ge=0, le=1, description="share of failed scores above which the run stops"
-    )
-
-    @model_validator(mode="after")
-    def _minibatches_not_empty(self) -> RolloutConfig:
-        if self.minibatches > (count := self.prompts * self.completions):
-            raise ValueError(
-                f"{count} completions cannot be cut into {self.minibatches} minibatches; lower minibatches"
-            )
         return self
 
 

@@ -9,6 +9,34 @@ from pydantic import Field, model_validator
 from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
 from baro.declared import Model, Object, Records, Scorer, check_names
+from baro.errors import MAX_ERROR_FRACTION
+
+
+class RolloutConfig(blocks.Config):
+    """How much is sampled before the policy is updated, and how often it is used; for online methods."""
+
+    prompts: int = Field(64, ge=1, description="prompts in a rollout, over all processes")
+    completions: int = Field(1, ge=1, description="completions sampled for each prompt")
+    epochs: int = Field(4, ge=1, description="how often a rollout is used")
+    minibatches: int = Field(4, ge=1, description="optimiser steps in each of these epochs")
+    draws: int = Field(
+        1,
+        ge=1,
+        description="how often prompts are drawn; those whose scores are all equal give way to others",
+    )
+    max_error_fraction: float = Field(
+        MAX_ERROR_FRACTION, ge=0, le=1, description="share of failed scores above which the run stops"
+    )
+
+    @model_validator(mode="after")
+    def _minibatches_not_empty(self) -> RolloutConfig:
+        if self.draws > 1 and self.completions < 2:
+            raise ValueError("draws looks for prompts whose completions score differently; raise completions")
+        if self.minibatches > (count := self.prompts * self.completions):
+            raise ValueError(
+                f"{count} completions cannot be cut into {self.minibatches} minibatches; lower minibatches"
+            )
+        return self
 
 
 class KlConfig(blocks.Config):
@@ -28,6 +56,8 @@ class KlConfig(blocks.Config):
     def _horizon_belongs_to_target(self) -> KlConfig:
         if "horizon" in self.model_fields_set and self.target is None:
             raise ValueError("horizon is how fast the coefficient follows target, which is not given; leave it out")
+        if self.target is not None and self.coef == 0:
+            raise ValueError("target is reached by multiplying coef, and 0 stays 0; give coef a start, as 0.05")
         for name, reference in (("ema_decay", "ema"), ("refresh_every", "refresh")):
             if name in self.model_fields_set and self.reference != reference:
                 raise ValueError(f"{name} belongs to reference: {reference}, and reference is {self.reference}")
@@ -110,7 +140,7 @@ class OnlineConfig(blocks.Config):
     rewards: list[blocks.RewardTerm] = Field([], description="reward terms: runs or functions module:NAME, weighted")
     accept_weak_reward_model: bool = Field(False, description="train on a reward model whose own figures call it weak")
     ref_policy: Model | None = Field(None, description="the model to stay close to; the starting policy unless given")
-    rollout: blocks.RolloutConfig = blocks.RolloutConfig()
+    rollout: RolloutConfig = RolloutConfig()
     sampling: blocks.SamplingConfig = blocks.SamplingConfig()
     kl: KlConfig = KlConfig()
     reward_shaping: RewardShapingConfig = RewardShapingConfig()

@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "dpo": Verb(_at("baro.methods.dpo"), "policy"),
     "kto": Verb(_at("baro.methods.kto"), "policy"),
     "ppo": Verb(_at("baro.methods.ppo"), "policy", {"value_model": "value_model"}),
+    "grpo": Verb(_at("baro.methods.grpo"), "policy"),
     "generate": Verb(_at("baro.methods.generate"), "records"),
     "label": Verb(_at("baro.methods.label"), "records"),
     "feedback collect": Verb(_at("baro.feedback.collect"), "records", {"pairs": "pairs.jsonl"}),

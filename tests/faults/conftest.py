@@ -105,6 +105,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "thumbs.jsonl", thumbs)
     write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
     (folder / "length_reward.py").write_text(
+        "def odd(prompts, completions, completion_ids, **columns):\n"
+        "    return [len(ids) % 2 for ids in completion_ids]\n"
         "def short(prompts, completions, completion_ids, **columns):\n"
         "    return [-0.1 * len(completion) for completion in completions]\n"
         "def words(prompts, completions, completion_ids, **columns):\n"

@@ -59,6 +59,16 @@ rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
 sampling: {max_new_tokens: 6}
 trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
 """,
+    # prompts of equal scores are drawn again, so that a rollout takes more prompts than it has
+    "grpo": """
+policy: base
+prompts: prompts.jsonl
+rewards: [{by: "length_reward:odd"}]
+kl: {coef: 0.05, target: 0.5, horizon: 20, place: reward}
+rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2, draws: 3}
+sampling: {max_new_tokens: 6}
+trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
+""",
     # policy, reference, value model and reward model on one backbone; values start at the reward's adapter
     "reward_lora": f"""
 model: base
@@ -164,6 +174,12 @@ KILLS = {
         "while-deleting:3": 9,
         "after-rename:10": 12,  # the value model is saved, the policy is not
     },
+    "grpo": {
+        "after-sampling:1": None,
+        "after-sampling:2": None,  # the first rollout, drawn again
+        "between-files:6": 3,
+        "while-deleting:3": 9,
+    },
     "ppo_trunk": {
         "after-sampling:1": None,
         "after-sampling:3": 6,
@@ -190,6 +206,7 @@ QUICK = {
     "dpo": "before-fsync:3",
     "kto": "after-rename:6",
     "ppo": "after-rename:5",
+    "grpo": "after-sampling:2",
     "ppo_trunk": "after-rename:5",
     "ppo_full": "after-sampling:3",
 }

@@ -5,29 +5,17 @@ import copy
 import pytest
 import tiny
 import torch
-from enumerable import EVERYTHING, PROMPT, REWARDS, check_optimum, policy
+from enumerable import PROMPT, Table, check_optimum, policy
 
 from baro.batch import Sample
 from baro.methods import ppo
 from baro.models.forward import ScoredModel
-from baro.records import Message, Prompt, Score
+from baro.records import Message, Prompt
 from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
 from baro.rollout.rollouts import Rollouts
 from baro.rollout.source import OnPolicySource
 from baro.trainer import Trainer
-
-
-class Table:
-    """A reward for each of the sixteen completions."""
-
-    name = "table"
-
-    def __init__(self) -> None:
-        self.of = dict(zip(EVERYTHING, REWARDS, strict=True))
-
-    def score(self, rollouts):
-        return [Score(self.of[r.completion_ids]) for r in rollouts]
 
 
 @pytest.mark.parametrize("beta", [0.3, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (0.7, 2.0))])

@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from baro.compute import LoraConfig
-from baro.config import RolloutConfig, TrainerConfig
+from baro.config import TrainerConfig
 from baro.data.partners import with_partners
 from baro.functional.policy import clipped_policy_loss
 from baro.methods import kto, ppo
@@ -23,6 +23,7 @@ from baro.methods.reference import ReferenceLogprobs
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.lora import add_adapter
 from baro.models.roles import InRole
+from baro.online_config import RolloutConfig
 from baro.protocols import LossOutput, World
 from baro.records import Message, Prompt, SamplingParams, Score
 from baro.rewards.terms import WeightedReward

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from baro.batch import GroupBatch, Sample, branch, flat, with_flat
-from baro.config import RolloutConfig
 from baro.data.joined import Joined
 from baro.data.partners import WithPartners
 from baro.data.source import FileSource
@@ -27,6 +26,7 @@ from baro.functional.preference import dpo_loss, ranking_pairs
 from baro.functional.tokens import segment_sum
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.roles import role
+from baro.online_config import RolloutConfig
 from baro.protocols import BatchSource, LocalWorld, LossOutput, World
 from baro.records import Completion, Message, Prompt, SamplingParams, Score
 from baro.rewards.terms import WeightedReward

@@ -15,22 +15,31 @@ from baro.functional.tokens import kl_k1
 
 
 def clipped_policy_loss(
-    logprobs: Float[Tensor, "N"], old_logprobs: Float[Tensor, "N"], advantages: Float[Tensor, "N"], *, clip_range: float
+    logprobs: Float[Tensor, "N"],
+    old_logprobs: Float[Tensor, "N"],
+    advantages: Float[Tensor, "N"],
+    *,
+    clip_range: float,
+    clip_range_high: float | None = None,
 ) -> Float[Tensor, "N"]:
     """PPO's clipped surrogate, one value per scored token (the objective sums and divides).
 
         L = −min(ρ Â, clip(ρ, 1−ε, 1+ε) Â),   ρ = exp(log π − log π_old)
 
-    Schulman et al. 2017, arXiv:1707.06347, eq. 7. Differs from the paper: per token, no entropy bonus. Raises
-    ValueError unless 0 < ε < 1.
+    Schulman et al. 2017, arXiv:1707.06347, eq. 7. Differs from the paper: per token, no entropy bonus.
+    ``clip_range_high`` is ε in 1+ε where it is another, so that unlikely tokens may become likely: Yu et al. 2025,
+    arXiv:2503.14476 (DAPO), §3.1. Raises ValueError unless 0 < ε < 1 below and ε > 0 above.
     """
     if not 0 < clip_range < 1:
         raise ValueError(f"clip_range is {clip_range}; it must lie between 0 and 1 (0.2 is usual)")
+    high = clip_range if clip_range_high is None else clip_range_high
+    if high <= 0:
+        raise ValueError(f"clip_range_high is {high}; it must be positive (0.28 is usual)")
     log_ratio = logprobs - old_logprobs
     # The minimum clips ρ only from above where Â ≥ 0 and only from below where Â < 0. Clipping before the exponential
     # keeps an overflowing ρ out of a product with 0, in the value and in the gradient.
     clipped = torch.where(
-        advantages >= 0, log_ratio.clamp(max=math.log1p(clip_range)), log_ratio.clamp(min=math.log1p(-clip_range))
+        advantages >= 0, log_ratio.clamp(max=math.log1p(high)), log_ratio.clamp(min=math.log1p(-clip_range))
     )
     return -advantages * clipped.exp()
 

@@ -242,3 +242,27 @@ def kl_k1(logprobs: Float[Tensor, "N"], ref_logprobs: Float[Tensor, "N"]) -> Flo
     fresh samples its expected gradient is zero.
     """
     return logprobs - ref_logprobs
+
+
+def kl_k2(logprobs: Float[Tensor, "N"], ref_logprobs: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """The estimator of KL(π‖π_ref) whose gradient on fresh samples is that of the KL.
+
+        k2 = x² / 2,   ∇ k2 = x ∇ log π,   x = log π − log π_ref
+
+    Schulman 2020; its value is biased, and ≥ 0. It belongs in the loss.
+    """
+    return 0.5 * (logprobs - ref_logprobs).square()
+
+
+def kl_k3(
+    logprobs: Float[Tensor, "N"], ref_logprobs: Float[Tensor, "N"], old_logprobs: Float[Tensor, "N"]
+) -> Float[Tensor, "N"]:
+    """The estimator of KL(π‖π_ref) that is unbiased, never negative, and of small variance, times the ratio.
+
+        k3 = ρ (e^{−x} − 1 + x),   x = log π − log π_ref,   ρ = exp(log π − log π_old)
+
+    Schulman 2020. Without ρ its value is right and its gradient is that of another divergence, KL(π_ref‖π); with ρ the
+    gradient of the expectation over samples of π_old is the KL's (DeepSeek-V3.2, arXiv:2512.02556).
+    """
+    x = logprobs - ref_logprobs
+    return (logprobs - old_logprobs).exp() * (torch.expm1(-x) + x)

@@ -245,5 +245,7 @@ _LOGGED = {
     "score": "objective/scores",
     "finished": "objective/finished_fraction",
     "length": "objective/completion_tokens",
+    "tied": "objective/tied_fraction",
+    "learned": "objective/learned_fraction",
     "rollout": "rollout",
 }

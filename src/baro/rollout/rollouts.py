@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from baro.batch import Branch, Sample, pack_samples, unpack_samples
-from baro.config import RolloutConfig
 from baro.errors import RewardError
 from baro.files import fault_point
 from baro.functional.streams import permutation, stream_key
+from baro.online_config import RolloutConfig
 from baro.protocols import LocalWorld, Sampler, State, World
 from baro.records import Completion, Prompt, Rollout, SamplingParams, said
 from baro.rewards.terms import Totals, check_totals, score_by_totals
@@ -68,21 +68,42 @@ class Rollouts:
         self._order: tuple[int, np.ndarray[Any, Any]] | None = None  # of a pass
 
     def draw(self, number: int) -> Draw:
-        """The next rollout; all ranks enter together, and each gets all of it."""
-        chosen = [self._prompt_at(self.taken + position) for position in range(self.config.prompts)]
-        positions = range(self.world.rank, len(chosen), self.world.size)
-        own = [chosen[position] for position in positions]
+        """The next rollout; all ranks enter together, and each gets all of it.
+
+        With ``config.draws``, prompts whose completions all have the same score give way to the next ones, so many
+        times; what is tied then stays.
+        """
         self.sampler.refresh()
+        drawn: dict[int, tuple[int, Sample]] = {}
+        total = next(iter(self.totals))
+        wanted = list(range(self.config.prompts))
+        for attempt in range(self.config.draws):
+            drawn |= self._drawn(number, wanted, attempt)
+            wanted = [position for position, (_, sample) in drawn.items() if not differ(sample, total)]
+            if not wanted:
+                break
+        found = [drawn[position] for position in range(self.config.prompts)]
+        return Draw(number, [i for i, _ in found], [sample for _, sample in found])
+
+    def _drawn(self, number: int, wanted: list[int], attempt: int) -> dict[int, tuple[int, Sample]]:
+        """The next prompts, one for each position of the rollout, with their scored completions."""
+        chosen = [self._prompt_at(self.taken + place) for place in range(len(wanted))]
+        places = range(self.world.rank, len(chosen), self.world.size)
+        own = [chosen[place] for place in places]
+        again = [attempt] if attempt else []
         drawn = self.sampler.generate(
             [self.prompt_samples[i].prompt_ids.tolist() for i in own],
             self.config.completions,
             self.sampling,
-            [stream_key("sample", self.seed, number, position) for position in positions],
+            [stream_key("sample", self.seed, number, wanted[place], *again) for place in places],
         )
         fault_point("after-sampling")
         samples = everyones(self._score(number, own, drawn), len(chosen), self.world)
         self.taken += len(chosen)
-        return Draw(number, chosen, samples)
+        if self.config.draws > 1:
+            told = {"draws": attempt + 1.0}
+            samples = [s.with_completions([one.with_(fields=told) for one in s.completions]) for s in samples]
+        return dict(zip(wanted, zip(chosen, samples, strict=True), strict=True))
 
     def texts(self, draw: Draw) -> list[Rollout]:
         """A rollout's completions as text, in the order of its samples' completions."""
@@ -130,6 +151,11 @@ class Rollouts:
                 f"rollout {number}: {counts['failed']:.0f} of {counts['all']:.0f} scores failed, more than "
                 f"rollout.max_error_fraction={self.config.max_error_fraction} allows; the first: {first}"
             )
+
+
+def differ(sample: Sample, total: str) -> bool:
+    """Whether the completions of a prompt have different scores, so that there is something to learn."""
+    return len({one.fields[total] for one in sample.completions}) > 1
 
 
 def everyones(own: list[Sample], count: int, world: World) -> list[Sample]:

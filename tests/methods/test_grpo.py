@@ -1,0 +1,215 @@
+"""GRPO: advantages in a rollout, what is left out, what is drawn again, presets, and a run that learns."""
+
+import json
+import math
+import sys
+
+import pytest
+import tiny
+import torch
+
+from baro.batch import Sample, branch
+from baro.config import load_config
+from baro.errors import ConfigError, GuardStop
+from baro.grpo_config import PRESETS, Config
+from baro.methods import grpo
+from baro.methods.baselines import standardised_each
+from baro.models.forward import ScoredModel
+from baro.protocols import LocalWorld
+
+LEAST = {"policy": "-", "prompts": "-", "rewards": [{"by": "m:a"}, {"by": "m:b"}], "sampling": {"max_new_tokens": 4}}
+NAN = float("nan")
+
+
+def config(**values):
+    return load_config(Config, None, values=LEAST | values)
+
+
+def group(*scores, ended=None, **fields):
+    """A prompt with a completion of so many tokens as its place says, for each score."""
+    done = []
+    for i, score in enumerate(scores):
+        own = {name: values[i] for name, values in fields.items()}
+        told = {"score": score, "finished": float(ended[i] if ended else True), "rollout": 0.0}
+        old = {"old_logprobs": torch.full((i + 1,), -1.0)}
+        done.append(branch(list(range(4, 5 + i))).with_(token_fields=old, fields=told | own))
+    return Sample(torch.tensor([1, 2]), tuple(done))
+
+
+def fresh(told):
+    policy = ScoredModel(tiny.llama(0))
+    return grpo.Prepare(policy, policy, told)
+
+
+def prepared(samples, told):
+    done = fresh(told)(samples, LocalWorld())
+    return [one for sample in done for one in sample.completions]
+
+
+def first(one):
+    values = one.token_fields["advantages"].tolist()
+    assert len(set(values)) == 1
+    return values[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, [0.7071, -0.7071, 0.0, 0.0]),
+        ({"advantage": {"scale": "none"}}, [1.0, -1.0, 0.0, 0.0]),
+        ({"advantage": {"ddof": 0}}, [1.0, -1.0, 0.0, 0.0]),
+        ({"advantage": {"epsilon": 1.0}}, [1 / (2**0.5 + 1), -1 / (2**0.5 + 1), 0.0, 0.0]),
+        ({"advantage": {"baseline": "leave_one_out", "scale": "none"}}, [2.0, -2.0, 0.0, 0.0]),
+        ({"advantage": {"baseline": "rank", "scale": "none"}}, [0.5, -0.5, 0.0, 0.0]),
+        ({"advantage": {"baseline": "batch", "scale": "none"}}, [-0.25, -2.25, 1.25, 1.25]),
+        ({"advantage": {"scale": "batch"}}, [1 / 2.75**0.5, -1 / 2.75**0.5, 0.0, 0.0]),
+        ({"reward_shaping": {"clip": 0.5}}, [0.0, 0.0, 0.0, 0.0]),
+        ({"overlong_buffer": 4, "advantage": {"scale": "none"}}, [1.125, -1.125, 0.125, -0.125]),
+    ],
+)
+def test_advantages_of_a_rollout(told, expected):
+    """Rewards 3, 1 and 4.5, 4.5; the completions have one and two tokens."""
+    done = prepared([group(3.0, 1.0), group(4.5, 4.5)], config(**told))
+    assert [first(one) for one in done] == pytest.approx(expected, abs=2e-4)
+    assert [one.fields["tied"] for one in done][2:] == [float("overlong_buffer" not in told)] * 2
+    assert [one.units["learned_tokens"] for one in done] == [1.0, 2.0, 1.0, 2.0]
+
+
+def test_a_completion_that_did_not_end_is_left_out_of_loss_and_denominators():
+    done = prepared([group(3.0, 1.0, ended=[True, False])], config(truncated="leave_out"))
+    assert [first(one) != 0 for one in done] == [True, False]
+    assert [dict(one.units) for one in done] == [
+        {"learned_tokens": 1.0, "learned_completions": 1.0},
+        {"learned_tokens": 0.0, "learned_completions": 0.0},
+    ]
+    assert [one.fields["learned"] for one in done] == [1.0, 0.0]
+
+
+def test_rewards_of_different_scales_count_alike():
+    """By their sum the second one alone decides; and where it is silent, it is not 0."""
+    a, b = [1.0, 0.0, 1.0, 0.0], [0.0, 100.0, NAN, NAN]
+    samples = [group(100.0, 1.0, 1.0, 0.0, **{"score/a": a, "score/b": b})]
+    done = prepared(samples, config(advantage={"terms": "each"}))
+    half = 0.5 / math.sqrt(1 / 3)
+    raw = torch.tensor([half - 0.5**0.5, -half + 0.5**0.5, half, -half], dtype=torch.float64)
+    expected = ((raw - raw.mean()) / raw.std()).tolist()
+    assert [first(one) for one in done] == pytest.approx(expected, abs=1e-3)
+    assert expected[0] > expected[1]
+    silent = [(1.0, torch.full((2,), NAN))]
+    nothing = standardised_each(silent, torch.tensor([0, 0]), 1, config().advantage, LocalWorld())
+    assert nothing.tolist() == [0.0, 0.0]
+
+
+def test_a_reward_that_says_nothing_stops_the_run():
+    prepare = fresh(config())
+    for _ in range(grpo.SILENT - 1):
+        prepare([group(0.0, 0.0)], LocalWorld())
+    state = prepare.state_dict()
+    prepare([group(0.0, 1.0)], LocalWorld())
+    assert prepare.silent == 0
+    prepare.load_state_dict(state)
+    with pytest.raises(GuardStop, match="nothing can be learned"):
+        prepare([group(1.0, 1.0)], LocalWorld())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_set_what_is_not_given(name):
+    made = config(preset=name)
+    assert grpo.told(PRESETS[name])
+    flat = dict(part.split("=") for part in grpo.told(PRESETS[name]).split(", "))
+    for key, value in flat.items():
+        found = made
+        for part in key.split("."):
+            found = getattr(found, part)
+        assert str(found) == value
+    given = config(preset=name, kl={"coef": 0.7}, rollout={"completions": 5})
+    assert (given.kl.coef, given.rollout.completions) == (0.7, 5)
+    assert given.kl.place == made.kl.place
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"kl": {"coef": 0.1, "estimator": "k1"}}, "k1 has no gradient in the loss"),
+        ({"kl": {"coef": 0.1, "estimator": "k3", "place": "reward"}}, "pulls elsewhere than the KL"),
+        ({"kl": {"target": 1.0}}, "0 stays 0"),
+        ({"kl": {"reference": "ema"}}, "moves what the KL is measured from"),
+        ({"advantage": {"baseline": "rank"}}, "set scale: none"),
+        ({"advantage": {"scale": "none", "ddof": 0}}, "ddof is of the deviation"),
+        ({"advantage": {"terms": "each", "scale": "none"}}, "leave out baseline and scale"),
+        ({"advantage": {"terms": "each"}, "overlong_buffer": 2}, "overlong_buffer is of their sum"),
+        ({"advantage": {"terms": "each"}, "kl": {"coef": 1.0, "place": "reward"}}, "kl.place: reward is of their sum"),
+        ({"policy_loss": "cispo", "clip_range": 0.1}, "clip_range is not used by policy_loss: cispo"),
+        ({"limit": 3.0}, "limit is not used by policy_loss: clip"),
+        ({"policy_loss": "cispo", "limit": 0.5}, "below 1 it cuts fresh samples"),
+        ({"policy_loss": "dppo", "limit": 2.0}, "difference of probabilities"),
+        ({"overlong_buffer": 5}, "more than sampling.max_new_tokens"),
+        ({"rollout": {"completions": 1}}, "sample two or more"),
+        ({"rollout": {"completions": 1, "draws": 2}}, "raise completions"),
+        ({"reward_shaping": {"whiten": True}}, "scales rewards of tokens"),
+        ({"preset": "ppo"}, "preset"),
+    ],
+)
+def test_what_would_do_nothing_or_wrong_is_refused(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        config(**changes)
+
+
+RUN = """
+def early(prompts, completions, completion_ids, **columns):
+    return [sum(token < 140 for token in ids) / max(1, len(ids)) for ids in completion_ids]
+def first(prompts, completions, completion_ids, **columns):
+    return [float(ids[0] % 2) for ids in completion_ids]
+"""
+
+
+@pytest.fixture
+def at_work(tmp_path, policy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "rewards_of_grpo", raising=False)
+    (tmp_path / "rewards_of_grpo.py").write_text(RUN)
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {word}."}) + "\n" for word in "abcdef"))
+    return {"policy": str(policy), "prompts": "prompts.jsonl", "sampling": {"max_new_tokens": 6}}
+
+
+def rows(run):
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": {"r": 4, "alpha": 64}, "kl": {"coef": 0.01}}], ids=["whole", "lora"])
+def test_a_run_learns_and_has_a_reference_only_where_it_is_compared_with(at_work, changes, monkeypatch):
+    asked = []
+    reference = grpo.reference
+    monkeypatch.setattr(grpo, "reference", lambda *given: asked.append(1) or reference(*given))
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:early"}], "rollout": {"prompts": 6, "completions": 8},
+        "trainer": {"learning_rate": 0.03, "steps": 15},
+    }  # fmt: skip
+    run = grpo.run(load_config(Config, None, values=given | changes), "runs/grpo")
+    found = rows(run)
+    if changes:  # adapters below a new head have little to say
+        assert found[1]["objective/kl"] > 0.01
+    else:
+        assert found[-1]["objective/scores"] > found[0]["objective/scores"] + 0.2
+    assert bool(asked) == bool(changes)
+    assert ("objective/kl" in found[0]) == ("loss/kl" in found[0]) == bool(changes)
+    assert (run.path / "model/config.json").exists()
+
+
+def test_prompts_whose_scores_are_equal_are_drawn_again(at_work):
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:first"}],
+        "rollout": {"prompts": 3, "completions": 2},
+        "trainer": {"learning_rate": 1e-3, "steps": 8},
+    }
+    once = grpo.run(load_config(Config, None, values=given), "runs/once")
+    given["rollout"]["draws"] = 8
+    again = grpo.run(load_config(Config, None, values=given), "runs/again")
+
+    def tied(run):
+        return sum(row["objective/tied_fraction"] for row in rows(run)) / 8
+
+    assert tied(once) > 0.2 > tied(again)
+    assert "objective/draws" not in rows(once)[0]
+    assert sum(row["objective/draws"] for row in rows(again)) > 8
