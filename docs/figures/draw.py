@@ -363,40 +363,27 @@ def estimate(f: Figure, x: float, y: float, ends: tuple[float, float], ink: str)
 
 
 def beta(say: Say) -> Figure:
-    """The table of docs/concepts.md, "What beta does": win rate over KL, one line a seed."""
+    """The table of docs/concepts.md, "What β does": win rates by β, a mark for each seed."""
     text = (FOLDER.parent / "concepts.md").read_text()
     table = re.findall(r"^\| ([\d.]+) \| (0\.\d+ \[.+) \|$", text, re.M)
-    f = Figure(640, 400, say("DPO from a small β to a large one", "작은 β에서 큰 β까지의 DPO"))
-
-    def x_of(kl: float) -> float:
-        return 110 + 150 * (log2(max(kl, 0.01)) + 6) / 3
+    f = Figure(640, 390, say("DPO from a small β to a large one", "작은 β에서 큰 β까지의 DPO"))
 
     def y_of(rate: float) -> float:
-        return 310 - 800 * (rate - 0.45)
+        return 305 - 740 * (rate - 0.4)
 
     f.note(60, 68, say("win rate against SFT, by the gold judge", "SFT 상대 승률(금 판정자)"), "start")
-    axis(f, 60, 620, {f"{rate:.2f}": y_of(rate) for rate in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)})
-    for kl in (0.03125, 0.125, 0.5, 2, 8):
-        f.note(x_of(kl), 332, f"{kl:.2g}")
-    f.note(340, 356, say("KL from SFT, nats; each step is 4 times the one before", "SFT와의 KL(nat). 한 눈금마다 4배"))
-    lines: dict[int, list[str]] = {}
-    tops: list[tuple[float, float, str]] = []
+    axis(f, 60, 620, {f"{rate:.1f}": y_of(rate) for rate in (0.4, 0.5, 0.6, 0.7)})
     inks = [FILLS[kind][1] for kind in ("model", "person", "number")]
-    for name, seeds in table:
-        given = re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\], ([\d.]+)", seeds)
-        for number, (rate, low, high, kl) in enumerate(tuple(map(float, one)) for one in given):
-            x, y = x_of(kl), y_of(rate)
-            estimate(f, x, y, (y_of(low), y_of(high)), inks[number])
-            lines.setdefault(number, []).append(f"{x:g} {y:g}")
-        middle = sum(x_of(float(one[3])) for one in given) / len(given)
-        tops.append((middle, min(y_of(float(one[2])) for one in given) - 8, f"β {name}"))
-    for number, points in lines.items():
-        f.parts.append(
-            f'<path d="M{"L".join(points)}" fill="none" stroke="{inks[number]}" stroke-width="1" opacity="0.6"/>'
-        )
-        f.words(615, 268 + 17 * number, say(f"seed {number}", f"시드 {number}"), size=12, ink=inks[number], at="end")
-    for x, y, name in tops:
-        f.words(x, y, name, size=12, bold=True)
+    for column, (name, seeds) in enumerate(table):
+        x = 120 + 108 * column
+        given = [tuple(map(float, one)) for one in re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\], ([\d.]+)", seeds)]
+        for number, (rate, low, high, _) in enumerate(given):
+            estimate(f, x + 14 * (number - 1), y_of(rate), (y_of(low), y_of(high)), inks[number])
+        f.words(x, 324, f"β {name}", bold=True)
+        f.note(x, 343, "KL " + "–".join(f"{one:.2f}" for one in (min(r[3] for r in given), max(r[3] for r in given))))
+    f.note(340, 370, say("β, and KL from SFT in nats", "β, 그리고 SFT와의 KL(nat)"))
+    for number, ink in enumerate(inks):
+        f.words(460 + 60 * number, 68, say(f"seed {number}", f"시드 {number}"), size=12, ink=ink, bold=True)
     return f
 
 
@@ -462,6 +449,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("agent-environment", agent),
     ("reward-model", reward_model),
     ("dpo", dpo),
+    ("beta", beta),
     ("constitution", constitution),
     ("decision-tree", tree),
     ("judgments", judgments),
