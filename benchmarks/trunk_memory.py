@@ -139,7 +139,7 @@ def compare(folder: Path, batches: list[int], checkpointing: bool, returned: boo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, nargs="+", default=[4, 16], help="answers in a step")
+    parser.add_argument("--batches", type=int, nargs="+", default=[4, 8], help="answers in a step")
     parser.add_argument("--checkpointing", action="store_true", help="compute.gradient_checkpointing")
     parser.add_argument("--returned", action="store_true", help="freed memory is given back at once")
     parser.add_argument("--small", action="store_true", help="a tiny model, to try this out")
