@@ -29,21 +29,26 @@ def stages(method: str, betas: list[float], demo: Stages, folder: Path, sft: Pat
     """One stage a beta, all else equal; ppo's reward model is trained here."""
     if method == "dpo":
         dpo = of_labels(["dpo"], demo, folder, sft, 0.0)["dpo"]
-        return {f"dpo-{beta:g}": dpo | {"beta": beta} for beta in betas}
+        return {_name(method, beta): dpo | {"beta": beta} for beta in betas}
     trainer = demo["reward"]["trainer"] | {"held_out": None, "held_out_fraction": 0.1}
     reward = demo["reward"] | {"model": str(sft), "preferences": str(folder / "vote.jsonl"), "trainer": trainer}
     run_pipeline({"stages": {"reward": reward}, "seed": seed}, out=folder)
     ppo = demo["ppo"] | {"policy": str(sft), "reward_model": str(folder / "reward"), "accept_weak_reward_model": True}
-    return {f"ppo-{beta:g}": ppo | {"kl": {"coef": beta}} for beta in betas}
+    return {_name(method, beta): ppo | {"kl": {"coef": beta}} for beta in betas}
+
+
+def _name(method: str, beta: float) -> str:
+    return f"{method}-{beta:g}".replace(".", "_")  # as stages may be named
 
 
 def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     out = given.out / f"seed-{seed}"
     demo, sft = two_answers(out, seed), out / "sft"
     folder = out / f"beta-{given.method}"
-    labels = vote(out / "pairs", folder, given.noise, seed)
+    labels = vote(out / "pairs", folder, given.noise, seed, given.pairs)
     arms = win_rates(stages(given.method, given.betas, demo, folder, sft, seed), folder, seed, demo, sft, given.prompts)
-    return {"seed": seed, "noise": given.noise} | labels | {"arms": arms}
+    by_beta = {f"{beta:g}": arms[_name(given.method, beta)] for beta in given.betas}
+    return {"seed": seed, "noise": given.noise} | labels | {"arms": by_beta}
 
 
 def main() -> None:
@@ -52,7 +57,8 @@ def main() -> None:
     parser.add_argument("--betas", type=float, nargs="+", help="those of the method unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--noise", type=float, default=0.25, help="probability that a label is flipped")
-    parser.add_argument("--prompts", type=int, default=600, help="held-out prompts of the comparison")
+    parser.add_argument("--prompts", type=int, default=300, help="held-out prompts of the comparison")
+    parser.add_argument("--pairs", type=int, default=1200, help="labelled pairs that are learnt from, at most")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"))
     given = parser.parse_args()
     given.betas = given.betas or BETAS[given.method]

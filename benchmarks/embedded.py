@@ -8,13 +8,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from baro.data.formats import read_records
+from baro.demo import world
 from baro.demo.judge import GoldJudge
 from baro.demo.run import write_data
 from baro.pipeline import run_pipeline
 from baro.records import Answers
+from baro.rows import JsonLines
 
 JUDGE = "gold_without_conciseness"
 """Compares policies: the gold judge without its taste for short answers, which would count twice."""
@@ -83,3 +86,16 @@ def table(rows: Sequence[Mapping[str, Any]], key: str = "win_rate") -> str:
             cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}], {kl:.2f}")
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def lead(evaluation: Path, arm: str, over: str) -> np.ndarray:
+    """What an arm wins more than another on each prompt: the judge's verdicts against SFT, one less the other, −1 to 1.
+
+    Paired, so that what makes a prompt easy or hard for all of them falls out.
+    """
+    judge, found = getattr(world, JUDGE), []
+    for row in JsonLines(evaluation / "comparisons.jsonl").read():
+        prompt, answers = row["prompt"], row["answers"]
+        ours, theirs = (judge.p_first(prompt, answers[name], answers["sft"]) for name in (arm, over))
+        found.append(ours - theirs)
+    return np.array(found)

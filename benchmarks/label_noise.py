@@ -12,7 +12,8 @@ vote is flipped with probability --noise. On the same pairs, for one epoch, with
     p_chosen  DPO on how sure they are, p_chosen = (w + 1/2) / (n + 1)
 
 Nothing was tuned: cdpo and robust are told the true share of flips. The gold judge compares each policy with SFT on
-held-out prompts. One JSON object a seed: win rates with 95% intervals, KL, and how many of the labels are right.
+held-out prompts. One JSON object a seed: win rates with 95% intervals, KL, and how many of the labels are right. At
+the end what each arm wins more than dpo on the same prompts, with a 95% interval over the prompts of all seeds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,9 @@ import numpy as np
 
 from baro.data.files import write_rows
 from baro.demo import world
+from baro.functional.statistics import bootstrap_interval
 from baro.functional.votes import smoothed_vote
-from benchmarks.embedded import Stages, judged_pairs, table, two_answers, win_rates
+from benchmarks.embedded import Stages, judged_pairs, lead, table, two_answers, win_rates
 
 VOTES = 3
 ARMS = {
@@ -42,14 +45,15 @@ ARMS = {
 }
 
 
-def vote(answers: Path, folder: Path, noise: float, seed: int) -> dict[str, float]:
+def vote(answers: Path, folder: Path, noise: float, seed: int, most: int | None = None) -> dict[str, float]:
     """Files of the same pairs with the gold judge's label, one vote's, the majority's, and with p_chosen.
 
-    Returns how many pairs there are, and the shares of votes and of majorities that name the better answer.
+    ``most``: only so many pairs, the first ones. Returns how many there are, and the shares of votes and of majorities
+    that name the better answer.
     """
     draw, right = random.Random(seed), list[tuple[bool, bool]]()
     rows: dict[str, list[dict[str, Any]]] = {"clean": [], "vote": [], "majority": [], "soft": []}
-    for prompt, first, second, first_is_better in judged_pairs(answers, world.gold_without_conciseness):
+    for prompt, first, second, first_is_better in islice(judged_pairs(answers, world.gold_without_conciseness), most):
         votes = [(draw.random() >= noise) == first_is_better for _ in range(VOTES)]  # each: the first one is better
         wins = sum(votes)
         labels = {"clean": first_is_better, "vote": votes[0], "majority": 2 * wins > VOTES}
@@ -106,6 +110,13 @@ def main() -> None:
         rows.append(one_seed(seed, given))
         print(json.dumps(rows[-1]), flush=True)
     print(table(rows))
+    for arm in given.arms if "dpo" in given.arms else []:
+        if arm != "dpo":
+            evaluations = [given.out / f"seed-{seed}" / f"noise-{given.noise}" / "evaluation" for seed in given.seeds]
+            leads = [lead(one, arm, "dpo") for one in evaluations]
+            interval = bootstrap_interval(np.concatenate(leads), seed=0)
+            each = ", ".join(f"{one.mean():+.3f}" for one in leads)
+            print(f"{arm} less dpo: {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], by seed {each}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from packaging.requirements import Requirement
 
 from baro.data.files import write_rows
+from baro.pipeline import load_pipeline
 from baro.verbs import VERBS
 from benchmarks import (
     beta,
@@ -184,7 +185,19 @@ def test_arms_differ_in_what_they_are_about(tmp_path):
     assert arms["p_chosen"] == dpo | {"preferences": f"{tmp_path}/soft.jsonl"}
     assert arms["kto"]["thumbs"] == dpo["preferences"] == f"{tmp_path}/vote.jsonl"
     by_beta = beta.stages("dpo", [0.03, 10.0], demo, tmp_path, tmp_path / "sft", 0)
-    assert by_beta == {"dpo-0.03": dpo | {"beta": 0.03}, "dpo-10": dpo | {"beta": 10.0}}
+    assert by_beta == {"dpo-0_03": dpo | {"beta": 0.03}, "dpo-10": dpo | {"beta": 10.0}}
+    for name in ("sft", *(f"{one}.jsonl" for one in ("clean", "vote", "majority", "soft"))):
+        (tmp_path / name).touch()
+    pipeline = load_pipeline({"stages": arms | by_beta}, out=tmp_path)  # names and keys are a pipeline's
+    assert len(pipeline.stages) == len(arms) + 2
+
+
+def test_a_lead_is_what_one_wins_more_than_the_other_on_the_same_prompt(tmp_path):
+    right, wrong, prompt = "It is Paris.", "It is Beijing.", "What is the capital of France?"
+    answers = [(wrong, right, wrong), (wrong, right, right), (right, wrong, right), (right, right, right)]
+    rows = [{"prompt": prompt, "answers": dict(zip(("sft", "cdpo", "dpo"), one, strict=True))} for one in answers]
+    write_rows(tmp_path / "comparisons.jsonl", rows)
+    assert embedded.lead(tmp_path, "cdpo", "dpo").tolist() == [0.5, 0.0, -0.5, 0.0]  # 1 − ½, 1 − 1, 0 − ½, ½ − ½
 
 
 def test_the_table_of_arms_and_seeds():
