@@ -10,14 +10,39 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from feedback.forks import Forks
 from feedback.judging import unwaiting
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.util import LRUCache
 
-from baro.feedback import ids
+from baro.feedback import coefficients, ids
+from baro.feedback import database as database_module
 from baro.feedback.database import FILE, Store
 
+HERE = Path(__file__).parent
 number = count()
+EVERY = {"test_processes_claim_and_submit_at_once"}  # quick on PostgreSQL with all parameters
+SLOW = {  # there with any; the queries of the figures, kills and imports have other tests
+    "test_a_pause_and_a_short_sitting_say_nothing", "test_an_import_that_is_killed_is_taken_up",
+    "test_certainty_decides", "test_drift_in_the_course_of_a_sitting", "test_how_strongly_length_pulls",
+    "test_where_all_agree_drift_is_not_certain",
+}  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the parameters of a test, PostgreSQL gets the first quickly; with the others it is slow. SQLite gets all."""
+    seen = set()
+    for item in items:
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if given.get("database") != "postgres" or item.path.parent != HERE or item.originalname in EVERY:
+            continue
+        if (test := (item.path, item.originalname)) in seen or item.originalname in SLOW:
+            item.add_marker(pytest.mark.slow)
+        seen.add(test)
 
 
 def postgres_folder() -> Path:
@@ -89,6 +114,40 @@ def postgres() -> Iterator[Cluster]:
     shutil.rmtree(cluster.folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Every store has engines of its own, each of which compiles all statements anew; here they share what is compiled.
+
+    A dialect knows its server only after the first connection, and is shared from then on.
+    """
+    first: dict[str, Engine] = {}
+
+    def sharing(made: Callable[..., Engine]) -> Callable[..., Engine]:
+        def engine_of(*given: Any, **more: Any) -> Engine:
+            engine = made(*given, **more)
+            known = first.setdefault(engine.dialect.name, engine)
+            if getattr(known.dialect, "server_version_info", None) is None:
+                first[engine.dialect.name] = engine
+                engine._compiled_cache = LRUCache(5000)
+            else:
+                engine.dialect = engine.pool._dialect = known.dialect
+                engine._compiled_cache = known._compiled_cache
+            return engine
+
+        return engine_of
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_sqlite_engine", "_postgres_engine"):
+            patch.setattr(database_module, name, sharing(getattr(database_module, name)))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few draws for an interval, which most tests do not look at; a module whose tests do overrides this."""
+    monkeypatch.setattr(coefficients, "RESAMPLES", 20)
+
+
 @pytest.fixture(scope="session")
 def postgres_template(postgres: Cluster) -> str:
     """A database with our tables, for others to be copied from."""
@@ -113,6 +172,47 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / FILE
 
 
+class OneForAll:
+    """A database for test after test, and a store whose connections stay; after a test its rows are deleted.
+
+    Making a database, connecting and planning take longer than most tests.
+    """
+
+    LARGE = 8 << 20  # bytes more than when it was empty, from which files are made anew
+
+    def __init__(self, url: str):
+        self.url, self.store = url, Store.open(url)
+        self.tables = inspect(self.store._writer).get_table_names()
+        with self.store.read() as connection:
+            rows = {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in self.tables}
+            self.bytes = self._bytes(connection)
+        self.kept = {name: [tuple(row) for row in found] for name, found in rows.items() if found}
+
+    def _bytes(self, connection: Connection) -> int:
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+
+    def clear(self) -> None:
+        with self.store._writer.begin() as connection:
+            large = self._bytes(connection) > self.bytes + self.LARGE
+            emptied = [f"DELETE FROM {name}" for name in self.tables]
+            whole = [f"TRUNCATE {', '.join(self.tables)}"]
+            restarts = "SELECT setval(format('%I.%I', schemaname, sequencename), 1, false) FROM pg_sequences"
+            rules = "SET LOCAL session_replication_role = replica"  # neither triggers nor references
+            connection.exec_driver_sql("; ".join([rules, *(whole if large else emptied)]))
+            connection.exec_driver_sql(restarts.replace("%", "%%"))
+            for name, rows in self.kept.items():
+                places = ", ".join(["%s"] * len(rows[0]))
+                connection.exec_driver_sql(f"INSERT INTO {name} VALUES ({places})", rows)
+
+
+@pytest.fixture(scope="session")
+def one_for_all(postgres: Cluster, postgres_template: str) -> Iterator[OneForAll]:
+    postgres.run(f"CREATE DATABASE baro_all TEMPLATE {postgres_template}")
+    made = OneForAll(postgres.url("baro_all"))
+    yield made
+    made.store.close()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> str:
     """Which of the two a test runs on."""
@@ -126,19 +226,28 @@ def address(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / FILE)
         yield str(tmp_path)
         return
-    template, cluster = request.getfixturevalue("postgres_template"), request.getfixturevalue("postgres")
-    name = f"baro_{next(number)}"
-    cluster.run(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield cluster.url(name)
-    cluster.run(f"DROP DATABASE {name} WITH (FORCE)")
+    shared = request.getfixturevalue("one_for_all")
+    yield shared.url
+    shared.clear()
 
 
 @pytest.fixture
-def store(address: str) -> Iterator[Store]:
+def store(address: str, database: str, request: pytest.FixtureRequest) -> Iterator[Store]:
     """A fresh store, open."""
+    if database == "postgres":
+        yield request.getfixturevalue("one_for_all").store
+        return
     opened = unwaiting(Store.open(address))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Starts programs that need import nothing."""
+    made = Forks(tmp_path_factory.mktemp("forks"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """People at work on a store, and what must hold of it after every step.
 
-Also a script, so that many processes can be forked from one that has imported everything and has one thread:
+Also a script for forks.py, whose process has imported everything and has one thread, so that it may be forked again:
 
     race ADDRESS PROCESSES      each process claims and submits until nothing is left, every answer twice
     kill ADDRESS TIMES SEED     a process that works is killed with SIGKILL, so many times; then everything is counted
@@ -14,9 +14,10 @@ import signal
 import sys
 import time
 from collections import defaultdict
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from baro.feedback import assign, criteria, judge, people, project, schema
 from baro.feedback.answers import Submission
@@ -120,23 +121,40 @@ def work(store: Store, rater: Rater, made: Project, draw: random.Random, key: st
 # ------------------------------------------------------------------------------------------------ what must always hold
 
 
-def broken(connection: Connection, project_id: str | None = None) -> list[str]:
-    """Every sentence is an invariant that does not hold."""
-    return [
-        sentence
-        for one in (_places, _revisions, _orders, _answers, _events, _withdrawn)
-        for sentence in one(connection, project_id)
-    ]
+class Rows:
+    """The rows of a project's tasks, or of the whole store; each table is read once."""
+
+    def __init__(self, connection: Connection, project_id: str | None):
+        self.connection, self.project_id = connection, project_id
+        self._read: dict[str, list[Any]] = {}
+
+    def of(self, table: Any) -> list[Any]:
+        if table.name not in self._read:
+            given = {} if self.project_id is None else {"project": self.project_id}
+            self._read[table.name] = list(self.connection.execute(_query(table, bool(given)), given))
+        return self._read[table.name]
+
+    def by_task(self, table: Any) -> dict[str, list[Any]]:
+        return _by_task(self.of(table))
 
 
-def _rows(connection: Connection, table: Any, project_id: str | None) -> list[Any]:
-    """The table's rows that belong to the project's tasks."""
+@cache
+def _query(table: Any, of_project: bool) -> Any:
+    """Made once, since making it takes longer than asking it."""
+    event, judgment, task = schema.event, schema.judgment, schema.task
     query = select(table)
-    if project_id is not None and table is schema.task:
-        query = query.where(table.c.project_id == project_id)
-    elif project_id is not None:
-        query = query.where(table.c.task_id.in_(select(schema.task.c.id).where(schema.task.c.project_id == project_id)))
-    return list(connection.execute(query))
+    if table is event:
+        query = query.where(event.c.entity == "judgment", event.c.action != "redact")
+    elif table is schema.withdrawal:
+        query = query.order_by(table.c.event_id)
+    if not of_project:
+        return query
+    if "project_id" in table.c:
+        return query.where(table.c.project_id == bindparam("project"))
+    tasks = select(task.c.id).where(task.c.project_id == bindparam("project"))
+    if table is event:
+        return query.where(event.c.entity_id.in_(select(judgment.c.id).where(judgment.c.task_id.in_(tasks))))
+    return query.where(table.c.task_id.in_(tasks))
 
 
 def _by_task(rows: list[Any]) -> dict[str, list[Any]]:
@@ -146,9 +164,17 @@ def _by_task(rows: list[Any]) -> dict[str, list[Any]]:
     return found
 
 
-def _places(connection: Connection, project_id: str | None) -> Any:
-    assignments = _by_task(_rows(connection, schema.assignment, project_id))
-    for task in _rows(connection, schema.task, project_id):
+def broken(connection: Connection, project_id: str | None = None) -> list[str]:
+    """Every sentence is an invariant that does not hold."""
+    facts = Rows(connection, project_id)
+    return [
+        sentence for one in (_places, _revisions, _orders, _answers, _events, _withdrawn) for sentence in one(facts)
+    ]
+
+
+def _places(facts: Rows) -> Any:
+    assignments = facts.by_task(schema.assignment)
+    for task in facts.of(schema.task):
         here = assignments[task.id]
         held = [one for one in here if one.purpose == "judge" and one.state in LIVE]
         if not assign.counted(task):
@@ -163,11 +189,11 @@ def _places(connection: Connection, project_id: str | None) -> Any:
             yield f"{task.id} is a repeat for one rater, and another has it"
 
 
-def _revisions(connection: Connection, project_id: str | None) -> Any:
+def _revisions(facts: Rows) -> Any:
     judgments: dict[str, list[Any]] = defaultdict(list)
-    for row in sorted(_rows(connection, schema.judgment, project_id), key=lambda row: row.revision):
+    for row in sorted(facts.of(schema.judgment), key=lambda row: row.revision):
         judgments[row.assignment_id].append(row)
-    for one in _rows(connection, schema.assignment, project_id):
+    for one in facts.of(schema.assignment):
         here = judgments[one.id]
         if [row.revision for row in here] != list(range(1, len(here) + 1)):
             yield f"{one.id} has the revisions {[row.revision for row in here]}"
@@ -176,10 +202,10 @@ def _revisions(connection: Connection, project_id: str | None) -> Any:
             yield f"{one.id} is {one.state}, its last judgment is {here[-1].action if here else None}"
 
 
-def _orders(connection: Connection, project_id: str | None) -> Any:
-    tasks = {row.id: row for row in _rows(connection, schema.task, project_id)}
-    items = _by_task(_rows(connection, schema.task_item, project_id))
-    assignments = _by_task(_rows(connection, schema.assignment, project_id))
+def _orders(facts: Rows) -> Any:
+    tasks = {row.id: row for row in facts.of(schema.task)}
+    items = facts.by_task(schema.task_item)
+    assignments = facts.by_task(schema.assignment)
     for task_id, here in assignments.items():
         here = sorted(here, key=lambda row: row.id)
         orders = {row.rater_id: tuple(row.display_order) for row in here}
@@ -198,15 +224,15 @@ def _orders(connection: Connection, project_id: str | None) -> Any:
                 yield f"{task_id} is shown to two raters as {one} and {other}"
 
 
-def _answers(connection: Connection, project_id: str | None) -> Any:
+def _answers(facts: Rows) -> Any:
     """A choice names the response that stood where was clicked; a rank is for every response."""
-    items = _by_task(_rows(connection, schema.task_item, project_id))
-    orders = {row.id: row.display_order for row in _rows(connection, schema.assignment, project_id)}
+    items = facts.by_task(schema.task_item)
+    orders = {row.id: row.display_order for row in facts.of(schema.assignment)}
     said: dict[str, list[Any]] = defaultdict(list)
     for table in (schema.judged_pair, schema.judged_rank):
-        for row in _rows(connection, table, project_id):
+        for row in facts.of(table):
             said[row.judgment_id].append(row)
-    for judgment in _rows(connection, schema.judgment, project_id):
+    for judgment in facts.of(schema.judgment):
         rows, slots = said[judgment.id], {row.slot: row.response_id for row in items[judgment.task_id]}
         if judgment.action == "retract" or judgment.kind not in ("pair", "rank"):
             if rows:
@@ -220,11 +246,9 @@ def _answers(connection: Connection, project_id: str | None) -> Any:
                 yield f"{judgment.id} says another response than was clicked"
 
 
-def _events(connection: Connection, project_id: str | None) -> Any:
-    table = schema.event
-    about = (table.c.entity == "judgment") & (table.c.action != "redact")
-    logged = {row.id: row for row in connection.execute(select(table).where(about))}
-    rows = sorted(_rows(connection, schema.judgment, project_id), key=lambda row: row.event_id)
+def _events(facts: Rows) -> Any:
+    logged = {row.id: row for row in facts.of(schema.event)}
+    rows = sorted(facts.of(schema.judgment), key=lambda row: row.event_id)
     for row in rows:
         if row.event_id not in logged or logged[row.event_id].entity_id != row.id:
             yield f"{row.id} is not what event {row.event_id} tells"
@@ -234,27 +258,27 @@ def _events(connection: Connection, project_id: str | None) -> Any:
             revisions = [row.revision for row in here if row.assignment_id == one]
             if revisions != sorted(revisions):
                 yield f"{one}: events do not ascend with revisions"
-    if project_id is None and len(logged) != len(rows):
+    if len(logged) != len(rows):
         yield f"{len(logged)} events tell of {len(rows)} judgments"
 
 
-def _withdrawn(connection: Connection, project_id: str | None) -> Any:
+def _withdrawn(facts: Rows) -> Any:
     """The queue's mark is what the newest facts say, and nobody has in hand what counts no more."""
     newest: dict[str, bool] = {}
-    for row in connection.execute(select(schema.withdrawal).order_by(schema.withdrawal.c.event_id)):
+    for row in facts.of(schema.withdrawal):
         newest[row.task_id or row.prompt_id] = row.withdrawn
-    removed = set(connection.execute(select(schema.redaction.c.entity_id)).scalars())
-    items = _by_task(_rows(connection, schema.task_item, project_id))
-    leased = {row.task_id for row in _rows(connection, schema.assignment, project_id) if row.state == "leased"}
-    for task in _rows(connection, schema.task, project_id):
+    removed = {row.entity_id for row in facts.of(schema.redaction)}
+    items = facts.by_task(schema.task_item)
+    leased = {row.task_id for row in facts.of(schema.assignment) if row.state == "leased"}
+    for task in facts.of(schema.task):
         gone = any(newest.get(one, False) for one in (task.id, task.prompt_id, task.repeat_of))
         gone |= not removed.isdisjoint({task.prompt_id, *(row.response_id for row in items[task.id])})
         if gone != task.withdrawn:
             yield f"{task.id} is marked {task.withdrawn}, and the facts say {gone}"
         if gone and task.id in leased:
             yield f"{task.id} counts no more, and somebody has it"
-    for row in connection.execute(select(schema.prompt).where(schema.prompt.c.id.in_(removed))):
-        if all(turn["content"] != "[removed]" for turn in row.messages):
+    for row in facts.of(schema.prompt):
+        if row.id in removed and all(turn["content"] != "[removed]" for turn in row.messages):
             yield f"{row.id} was removed, and can be read"
 
 
@@ -332,5 +356,5 @@ def kill(address: str, times: str, seed: str) -> None:
     print(json.dumps(told))
 
 
-if __name__ == "__main__":
-    {"race": race, "kill": kill}[sys.argv[1]](*sys.argv[2:])
+def script(command: str, *arguments: str) -> None:
+    {"race": race, "kill": kill}[command](*arguments)

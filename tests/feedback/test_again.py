@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from feedback.judging import Desk, make_gold, neither, new_store, rank, safety, thumbs, win
 from feedback.store_work import broken
@@ -138,11 +135,12 @@ store.close()
 """
 
 
-def test_a_process_whose_clock_is_a_minute_behind(desk, tmp_path):
+def test_a_process_whose_clock_is_a_minute_behind(forks, desk, tmp_path):
     """It publishes and asks again; what comes before what is told by events and by what a task asks again."""
 
     def late(*words):
-        subprocess.run([sys.executable, "-c", LATE, str(tmp_path), *words], check=True)
+        done = forks.start(LATE, tmp_path, *words)
+        assert done.wait() == 0, done.errors
 
     guideline(desk, "one")
     old = judged(desk, desk.task("pair", "q", ("a", "b")), win(0), win(0))

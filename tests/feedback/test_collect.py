@@ -1,11 +1,8 @@
 """The stage that collects judgments: simulated people behind the real interface, the same for a seed, safe to kill."""
 
 import json
-import os
 import signal
 import statistics
-import subprocess
-import sys
 import threading
 import time
 
@@ -334,27 +331,24 @@ def test_what_everybody_skipped_is_not_waited_for(tmp_path, monkeypatch, caplog)
     assert figures_of(done)["judgments"] == 9
 
 
-CHOSEN = {"policy": "margin", "count": 20, "rewards": [LENGTH]}
+CHOSEN = {"policy": "margin", "count": 12, "rewards": [LENGTH]}
 
 
 @pytest.mark.parametrize(
     "choose", [pytest.param(None, id="all"), pytest.param(CHOSEN, id="chosen", marks=pytest.mark.slow)]
 )
-def test_killed_it_goes_on_as_if_it_had_not_been(tmp_path, choose):
-    config = {"answers": answers_file(tmp_path / "answers.jsonl", prompts=20), "overlap": 2, "by": PEOPLE}
+def test_killed_it_goes_on_as_if_it_had_not_been(forks, tmp_path, choose):
+    config = {"answers": answers_file(tmp_path / "answers.jsonl", prompts=12), "overlap": 2, "by": PEOPLE}
     config["choose"] = choose
     undisturbed = run(Config(**config), tmp_path / "undisturbed")
-    code = (
-        "import sys, json; from baro.feedback.collect import Config, run; run(Config(**json.loads(sys.argv[1])), 'out')"
-    )
-    command = [sys.executable, "-c", code, json.dumps(config)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    code = "import json; from baro.feedback.collect import Config, run; run(Config(**json.loads(sys.argv[1])), 'out')"
+    process = forks.start(code, json.dumps(config))
     store = tmp_path / "out" / "store" / "feedback.db"
-    while judged(store) < 7 and process.poll() is None:
-        pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 7 <= judged(store) < 40
+    while judged(store) < 4 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, process.errors
+    assert 4 <= judged(store) < 24
     done = run(Config(**config), tmp_path / "out")
     assert done.records.read_bytes() == undisturbed.records.read_bytes()
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from feedback.forks import Fork, Forks
 from feedback.serving import error_of, serving
 from feedback.test_server_jobs import FAKE
 from sqlalchemy import select
@@ -27,7 +27,7 @@ from baro.feedback.server.jobs import Draw, Jobs
 from baro.records import Message
 
 SERVER = """
-import sys, time
+import time
 from baro.feedback.server import jobs
 from feedback.test_jobs_restart import Place
 place, dies_at = Place(sys.argv[1]), int(sys.argv[2])
@@ -79,7 +79,6 @@ class Place:
 def place(sqlite_template: Path, tmp_path: Path) -> Iterator[Place]:
     (tmp_path / FILE).write_bytes(sqlite_template.read_bytes())
     (tmp_path / "fake.py").write_text(FAKE)
-    (tmp_path / "server.py").write_text(SERVER)
     (tmp_path / "good").mkdir()
     made = Place(tmp_path)
     made.gate.touch()
@@ -96,16 +95,15 @@ def place(sqlite_template: Path, tmp_path: Path) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def server(place: Place, dies_at: int = 0) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def server(forks: Forks, place: Place, dies_at: int = 0) -> Iterator[tuple[Fork, list[str]]]:
     """A server of its own with two jobs; it is killed at the latest when this ends."""
-    command = [sys.executable, str(place.folder / "server.py"), str(place.folder), str(dies_at)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
-        assert running.stdout is not None
-        try:
-            yield running, running.stdout.readline().split()
-        finally:
-            running.kill()
+    running = forks.start(SERVER, place.folder, dies_at)
+    try:
+        until(lambda: running.output.endswith("\n") or running.poll() is not None)
+        yield running, running.output.split()
+    finally:
+        running.kill()
+        running.wait()
 
 
 @contextlib.contextmanager
@@ -126,9 +124,9 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def killed_at_work(place: Place) -> list[str]:
+def killed_at_work(forks: Forks, place: Place) -> list[str]:
     """The first job draws, the second waits, the server is gone."""
-    with server(place) as (running, jobs):
+    with server(forks, place) as (running, jobs):
         said = place.folder / "jobs" / jobs[0] / "output-0.txt"
         until(lambda: said.exists() and b"generate ---" in said.read_bytes())
         assert place.jobs().get(jobs[0]).state == "running"
@@ -140,8 +138,8 @@ def killed_at_work(place: Place) -> list[str]:
 EXPECTED = sorted([f"drawn {i} of {seed}" for i in range(3) for seed in range(2)] * 2)
 
 
-def test_what_is_still_at_work_is_followed(place: Place):
-    first, second = killed_at_work(place)
+def test_what_is_still_at_work_is_followed(forks: Forks, place: Place):
+    first, second = killed_at_work(forks, place)
     with working(place) as jobs:
         until(lambda: jobs.get(first).to_json()["done"] == 3)  # half of them, by its bar
         assert [jobs.get(one).state for one in (first, second)] == ["running", "queued"]
@@ -156,8 +154,8 @@ def test_what_is_still_at_work_is_followed(place: Place):
     assert place.jobs().get(first).to_json() == told  # from its folder, too
 
 
-def test_what_was_finished_meanwhile_is_imported(place: Place):
-    first, second = killed_at_work(place)
+def test_what_was_finished_meanwhile_is_imported(forks: Forks, place: Place):
+    first, second = killed_at_work(forks, place)
     place.gate.unlink()
     until(lambda: not place.process(first).alive)
     assert place.answers() == []
@@ -167,8 +165,8 @@ def test_what_was_finished_meanwhile_is_imported(place: Place):
     assert place.answers() == EXPECTED
 
 
-def test_what_was_cut_short_waits_to_be_started_again(place: Place):
-    first, second = killed_at_work(place)
+def test_what_was_cut_short_waits_to_be_started_again(forks: Forks, place: Place):
+    first, second = killed_at_work(forks, place)
     place.process(first).end()
     place.gate.unlink()
     with working(place) as jobs:
@@ -185,9 +183,9 @@ def test_what_was_cut_short_waits_to_be_started_again(place: Place):
     assert place.answers() == EXPECTED
 
 
-def test_what_an_earlier_server_has_left_is_cancelled(place: Place):
+def test_what_an_earlier_server_has_left_is_cancelled(forks: Forks, place: Place):
     """The one that is followed, and the one behind it; the server after the next does not begin with them either."""
-    first, second = killed_at_work(place)
+    first, second = killed_at_work(forks, place)
     with working(place) as jobs:
         until(lambda: jobs.get(first).to_json()["done"] == 3)
         for one in (second, first):
@@ -202,10 +200,10 @@ def test_what_an_earlier_server_has_left_is_cancelled(place: Place):
 
 
 @pytest.mark.parametrize("dies_at", [1, 2, 3, 6, 8])
-def test_a_server_that_dies_while_it_imports(place: Place, dies_at: int):
+def test_a_server_that_dies_while_it_imports(forks: Forks, place: Place, dies_at: int):
     """Two answers are one transaction: whatever it had entered, all is there once in the end."""
     place.gate.unlink()
-    with server(place, dies_at) as (running, jobs_started):
+    with server(forks, place, dies_at) as (running, jobs_started):
         assert running.wait(30) == -signal.SIGKILL
     assert len(place.answers()) == (dies_at - 1) // 2 * 2
     with working(place) as jobs:
@@ -280,8 +278,8 @@ def test_a_job_of_another_version_is_left_alone(place: Place):
         until(lambda: jobs.get(second).state == "done")
 
 
-def test_a_policy_that_the_next_server_does_not_offer(place: Place):
-    first, second = killed_at_work(place)
+def test_a_policy_that_the_next_server_does_not_offer(forks: Forks, place: Place):
+    first, second = killed_at_work(forks, place)
     place.process(first).end()
     jobs = Jobs(place.store, place.folder / "jobs", {})
     jobs.open()

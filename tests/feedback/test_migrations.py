@@ -6,8 +6,8 @@ needs its file there, written by `write_rows` below, and REVISIONS in migrate.py
 
 import hashlib
 import json
-import multiprocessing
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -208,20 +208,22 @@ def test_a_store_is_made_once_and_keeps_its_secret(nowhere):
     assert not list(Path(nowhere).glob("*-0001-*.db"))
 
 
-def test_two_make_a_store_at_once(nowhere):
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(2)
-    children = [context.Process(target=_make, args=(nowhere, together)) for _ in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0, 0]
+MAKE = """
+import os
+from baro.feedback.database import Store
+print("ready", flush=True)
+while not os.path.exists(sys.argv[2]):
+    pass
+Store.open(sys.argv[1], create=True).close()
+"""
 
 
-def _make(address, together):
-    together.wait()
-    Store.open(address, create=True).close()
+def test_two_make_a_store_at_once(forks, nowhere, tmp_path):
+    children = [forks.start(MAKE, nowhere, tmp_path / "go") for _ in range(2)]
+    while not all(one.output for one in children):
+        time.sleep(0.005)
+    (tmp_path / "go").touch()
+    assert [one.wait() for one in children] == [0, 0], [one.errors for one in children]
 
 
 def test_wal_mode_is_asked_for_again_while_another_gives_it(monkeypatch):

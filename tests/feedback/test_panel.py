@@ -23,6 +23,11 @@ from baro.functional.votes import needs_another_vote, smoothed_vote
 NOTHING = {"code": "nothing_counted", "values": {}, "sentence": "nothing to count yet"}
 
 
+@pytest.fixture(autouse=True)
+def resamples():
+    """As many as outside of tests: intervals are looked at here."""
+
+
 @pytest.fixture
 def desk(tmp_path):
     store = new_store(tmp_path)

@@ -4,15 +4,13 @@ import json
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import httpx2
 import pytest
+from feedback.forks import BARO, Forks
 from feedback.store_work import any_answer, broken, set_up
 from sqlalchemy import select
 
@@ -27,23 +25,22 @@ LONGEST_WAIT = 0.1  # between two attempts of a client: nobody thinks here
 class Server:
     """`baro feedback serve` on one port, again and again."""
 
-    def __init__(self, where, log):
+    def __init__(self, forks, where):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.where, self.log = where, log
+        self.forks, self.where = forks, where
 
     def start(self):
-        command = [sys.executable, "-m", "baro", "feedback", "serve", "--store", self.where, "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        words = ["feedback", "serve", "--store", self.where, "--port", self.port]
+        self.process = self.forks.start(BARO, *words)
 
     def kill(self):
         """SIGKILL; False if it had died of something else."""
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         return self.process.wait() == -signal.SIGKILL
 
     def check(self):
-        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        assert self.process.poll() is None, self.process.errors[-3000:]
 
 
 class Wire(httpx2.HTTPTransport):
@@ -102,12 +99,12 @@ def acknowledged(crowd):
     return sum(len(one.wire.told) for one in crowd)
 
 
-def killed(address, folder, times, tasks, seed):
+def killed(forks, address, times, tasks, seed):
     """Kill the server so many times under load; then count."""
     store = Store.open(address)
     made, raters = store.write(lambda c: set_up(c, prompts=tasks, overlap=2, raters=RATERS))
     tokens = [store.write(lambda c, one=one: people.open_session(c, one.id, kind="api")) for one in raters]
-    server, stop, draw = Server(address, folder / "server.log"), threading.Event(), random.Random(seed)
+    server, stop, draw = Server(forks, address), threading.Event(), random.Random(seed)
     crowd = [Person(f"http://127.0.0.1:{server.port}", token, who, stop) for who, token in enumerate(tokens)]
     server.start()
     by_kill = 0
@@ -177,13 +174,13 @@ def check(told):
     assert told["sent again"] > 0
 
 
-def test_what_the_server_acknowledged_outlives_its_kill(address: str, database: str, tmp_path: Path):
-    check(killed(address, tmp_path, {"sqlite": 3, "postgres": 2}[database], 400, 0))
+def test_what_the_server_acknowledged_outlives_its_kill(forks: Forks, address: str, database: str):
+    check(killed(forks, address, {"sqlite": 3, "postgres": 2}[database], 400, 0))
 
 
 @pytest.mark.slow
-def test_what_the_server_acknowledged_outlives_a_hundred_kills(address: str, tmp_path: Path):
-    told = killed(address, tmp_path, 100, 8000, 1)
+def test_what_the_server_acknowledged_outlives_a_hundred_kills(forks: Forks, address: str):
+    told = killed(forks, address, 100, 4000, 1)
     print(json.dumps(told))
     check(told)
     assert told["cut off"] > 0

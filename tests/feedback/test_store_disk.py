@@ -6,8 +6,6 @@ import resource
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -68,7 +66,7 @@ def test_a_full_disk_stores_all_of_an_answer_or_nothing(folder, how, monkeypatch
     store.close()
 
 
-def test_a_store_that_may_not_be_written(sqlite_template):
+def test_a_store_that_may_not_be_written(forks, sqlite_template):
     """As another user, since root may write anything."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -84,11 +82,11 @@ def test_a_store_that_may_not_be_written(sqlite_template):
             "try: Store.open(sys.argv[1]).write(lambda c: create_project(c, 'name'))\n"
             "except BackendError as error: print(error)\n"
         )
-        command = [sys.executable, "-c", program, name]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        done = forks.start(program, name)
+        assert done.wait() == 0, done.errors
         folder.chmod(0o755)
-    assert "the database cannot be used now: " in said
-    assert "readonly" in said or "unable to open" in said
+    assert "the database cannot be used now: " in done.output
+    assert "readonly" in done.output or "unable to open" in done.output
 
 
 def test_files_are_for_their_owner_only(tmp_path):

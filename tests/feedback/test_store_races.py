@@ -4,12 +4,10 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
 import pytest
 from feedback.store_work import any_answer, broken, set_up, submission
@@ -20,24 +18,21 @@ from baro.errors import BackendError
 from baro.feedback import assign, judge, schema
 from baro.feedback.database import Store
 
-SCRIPT = Path(__file__).with_name("store_work.py")
 LEFT = {"kind": "pair", "choice": {"outcome": "win", "position": 0}}
-ENVIRONMENT = {"PYTHONPATH": f"{SCRIPT.parents[1]}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
 
 
-def script(*arguments):
-    command = [sys.executable, SCRIPT, *map(str, arguments)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def script(forks, *arguments):
+    done = forks.start("from feedback.store_work import script\nscript(*sys.argv[1:])", *arguments)
+    assert done.wait(1200) == 0, done.errors
+    return [json.loads(line) for line in done.output.splitlines()]
 
 
 @pytest.mark.parametrize(("tasks", "overlap", "processes"), [(24, 3, 6), (1, 1, 6)], ids=["many", "the last place"])
-def test_processes_claim_and_submit_at_once(address, tasks, overlap, processes):
+def test_processes_claim_and_submit_at_once(forks, address, tasks, overlap, processes):
     store = Store.open(address)
     store.write(lambda c: set_up(c, prompts=tasks, overlap=overlap, raters=processes))
     store.close()
-    told = script("race", address, processes)
+    told = script(forks, "race", address, processes)
     store = Store.open(address)
     with store.read() as connection:
         stored = connection.execute(select(schema.judgment)).all()
@@ -116,24 +111,24 @@ def test_nobody_is_told_that_nothing_is_left_while_something_is(store, address):
         assert broken(connection) == []
 
 
-def killed(address, times, seed):
+def killed(forks, address, times, seed):
     store = Store.open(address)
     store.write(lambda c: set_up(c, prompts=3000 if times > 20 else 400, overlap=2, raters=2))
     store.close()
-    (told,) = script("kill", address, times, seed)
+    (told,) = script(forks, "kill", address, times, seed)
     assert told["killed"] == 2 * times
     assert told["acknowledged"] >= times
     assert (told["lost"], told["wrong"]) == ([], [])
     return told
 
 
-def test_what_was_acknowledged_outlives_a_kill(address):
-    killed(address, 5, 0)
+def test_what_was_acknowledged_outlives_a_kill(forks, address):
+    killed(forks, address, 5, 0)
 
 
 @pytest.mark.slow
-def test_what_was_acknowledged_outlives_a_hundred_kills(address):
-    print(killed(address, 100, 1))
+def test_what_was_acknowledged_outlives_a_hundred_kills(forks, address):
+    print(killed(forks, address, 100, 1))
 
 
 def more(acknowledged, refusals):

@@ -6,8 +6,9 @@ from itertools import count
 from typing import Any
 from unittest import mock
 
+import pytest
 from feedback.store_work import any_answer, broken, set_up, submission, task_of
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -73,7 +74,6 @@ class People(RuleBasedStateMachine):
         self.made, self.raters, self.settler, self.tasks = self.store.write(work)
 
     def one_of(self, rows, which):
-        assume(rows)
         return rows[-1 - which % len(rows)]
 
     def asked(self, work: Callable[..., Any], *codes: str) -> Any:
@@ -100,6 +100,7 @@ class People(RuleBasedStateMachine):
         if lease is not None:
             self.leases.append((lease, rater))
 
+    @precondition(lambda self: self.leases)
     @rule(which=WHICH, seed=st.integers(0, 99))
     def submit(self, which, seed):
         """The first answer, a revision, or a late one, as it comes."""
@@ -111,12 +112,14 @@ class People(RuleBasedStateMachine):
             self.sent.append((given, lease, rater, done))
             self.said[done.assignment_id] = done.judgment_id
 
+    @precondition(lambda self: self.sent)
     @rule(which=WHICH)
     def submit_again(self, which):
         given, lease, rater, done = self.one_of(self.sent, which)
         again = self.asked(lambda connection: judge.submit(connection, lease.assignment_id, rater.id, given))
         assert (again.judgment_id, again.revision, again.new) == (done.judgment_id, done.revision, False)
 
+    @precondition(lambda self: self.leases)
     @rule(which=WHICH)
     def retract(self, which):
         lease, rater = self.one_of(self.leases, which)
@@ -126,6 +129,7 @@ class People(RuleBasedStateMachine):
             assert self.asked(lambda connection: judge.retract(connection, *given)).judgment_id == done.judgment_id
             self.said[done.assignment_id] = None
 
+    @precondition(lambda self: self.leases)
     @rule(which=WHICH, reason=st.sampled_from([None, "I cannot tell"]))
     def give_back(self, which, reason):
         lease, rater = self.one_of(self.leases, which)
@@ -136,6 +140,7 @@ class People(RuleBasedStateMachine):
     def time_passes(self, minutes):
         self.now += minutes * 60_000
 
+    @precondition(lambda self: self.leases)
     @rule(which=WHICH)
     def renew(self, which):
         lease, rater = self.one_of(self.leases, which)
@@ -236,9 +241,13 @@ class People(RuleBasedStateMachine):
         assert {row.assignment_id: None if row.action == "retract" else row.id for row in rows} == self.said
 
 
-def test_any_order_of_work(store, database):
+EXAMPLES = {"some": {"sqlite": 16, "postgres": 4}, "many": {"sqlite": 60, "postgres": 12}}  # of 50 steps each
+
+
+@pytest.mark.parametrize("how_many", ["some", pytest.param("many", marks=pytest.mark.slow)])
+def test_any_order_of_work(store, database, how_many):
     machine = type("PeopleHere", (People,), {"store": store})
-    examples = {"sqlite": 30, "postgres": 6}[database]
+    examples = EXAMPLES[how_many][database]
     checks = list(HealthCheck)
     limits = settings(max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=checks)
     run_state_machine_as_test(machine, settings=settings(limits, derandomize=True))
