@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 from feedback.store_work import any_answer, broken, set_up, submission
+from psycopg import OperationalError
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
 
 from baro.errors import BackendError
 from baro.feedback import assign, judge, schema
@@ -182,6 +182,7 @@ def test_postgres_is_killed_under_work(postgres, postgres_template, whole):
     """Its processes die by SIGKILL while people work; what was acknowledged is there, and work goes on."""
     name = f"baro_killed_{whole}".lower()
     postgres.run(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    postgres.run(f"ALTER DATABASE {name} SET synchronous_commit = on")  # off in other tests, which kill no server
     store = Store.open(postgres.url(name))
     made, raters = store.write(lambda c: set_up(c, prompts=4000, overlap=1, raters=2))
     acknowledged, stop, refusals = {}, threading.Event(), []
@@ -202,13 +203,15 @@ def test_postgres_is_killed_under_work(postgres, postgres_template, whole):
     threads = [threading.Thread(target=person, args=(who,)) for who in range(2)]
     for one in threads:
         one.start()
-    for _ in range(3):
-        more(acknowledged, refusals)
-        kill_all(postgres) if whole else kill_one(postgres, name)
-        more(acknowledged, refusals)
-    stop.set()
-    for one in threads:
-        one.join()
+    try:
+        for _ in range(3):
+            more(acknowledged, refusals)
+            kill_all(postgres) if whole else kill_one(postgres, name)
+            more(acknowledged, refusals)
+    finally:
+        stop.set()
+        for one in threads:
+            one.join()
     with store.read() as connection:
         stored = dict(connection.execute(select(schema.judgment.c.idempotency_key, schema.judgment.c.id)).all())
         assert broken(connection) == []
