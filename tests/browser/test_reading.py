@@ -16,7 +16,9 @@ def guidelines(work):
     return [known[row.guideline_id] for row in work.judgments()]
 
 
-def test_a_guideline_that_could_not_be_had_is_not_read(website, visits):
+@pytest.fixture
+def without_guideline(website, visits):
+    """A task, and its guideline, which cannot be had."""
     visits.expect(LOAD_FAILED)
     work = website.work()
     work.add("pair")
@@ -24,6 +26,11 @@ def test_a_guideline_that_could_not_be_had_is_not_read(website, visits):
     page = visits.page(website, work.rater())
     page.route("**/guideline", lambda route: route.abort())
     opened(page, website, work)
+    return work, page
+
+
+def test_a_guideline_that_could_not_be_had_is_not_read(without_guideline):
+    _, page = without_guideline
     expect(page.locator("#notice")).to_contain_text("The server does not answer. We keep trying.")
     expect(page.locator("dialog")).to_have_count(0)
     press(page, "?")
@@ -38,14 +45,8 @@ def test_a_guideline_that_could_not_be_had_is_not_read(website, visits):
     expect(page.locator("dialog")).to_contain_text("Be fair")
 
 
-def test_nobody_answers_by_a_guideline_that_has_not_come(website, visits):
-    visits.expect(LOAD_FAILED)
-    work = website.work()
-    work.add("pair")
-    work.guideline("# Be fair")
-    page = visits.page(website, work.rater())
-    page.route("**/guideline", lambda route: route.abort())
-    opened(page, website, work)
+def test_nobody_answers_by_a_guideline_that_has_not_come(without_guideline):
+    work, page = without_guideline
     press(page, "4", "Enter")
     page.locator(".seven button").first.dispatch_event("click")
     press(page, "Enter", "s")

@@ -9,8 +9,9 @@ import tiny
 import torch
 
 from baro.batch import Sample, branch
+from baro.collate import collate
 from baro.config import load_config
-from baro.errors import ConfigError, GuardStop
+from baro.errors import ConfigError, GuardStop, RewardError
 from baro.grpo_config import PRESETS, Config
 from baro.methods import grpo
 from baro.methods.baselines import standardised_each
@@ -115,16 +116,19 @@ def test_a_reward_that_says_nothing_stops_the_run():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_set_what_is_not_given(name):
     made = config(preset=name)
-    assert grpo.told(PRESETS[name])
-    flat = dict(part.split("=") for part in grpo.told(PRESETS[name]).split(", "))
-    for key, value in flat.items():
-        found = made
-        for part in key.split("."):
-            found = getattr(found, part)
-        assert str(found) == value
+
+    def check(preset, block):
+        for key, value in preset.items():
+            if isinstance(value, dict):
+                check(value, getattr(block, key))
+            else:
+                assert getattr(block, key) == value
+
+    check(PRESETS[name], made)
     given = config(preset=name, kl={"coef": 0.7}, rollout={"completions": 5})
     assert (given.kl.coef, given.rollout.completions) == (0.7, 5)
     assert given.kl.place == made.kl.place
+    assert ("kl.coef=0.7" in grpo.told(PRESETS[name], given)) == ("kl" in PRESETS[name])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,9 @@ def early(prompts, completions, completion_ids, **columns):
     return [sum(token < 140 for token in ids) / max(1, len(ids)) for ids in completion_ids]
 def first(prompts, completions, completion_ids, **columns):
     return [float(ids[0] % 2) for ids in completion_ids]
+def fails_when_drawn_again(prompts, completions, completion_ids, **columns):
+    again = len(completion_ids) < 16
+    return [float("nan") if again and i == 0 else float(ids[0] % 2) for i, ids in enumerate(completion_ids)]
 """
 
 
@@ -213,3 +220,39 @@ def test_prompts_whose_scores_are_equal_are_drawn_again(at_work):
     assert tied(once) > 0.2 > tied(again)
     assert "objective/draws" not in rows(once)[0]
     assert sum(row["objective/draws"] for row in rows(again)) > 8
+
+
+def test_failed_scores_are_a_share_of_the_whole_rollout(at_work):
+    """One failure among the few that are drawn again is no reason to stop, and one in twenty of all is."""
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:fails_when_drawn_again"}],
+        "rollout": {"prompts": 8, "completions": 2, "draws": 2, "max_error_fraction": 0.06},
+        "trainer": {"learning_rate": 1e-3, "steps": 2},
+    }
+    run = grpo.run(load_config(Config, None, values=given), "runs/allowed")
+    assert all(row["objective/draws"] > 1 for row in rows(run))  # there were such draws
+    given["rollout"]["max_error_fraction"] = 0.01
+    with pytest.raises(RewardError, match=r"1 of \d+ scores failed"):
+        grpo.run(load_config(Config, None, values=given), "runs/stopped")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"clip_range": 0.2}, [True, True, True, False]),
+        ({"clip_range": 0.2, "clip_range_high": 1.0}, [False, True, True, False]),
+        ({"policy_loss": "gspo", "clip_range": 0.2}, [False, False, True, True]),
+        ({"policy_loss": "sequence_clip", "clip_range": 0.2}, [False, False, True, True]),
+        ({"policy_loss": "cispo", "limit": 1.4}, [True, False, False, False]),
+        ({"policy_loss": "dppo", "limit": 0.04}, [True, False, True, False]),
+    ],
+)
+def test_what_lies_beyond_the_bound(told, expected):
+    """Ratios 1.5 and 0.75 in one completion, 0.5 and 1 in the other; old probabilities are 0.1."""
+    ratios = torch.tensor([1.5, 0.75, 0.5, 1.0])
+    old = torch.full((4,), 0.1).log()
+    done = [branch([4, 5]).with_(token_fields={"old_logprobs": old[:2], "advantages": torch.ones(2)}) for _ in range(2)]
+    (batch,) = collate([Sample(torch.tensor([1, 2]), tuple(done))], micro_batch_tokens=100, hidden_size=16)
+    objective = grpo.Objective(ScoredModel(tiny.llama(0)), config(**told))
+    _, beyond = objective._policy_loss(batch, old + ratios.log())
+    assert beyond.tolist() == expected

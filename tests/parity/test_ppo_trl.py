@@ -21,7 +21,7 @@ from baro.functional import policy as equations
 from baro.functional.advantages import gae, mean_and_variance, whiten_with
 from baro.functional.policy import clipped_policy_loss, clipped_value_loss, kl_shaped_rewards
 from baro.functional.tokens import kl_k1
-from baro.methods import ppo
+from baro.methods import ppo, shaping
 from baro.methods.shaping import Scores
 from baro.models.forward import ScoredModel, flat_forward, forward_samples
 from baro.protocols import LocalWorld
@@ -356,7 +356,7 @@ FAULTS = {
     "the mask between siblings": (GroupBatch, "visible", _all_see_all),
     "the score's place": (ppo, "kl_shaped_rewards", _paid_first),
     "the KL's sign": (equations, "kl_k1", lambda logprobs, ref: ref - logprobs),
-    "the variance": (ppo, "mean_and_variance", partial(mean_and_variance, ddof=0)),
+    "the variance": (shaping, "mean_and_variance", lambda ddof, **sums: mean_and_variance(**sums, ddof=0)),
 }
 
 

@@ -244,14 +244,16 @@ def kl_k1(logprobs: Float[Tensor, "N"], ref_logprobs: Float[Tensor, "N"]) -> Flo
     return logprobs - ref_logprobs
 
 
-def kl_k2(logprobs: Float[Tensor, "N"], ref_logprobs: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """The estimator of KL(π‖π_ref) whose gradient on fresh samples is that of the KL.
+def kl_k2(
+    logprobs: Float[Tensor, "N"], ref_logprobs: Float[Tensor, "N"], old_logprobs: Float[Tensor, "N"]
+) -> Float[Tensor, "N"]:
+    """The estimator of KL(π‖π_ref) whose expected gradient is that of the KL, on samples of π_old.
 
-        k2 = x² / 2,   ∇ k2 = x ∇ log π,   x = log π − log π_ref
+        k2 = sg(ρ) x² / 2,   ∇ k2 = ρ x ∇ log π,   x = log π − log π_ref,   ρ = exp(log π − log π_old)
 
-    Schulman 2020; its value is biased, and ≥ 0. It belongs in the loss.
+    Schulman 2020, who has ρ = 1: fresh samples. Its value is biased, and ≥ 0. It belongs in the loss.
     """
-    return 0.5 * (logprobs - ref_logprobs).square()
+    return 0.5 * (logprobs.detach() - old_logprobs).exp() * (logprobs - ref_logprobs).square()
 
 
 def kl_k3(

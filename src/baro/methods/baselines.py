@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from baro.functional.advantages import mean_and_variance, moments
 from baro.functional.groups import group_centered, group_rank, group_standardized, group_std, leave_one_out
 from baro.grpo_config import AdvantageConfig
+from baro.methods.shaping import everywhere
 from baro.protocols import World
 
 _BASELINES: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
@@ -24,13 +24,12 @@ _BASELINES: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 
 def advantages(rewards: Tensor, group: Tensor, count: int, config: AdvantageConfig, world: World) -> Tensor:
     """The advantage of each completion, [C], by its reward and its prompt's number; all ranks enter together."""
-    sums = world.sum(moments(rewards))
-    mean, variance = mean_and_variance(**sums, ddof=config.ddof) if sums["count"] else (0.0, 0.0)
+    whole = everywhere(rewards, world, ddof=config.ddof)
     compare = _BASELINES.get(config.baseline)
-    found = rewards - mean if compare is None else compare(rewards, group, count)
+    found = rewards - whole["mean"] if compare is None else compare(rewards, group, count)
     if config.scale == "group":
         return found / (group_std(rewards, group, count, ddof=config.ddof)[group] + config.epsilon)
-    return found / (variance**0.5 + config.epsilon) if config.scale == "batch" else found
+    return found / (whole["variance"] ** 0.5 + config.epsilon) if config.scale == "batch" else found
 
 
 def standardised_each(
@@ -46,6 +45,6 @@ def standardised_each(
         known = ~scores.isnan()
         own = group_standardized(scores[known], group[known], count, ddof=config.ddof, epsilon=config.epsilon)
         total[known] += weight * own
-    mean, variance = mean_and_variance(**world.sum(moments(total)), ddof=config.ddof)
-    found: Tensor = (total - mean) / (variance**0.5 + config.epsilon)
-    return found
+    whole = everywhere(total, world, ddof=config.ddof)
+    done: Tensor = (total - whole["mean"]) / (whole["variance"] ** 0.5 + config.epsilon)
+    return done

@@ -148,8 +148,8 @@ class Objective(Trained):
     def _loss(self, batch: GroupBatch, totals: Mapping[str, float]) -> LossOutput:
         config, fields = self.config, batch.token_fields
         found = self.policy(batch, ["logprobs", "entropy"], temperature=config.sampling.temperature)
-        loss = self._policy_loss(batch, found.logprobs)
-        metrics = policy_metrics(batch, found.logprobs, found.entropy, loss.detach(), clip_range=config.clip_range)
+        loss, beyond = self._policy_loss(batch, found.logprobs)
+        metrics = policy_metrics(batch, found.logprobs, found.entropy, loss.detach(), clipped=beyond)
         if config.kl.place == "loss" and config.kl.coef:
             kl = self._kl(found.logprobs, fields)
             coef = batch.completion_fields["kl_coef"][batch.completion_of]
@@ -157,32 +157,31 @@ class Objective(Trained):
             metrics["loss/kl"] = (kl.detach().sum(), len(kl))
         return LossOutput((loss * self._weight(batch, totals)).sum(), metrics)
 
-    def _policy_loss(self, batch: GroupBatch, logprobs: Tensor) -> Tensor:
-        """One value a token, of which those of a completion that is left out are 0."""
+    def _policy_loss(self, batch: GroupBatch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
+        """One value a token, of which those of a completion that is left out are 0; and which lie beyond the bound."""
         config, old = self.config, batch.token_fields["old_logprobs"]
         given = batch.token_fields["advantages"]
         if config.policy_loss == "cispo":
-            return cispo_loss(logprobs, old, given, limit=config.limit or 5.0)
+            limit = config.limit or 5.0
+            return cispo_loss(logprobs, old, given, limit=limit), (logprobs - old).exp() > limit
         if config.policy_loss == "dppo":
-            return dppo_loss(logprobs, old, given, limit=config.limit or 0.2)
+            limit = config.limit or 0.2
+            return dppo_loss(logprobs, old, given, limit=limit), (logprobs.exp() - old.exp()).abs() > limit
         count, of = len(batch.group_of), batch.completion_of
         log_ratio = logprobs - old
         if config.policy_loss == "gspo":
             log_ratio = sequence_log_ratio(logprobs, old, of, count)
         elif config.policy_loss == "sequence_clip":
             log_ratio = segment_sum(log_ratio, of, count)[of]
-        return clipped_policy_loss(
-            log_ratio,
-            torch.zeros_like(log_ratio),
-            given,
-            clip_range=config.clip_range,
-            clip_range_high=config.clip_range_high,
-        )
+        low, high = config.clip_range, config.clip_range_high or config.clip_range
+        fresh = torch.zeros_like(log_ratio)
+        loss = clipped_policy_loss(log_ratio, fresh, given, clip_range=low, clip_range_high=high)
+        change = log_ratio.exp() - 1
+        return loss, (change < -low) | (change > high)
 
     def _kl(self, logprobs: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
-        if self.config.kl.estimator == "k2":
-            return kl_k2(logprobs, fields["ref_logprobs"])
-        return kl_k3(logprobs, fields["ref_logprobs"], fields["old_logprobs"])
+        estimate = kl_k2 if self.config.kl.estimator == "k2" else kl_k3
+        return estimate(logprobs, fields["ref_logprobs"], fields["old_logprobs"])
 
     def _weight(self, batch: GroupBatch, totals: Mapping[str, float]) -> Tensor:
         """What each token's loss is multiplied with, [N]."""
@@ -200,7 +199,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     job = Online("grpo", config, out)
     if not job.finished:
         if config.preset is not None:
-            log.info("preset %s sets %s", config.preset, told(PRESETS[config.preset]))
+            log.info("preset %s: %s", config.preset, told(PRESETS[config.preset], config))
         job.read()
         policy = job.policy()
         compared = config.measures_kl or config.evaluation.judge is not None
@@ -210,10 +209,12 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     return job.run
 
 
-def told(preset: Mapping[str, Any], above: str = "") -> str:
-    """What a preset sets, as ``--set`` would."""
+def told(preset: Mapping[str, Any], block: Any, above: str = "") -> str:
+    """What became of the keys that a preset sets, as ``--set`` would have it: what the config gave itself stays."""
     parts = [
-        told(value, f"{above}{name}.") if isinstance(value, Mapping) else f"{above}{name}={value}"
+        told(value, getattr(block, name), f"{above}{name}.")
+        if isinstance(value, Mapping)
+        else f"{above}{name}={getattr(block, name)}"
         for name, value in preset.items()
     ]
     return ", ".join(parts)

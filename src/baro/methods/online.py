@@ -217,10 +217,11 @@ def ptx_loss(policy: ScoredModel, batch: GroupBatch, totals: Mapping[str, float]
 
 @torch.no_grad()
 def policy_metrics(
-    batch: GroupBatch, logprobs: Tensor, entropy: Tensor, loss: Tensor, *, clip_range: float
+    batch: GroupBatch, logprobs: Tensor, entropy: Tensor, loss: Tensor, *, clipped: Tensor
 ) -> dict[str, tuple[Tensor | float, Tensor | float]]:
     """What is told of the policy's step: loss, ratios and entropy a token, and what its completions carry.
 
+    clipped: [N], the tokens whose ratio lies beyond the loss's bound.
     Fields of completions are means over those that have one: of a reward term without an opinion they are NaN.
     """
     tokens = len(logprobs)
@@ -231,7 +232,7 @@ def policy_metrics(
     found: dict[str, tuple[Tensor | float, Tensor | float]] = {
         "loss/policy": (loss.sum(), tokens),
         "policy/approx_kl": (0.5 * (log_ratio**2).sum(), tokens),
-        "policy/clip_fraction": (((ratio - 1).abs() > clip_range).sum(), tokens),
+        "policy/clip_fraction": (clipped.sum(), tokens),
         "policy/ratio": (ratio.sum(), tokens),
         "policy/entropy": (entropy.sum(), tokens),
     }

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from baro import config as blocks
 from baro.batch import GroupBatch, Sample, flat, with_flat
 from baro.declared import Model
-from baro.functional.advantages import gae, mean_and_variance, moments, scale_with, whiten_with
+from baro.functional.advantages import gae, scale_with, whiten_with
 from baro.functional.policy import clipped_policy_loss, clipped_value_loss, kl_shaped_rewards
 from baro.methods import critic
 from baro.methods.online import Online, policy_metrics, ptx_loss
 from baro.methods.reference import reference
-from baro.methods.shaping import KlControl, MovingReference, Scores
+from baro.methods.shaping import KlControl, MovingReference, Scores, everywhere
 from baro.models.forward import ScoredModel, flat_forward, layouts, restore_layouts
 from baro.models.load import save_scalar_model
 from baro.models.roles import modules_of, trained
@@ -131,13 +131,6 @@ def stream(
     return gae(rewards, values, lengths, gamma=config.gamma, gae_lambda=config.gae_lambda)
 
 
-def everywhere(values: Tensor, world: World) -> dict[str, float]:
-    """Mean and variance over all ranks."""
-    sums = world.sum(moments(values))
-    mean, variance = mean_and_variance(sums["count"], sums["total"], sums["squares"])
-    return {"mean": mean, "variance": variance}
-
-
 class Objective:
     """The clipped surrogate, then the clipped value loss, each over the step's tokens."""
 
@@ -172,7 +165,8 @@ class Objective:
         loss = clipped_policy_loss(
             found.logprobs, fields["old_logprobs"], fields["advantages"], clip_range=self.config.clip_range
         )
-        metrics = policy_metrics(batch, found.logprobs, found.entropy, loss, clip_range=self.config.clip_range)
+        beyond = ((found.logprobs - fields["old_logprobs"]).exp() - 1).abs() > self.config.clip_range
+        metrics = policy_metrics(batch, found.logprobs, found.entropy, loss, clipped=beyond)
         waits = (batch.completion_fields["rollout"] < self.config.value.pretrain_rollouts)[batch.completion_of]
         return LossOutput(loss.masked_fill(waits, 0.0).sum() / totals["tokens"], metrics)
 

@@ -17,6 +17,13 @@ from baro.online_config import KlConfig, RewardShapingConfig
 from baro.protocols import State, World
 
 
+def everywhere(values: Tensor, world: World, *, ddof: int = 1) -> dict[str, float]:
+    """Mean and variance over all ranks, 0 and 0 of nothing; all enter together."""
+    sums = world.sum(moments(values))
+    mean, variance = mean_and_variance(**sums, ddof=ddof) if sums["count"] else (0.0, 0.0)
+    return {"mean": mean, "variance": variance}
+
+
 class Scores:
     """The scores of a total, normalised by all that were seen, clipped, and with the penalty of what did not end.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,14 @@ class Draw:
     @staticmethod
     def of_state(state: State) -> Draw:
         return Draw(state["number"], state["prompts"], unpack_samples(state["samples"]))
+
+
+@dataclass
+class Errors:
+    """The scores of one rollout on this rank: how many there were, and why some failed."""
+
+    failed: list[str] = field(default_factory=list)
+    count: int = 0
 
 
 class Rollouts:
@@ -77,15 +85,17 @@ class Rollouts:
         drawn: dict[int, tuple[int, Sample]] = {}
         total = next(iter(self.totals))
         wanted = list(range(self.config.prompts))
+        errors = Errors()
         for attempt in range(self.config.draws):
-            drawn |= self._drawn(number, wanted, attempt)
+            drawn |= self._drawn(number, wanted, attempt, errors)
             wanted = [position for position, (_, sample) in drawn.items() if not differ(sample, total)]
             if not wanted:
                 break
+        self._check_errors(number, errors)
         found = [drawn[position] for position in range(self.config.prompts)]
         return Draw(number, [i for i, _ in found], [sample for _, sample in found])
 
-    def _drawn(self, number: int, wanted: list[int], attempt: int) -> dict[int, tuple[int, Sample]]:
+    def _drawn(self, number: int, wanted: list[int], attempt: int, errors: Errors) -> dict[int, tuple[int, Sample]]:
         """The next prompts, one for each position of the rollout, with their scored completions."""
         chosen = [self._prompt_at(self.taken + place) for place in range(len(wanted))]
         places = range(self.world.rank, len(chosen), self.world.size)
@@ -98,7 +108,7 @@ class Rollouts:
             [stream_key("sample", self.seed, number, wanted[place], *again) for place in places],
         )
         fault_point("after-sampling")
-        samples = everyones(self._score(number, own, drawn), len(chosen), self.world)
+        samples = everyones(self._score(number, own, drawn, errors), len(chosen), self.world)
         self.taken += len(chosen)
         if self.config.draws > 1:
             told = {"draws": attempt + 1.0}
@@ -126,11 +136,12 @@ class Rollouts:
             self._order = number, permutation(len(self.prompts), "prompts", self.seed, number)
         return int(self._order[1][place])
 
-    def _score(self, number: int, chosen: list[int], drawn: list[list[Completion]]) -> list[Sample]:
+    def _score(self, number: int, chosen: list[int], drawn: list[list[Completion]], errors: Errors) -> list[Sample]:
         """The completions that could be scored; a prompt keeps its place even if none of its could."""
         pairs = [(i, completion) for i, group in zip(chosen, drawn, strict=True) for completion in group]
         found = score_by_totals(self.totals, [self._text(i, one.ids, one.finished) for i, one in pairs])
-        self._check_errors(number, [one for one in found if isinstance(one, str)], len(found))
+        errors.failed += [one for one in found if isinstance(one, str)]
+        errors.count += len(found)
         fields = iter(found)
         samples = []
         for i, group in zip(chosen, drawn, strict=True):
@@ -143,10 +154,10 @@ class Rollouts:
         prompt = self.prompts[i]
         return Rollout(prompt.prompt, said(self.decode(ids)), ids, finished, dict(prompt.extra))
 
-    def _check_errors(self, number: int, failed: list[str], count: int) -> None:
-        counts = self.world.sum({"failed": len(failed), "all": count})
+    def _check_errors(self, number: int, errors: Errors) -> None:
+        counts = self.world.sum({"failed": len(errors.failed), "all": errors.count})
         if counts["failed"] > self.config.max_error_fraction * counts["all"]:
-            first = failed[0] if failed else "on another rank"
+            first = errors.failed[0] if errors.failed else "on another rank"
             raise RewardError(
                 f"rollout {number}: {counts['failed']:.0f} of {counts['all']:.0f} scores failed, more than "
                 f"rollout.max_error_fraction={self.config.max_error_fraction} allows; the first: {first}"
