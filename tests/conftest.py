@@ -1,10 +1,11 @@
 """The whole suite: no network; a missing system package is one loud line, and a failure under BARO_REQUIRE."""
 
+import gc
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # before torch is imported: no hub, and one thread for each of several workers
@@ -43,6 +44,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return place.get("/".join(item.path.with_suffix("").relative_to(TESTS).parts), len(LONG))
 
     items.sort(key=order)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays until the end: no search for garbage walks through it, now or later."""
+    gc.disable()
+    done = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return done
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -176,10 +177,7 @@ def _slope(
     target: Num[np.ndarray, "n"], x: Float[np.ndarray, "n"], weight: Weights, ridge: float, start: float
 ) -> float:  # fmt: skip
     """The b that maximises Σ w (y log σ(bx) + (1 − y) log σ(−bx)) − ridge/2 · b²."""
-
-    def loss(b: float) -> float:
-        return float(weight @ (np.logaddexp(0, b * x) - target * b * x)) + ridge / 2 * b * b
-
+    loss = partial(_slope_loss, target, x, weight, ridge)
     b = start
     for _ in range(100):
         p = sigmoid(b * x)
@@ -191,6 +189,12 @@ def _slope(
         if abs(step) <= 1e-9:
             break
     return b
+
+
+def _slope_loss(
+    target: Num[np.ndarray, "n"], x: Float[np.ndarray, "n"], weight: Weights, ridge: float, b: float
+) -> float:  # fmt: skip
+    return float(weight @ (np.logaddexp(0, b * x) - target * b * x)) + ridge / 2 * b * b
 
 
 def _weighted_bootstrap(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -167,11 +168,7 @@ def length_controlled_win_rate(
 def _logistic_at_zero(target: Float[np.ndarray, "m"], x: Float[np.ndarray, "m"], ridge: float) -> float:
     """σ(intercept) of a ridge-penalised logistic regression, by Newton's method with step halving."""
     design = np.stack([np.ones_like(x), x], axis=1)  # [m, 2]
-
-    def loss(theta: Float[np.ndarray, "2"]) -> float:
-        z = design @ theta
-        return float((np.logaddexp(0, z) - target * z).sum() + ridge / 2 * theta @ theta)
-
+    loss = partial(_logistic_loss, design, target, ridge)
     theta = np.zeros(2)
     for _ in range(100):
         p = sigmoid(design @ theta)
@@ -185,6 +182,13 @@ def _logistic_at_zero(target: Float[np.ndarray, "m"], x: Float[np.ndarray, "m"],
         if np.abs(step).max() <= 1e-10:
             break
     return float(sigmoid(theta[0]))
+
+
+def _logistic_loss(
+    design: Float[np.ndarray, "m 2"], target: Float[np.ndarray, "m"], ridge: float, theta: Float[np.ndarray, "2"]
+) -> float:
+    z = design @ theta
+    return float((np.logaddexp(0, z) - target * z).sum() + ridge / 2 * theta @ theta)
 
 
 def sigmoid(z: Any) -> Any:
