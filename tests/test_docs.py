@@ -61,7 +61,13 @@ UNSEEN |= {
     f"eval/{name}" for name in ("score/<name>", "win_rate", "tokens", "finished_fraction")
 }  # test_held_out_answers.py
 UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
-UNSEEN |= {"loss/kl", "objective/tied_fraction", "objective/learned_fraction", "objective/draws"}  # test_grpo.py
+UNSEEN |= {
+    "loss/kl",
+    "objective/tied_fraction",
+    "objective/learned_fraction",
+    "objective/draws",
+    "objective/skipped_fraction",
+}  # test_grpo.py
 SHARED = {
     "trainer": blocks.TrainerConfig,
     "rollout": RolloutConfig,

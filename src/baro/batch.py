@@ -25,7 +25,8 @@ class Branch:
     tokens and their end-of-turn tokens do). last: index in ``ids`` of the last end-of-turn token, else of the last
     token; -1 for no token at all. token_fields: one value per scored token, in order. fields: one value per completion.
     units: what this completion adds to each denominator besides ``tokens`` and ``completions``, which are counted.
-    skip: it adds its units and nothing else. partner: it answers another prompt, and Prepare takes it out.
+    skip: it adds its units, and its fields to what is told, and is not computed. partner: it answers another prompt,
+    and Prepare takes it out.
     """
 
     ids: Int[Tensor, "L"]
@@ -120,6 +121,7 @@ class GroupBatch:
     completion_fields: dict[str, Float[Tensor, "C"]]
     units: dict[str, float]  # what this batch adds to each denominator; "tokens" is N, "completions" C
     term: str = "main"  # which loss term it is for ("rollout", "ptx", ...)
+    skipped_fields: dict[str, Float[Tensor, "S"]] = field(default_factory=dict)  # of those that are not computed
 
     @property
     def lengths(self) -> Int[Tensor, "C"]:
@@ -182,7 +184,7 @@ class GroupBatch:
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in self.__dict__.items() if isinstance(value, Tensor)
         }
-        for name in ("token_fields", "completion_fields"):
+        for name in ("token_fields", "completion_fields", "skipped_fields"):
             fields = getattr(self, name)
             moved[name] = (
                 NoFields(device) if isinstance(fields, NoFields) else {k: v.to(device) for k, v in fields.items()}

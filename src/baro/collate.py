@@ -36,6 +36,10 @@ class Atom:
     sample: int
     counted: tuple[int, ...]
 
+    def skipped(self, samples: Sequence[Sample]) -> list[int]:
+        """Those of the counted that are not computed."""
+        return [i for i in self.counted if samples[self.sample].completions[i].skip]
+
 
 def collate(
     samples: Sequence[Sample],
@@ -157,6 +161,9 @@ def _build(samples: Sequence[Sample], atoms: list[Atom], term: str) -> GroupBatc
         completion_fields=_stack_fields([one for _, one in members]),
         units=_units(samples, atoms, sum(len(at) for at in scored_at)),
         term=term,
+        skipped_fields=dict(
+            _stack_fields([samples[a.sample].completions[i] for a in atoms for i in a.skipped(samples)])
+        ),
     )
 
 
@@ -170,7 +177,10 @@ def _predictors(one: Branch, prompt: int, start: int) -> Tensor:
 
 def _units(samples: Sequence[Sample], atoms: list[Atom], tokens: int) -> dict[str, float]:
     completions = sum(len(row.completions) for atom in atoms for row in atom.rows)
-    units = {"tokens": float(tokens), "completions": float(completions)}
+    skipped = sum(len(atom.skipped(samples)) for atom in atoms)
+    units = {"tokens": float(tokens), "completions": float(completions)} | (
+        {"skipped": float(skipped)} if skipped else {}
+    )
     for atom in atoms:
         for i in atom.counted:
             for name, amount in samples[atom.sample].completions[i].units.items():

@@ -153,6 +153,11 @@ class Config(OnlineConfig):
         kl = self.kl
         return kl.coef > 0 or kl.stop_above is not None or self.ref_policy is not None
 
+    @property
+    def kl_in_loss(self) -> bool:
+        """Whether a completion without an advantage has a gradient all the same."""
+        return self.kl.place == "loss" and self.kl.coef > 0
+
     def _of_the_sum(self) -> str | None:
         """What is set that changes the sum of the rewards."""
         shaping, kl = self.reward_shaping, self.kl

@@ -84,7 +84,7 @@ class Trainer:
         with training_bar(self.run, len(self.source), self.step) as advance, catching, same:
             for micro_batches in self._steps():
                 step = self._align(micro_batches)
-                self._check_models(step[0])
+                self._check_models(*step)
                 if self.step == 0:
                     self._evaluate()  # after the layouts are settled: a wrong one would give a wrong loss
                 started = time.perf_counter()
@@ -151,9 +151,9 @@ class Trainer:
         metrics |= self._update(metrics["loss"])
         return metrics | {"learning_rate": self._learning_rate()}
 
-    def _check_models(self, micro_batches: list[GroupBatch]) -> None:
+    def _check_models(self, micro_batches: list[GroupBatch], totals: Mapping[str, Mapping[str, float]]) -> None:
         """Each model's layout of rows, once, on the widest of the first micro-batches that hold completions."""
-        if micro_batches:
+        if any(units.get("completions") for units in totals.values()):
             check_layouts(self.objective, micro_batches, self.world)
 
     @property
@@ -164,7 +164,8 @@ class Trainer:
     def _align(self, micro_batches: list[GroupBatch]) -> tuple[list[GroupBatch], dict[str, dict[str, float]]]:
         """Give every rank equally many micro-batches of each term, and sum every term's units over all of them.
 
-        A term without a completion on any rank is left out of the micro-batches: there is nothing to divide by.
+        A term without a completion on any rank is left out of the micro-batches: there is nothing to divide by. One
+        whose completions are all skipped stays, and has a gradient of 0.
         """
         sums = self.world.sum(
             {
@@ -178,7 +179,7 @@ class Trainer:
             term, unit = name.split("\n")
             totals.setdefault(term, {})[unit] = amount
         aligned = []
-        for term in (term for term, units in totals.items() if units.get("completions")):
+        for term in (term for term, units in totals.items() if units.get("completions") or units.get("skipped")):
             mine = [batch for batch in micro_batches if batch.term == term]
             aligned += mine + [empty_batch(term)] * (int(self.world.max(len(mine))) - len(mine))
         return aligned, totals

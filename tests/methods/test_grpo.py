@@ -13,6 +13,7 @@ from baro.collate import collate
 from baro.config import load_config
 from baro.errors import ConfigError, GuardStop, RewardError
 from baro.grpo_config import PRESETS, Config
+from baro.measure import MetricSums
 from baro.methods import grpo
 from baro.methods.baselines import standardised_each
 from baro.models.forward import ScoredModel
@@ -101,6 +102,86 @@ def test_rewards_of_different_scales_count_alike():
     assert nothing.tolist() == [0.0, 0.0]
 
 
+# ------------------------------------------------------------------------------------------------- what is skipped
+
+IDLE = {"dr_grpo", "dapo", "gspo", "cispo", "dppo"}
+"""Presets without a KL: what has no advantage has no gradient."""
+SKIPPING = [(name, {"preset": name, "aggregate": how}) for name in PRESETS for how in ("token", "sequence", "constant")]
+SKIPPING += [("left out", {"truncated": "leave_out", "kl": {"coef": 0.5}})]
+
+
+def drawn_groups():
+    """Three prompts of four completions; the first one's scores are equal, and one completion has not ended."""
+    drawn = torch.Generator().manual_seed(2)
+    groups = []
+    for scores in ([1.0] * 4, [0.0, 1.0, 0.0, 1.0], [2.0, 1.0, 1.5, 1.5]):
+        done = []
+        for i, score in enumerate(scores):
+            ids = torch.randint(4, 23, (2 + int(torch.randint(5, (), generator=drawn)),), generator=drawn)
+            old = {"old_logprobs": -3.0 + torch.randn(len(ids), generator=drawn).double()}
+            told = {"score": score, "finished": float(i != 3), "rollout": 0.0}
+            done.append(branch(ids).with_(token_fields=old, fields=told))
+        groups.append(Sample(torch.tensor([1, 2, len(groups) + 4]), tuple(done)))
+    return groups
+
+
+def unskipped(samples):
+    return [s.with_completions([one.with_(skip=False) for one in s.completions]) for s in samples]
+
+
+def gradient(told, samples, *, budget, ranks):
+    """Of one step, summed over micro-batches and ranks; and its metrics."""
+    policy = ScoredModel(tiny.llama(0))
+    objective = grpo.Objective(policy, told)
+    shares = [collate(samples[rank::ranks], micro_batch_tokens=budget, hidden_size=16, atom="completion")
+              for rank in range(ranks)]  # fmt: skip
+    batches, sums = [batch for own in shares for batch in own], MetricSums()
+    totals = {unit: sum(one.units.get(unit, 0.0) for one in batches) for unit in batches[0].units}
+    for batch in batches:
+        for output in objective.losses(batch, totals):
+            output.loss.backward()
+            sums.add(output)
+    return {name: one.grad for name, one in policy.named_parameters()}, sums.over(LocalWorld())
+
+
+@pytest.mark.parametrize(("name", "changes"), SKIPPING, ids=lambda one: one if isinstance(one, str) else "")
+def test_what_is_skipped_changes_no_gradient_and_no_figure_of_completions(name, changes):
+    told = config(**changes)
+    samples = grpo.Prepare(ScoredModel(tiny.llama(0)), ScoredModel(tiny.llama(7)), told)(drawn_groups(), LocalWorld())
+    skipped = [one.skip for sample in samples for one in sample.completions]
+    if name in IDLE:  # the tied prompt, and two that are their prompt's mean
+        assert [i for i, skip in enumerate(skipped) if skip] == [0, 1, 2, 3, 10, 11]
+    elif name == "left out":
+        assert [i for i, skip in enumerate(skipped) if skip] == [3, 7, 11]
+    else:
+        assert not any(skipped)
+    expected, plain = gradient(told, unskipped(samples), budget=1000, ranks=1)
+    for budget, ranks in ((1000, 1), (16, 1), (24, 2), (1000, 3)):
+        found, metrics = gradient(told, samples, budget=budget, ranks=ranks)
+        for key, one in found.items():
+            assert (one - expected[key]).abs().max() <= 1e-9, (key, budget, ranks)
+        for key, value in metrics.items():
+            if key in ("loss", "loss/policy") or key.startswith("objective/"):
+                assert value == pytest.approx(plain[key], abs=1e-6), key
+    lengths = torch.tensor([one.scored_tokens for sample in samples for one in sample.completions])
+    share = float(lengths[torch.tensor(skipped)].sum() / lengths.sum())
+    assert metrics["objective/skipped_fraction"] == pytest.approx(share)
+    assert (share > 0.2) == (name in IDLE or name == "left out")
+
+
+def test_a_step_of_tied_prompts_is_told_of(at_work):
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:same"}],
+        "rollout": {"prompts": 3, "completions": 2},
+        "trainer": {"learning_rate": 1e-3, "steps": 2},
+    }
+    found = rows(grpo.run(load_config(Config, None, values=given), "runs/same"))
+    assert [row["objective/skipped_fraction"] for row in found] == [1.0, 1.0]
+    assert [row["objective/scores"] for row in found] == [0.5, 0.5]
+    assert [row["grad_norm"] for row in found] == [0.0, 0.0]
+    assert "policy/entropy" not in found[0]
+
+
 def test_a_reward_that_says_nothing_stops_the_run():
     prepare = fresh(config())
     for _ in range(grpo.SILENT - 1):
@@ -164,6 +245,8 @@ def early(prompts, completions, completion_ids, **columns):
     return [sum(token < 140 for token in ids) / max(1, len(ids)) for ids in completion_ids]
 def first(prompts, completions, completion_ids, **columns):
     return [float(ids[0] % 2) for ids in completion_ids]
+def same(prompts, completions, **columns):
+    return [0.5] * len(completions)
 def fails_when_drawn_again(prompts, completions, completion_ids, **columns):
     again = len(completion_ids) < 16
     return [float("nan") if again and i == 0 else float(ids[0] % 2) for i, ids in enumerate(completion_ids)]

@@ -18,7 +18,7 @@ from baro.compute import LoraConfig
 from baro.config import TrainerConfig
 from baro.data.partners import with_partners
 from baro.functional.policy import clipped_policy_loss
-from baro.methods import kto, ppo
+from baro.methods import grpo, kto, ppo
 from baro.methods.reference import ReferenceLogprobs
 from baro.models.forward import ScoredModel, forward_samples
 from baro.models.lora import add_adapter
@@ -182,6 +182,38 @@ def trunk(world: World) -> toys.ToyRun:
     return toys.ToyRun(ppo.Objective(policy, value_model, config), source, {})
 
 
+class Computed(grpo.Prepare):
+    """Nothing is skipped."""
+
+    def _taught(self, *given):
+        return super()._taught(*given).with_(skip=False)
+
+
+def grouped(world: World) -> toys.ToyRun:
+    """grpo itself, whose tied prompts two ranks skip and one computes."""
+    policy = ScoredModel(tiny.llama())
+    samples = [toys.Sample(s.prompt_ids, (), s.key) for s in toys.random_samples(5, 7, 0)]
+    config = grpo.Config(
+        policy="p", prompts="x", reward_model="r", preset="dr_grpo", trainer={"micro_batch_tokens": 48, "steps": 8}
+    )
+    rollouts = Rollouts(
+        [Prompt((Message("user", s.key),)) for s in samples],
+        samples,
+        sampler=Engine(policy, end_ids=frozenset({0, 1}), slots=4, world=world),
+        decode=lambda ids: " ".join(map(str, ids)),
+        totals={"score": [WeightedReward(toys.Lucky("reward", 2))]},
+        sampling=SamplingParams(max_new_tokens=5),
+        config=RolloutConfig(prompts=5, completions=3, epochs=2, minibatches=2),
+        seed=0,
+        world=world,
+    )
+    prepare = (grpo.Prepare if world.size > 1 else Computed)(policy, policy, config)
+    source = OnPolicySource(
+        rollouts, prepare=prepare, count=2, micro_batch_tokens=48, hidden_size=16, world=world, store=None
+    )
+    return toys.ToyRun(grpo.Objective(policy, config), source, {})
+
+
 class OnTrunk:
     """A reward model that is a role of the policy, on the tokens that were drawn."""
 
@@ -224,7 +256,7 @@ def main(folder: Path) -> None:
         if world.rank == 0:
             save_file(found, folder / f"{name}.safetensors")
 
-    for build in (toys.sft, toys.ppo, narrow, blocks, thumbs, trunk):
+    for build in (toys.sft, toys.ppo, narrow, blocks, thumbs, trunk, grouped):
         made = build(world)
         trainer = Trainer(made.objective, made.source, CONFIG, world=world)
         trainer.fit()

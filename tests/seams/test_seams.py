@@ -1,7 +1,7 @@
 """The seams carry every method to come: each toy trains, does not care about layout, resumes bit for bit."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from baro.data.joined import Joined
 from baro.errors import ConfigError, GuardStop
 from baro.measure import Measure, evaluate
 from baro.models.forward import Outputs, ScoredModel
-from baro.protocols import LocalWorld, LossOutput, Next, Objective
+from baro.protocols import LocalWorld, LossOutput, Next, Objective, World
 from baro.runs import RunDir
 from baro.trainer import Trainer
 
@@ -202,16 +202,32 @@ def test_a_source_that_ends_before_its_last_step_stops_the_run():
 # ------------------------------------------------------------------------------------------------- steps without work
 
 
-class Skipping(toys.GroupCentred):
-    """No completion of the rollouts named in ``without`` has an advantage."""
+class Without(toys.GroupCentred):
+    """The rollouts named in ``without`` have no completion, as if every score had failed."""
 
     def __init__(self, without: tuple[int, ...]) -> None:
         super().__init__()
         self.without = without
 
+    def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
+        return [
+            one.with_completions([b for b in one.completions if int(b.fields["rollout"]) not in self.without])
+            for one in super().__call__(samples, world)
+        ]
+
+
+class Tied(toys.GroupCentred):
+    """No completion of one rollout has an advantage; ``skip`` says whether such completions are skipped."""
+
+    def __init__(self, number: int, skip: bool) -> None:
+        super().__init__()
+        self.number, self.skip = number, skip
+
     def one(self, b: Branch, sample: Sample) -> Branch:
         found = super().one(b, sample)
-        return found.with_(skip=found.skip or int(b.fields["rollout"]) in self.without)
+        if b.fields["rollout"] == self.number:
+            found = found.with_(token_fields={"advantages": torch.zeros(len(b.ids), dtype=torch.float64)}, skip=True)
+        return found.with_(skip=found.skip and self.skip)
 
 
 class Mixed(toys.Grpo):
@@ -219,14 +235,14 @@ class Mixed(toys.Grpo):
 
     def losses(self, batch: GroupBatch, totals: dict) -> Iterator[LossOutput]:
         if batch.term == "rollout":
-            yield from super().losses(batch, {"all_tokens": totals["tokens"]})  # 0 where all are skipped
+            yield from super().losses(batch, totals)
         else:
             yield LossOutput(-self.of["policy"](batch, ["logprobs"]).logprobs.sum() / totals["tokens"])
 
 
-def skipping(without: tuple[int, ...], *, ptx: bool, folder: Path) -> list[dict]:
+def trained_without(without: tuple[int, ...], *, ptx: bool, folder: Path) -> list[dict]:
     policy = ScoredModel(tiny.llama())
-    source = toys.rollout_source(policy, Skipping(without), LocalWorld(), completions=4)
+    source = toys.rollout_source(policy, Without(without), LocalWorld(), completions=4)
     if ptx:
         texts = toys.file_source(toys.random_samples(6, 10, 1), LocalWorld(), steps=8, term="ptx")
         source = Joined({"rollout": source, "ptx": texts})
@@ -237,7 +253,7 @@ def skipping(without: tuple[int, ...], *, ptx: bool, folder: Path) -> list[dict]
 
 @pytest.mark.parametrize("without", [(), (0,), (1,), (0, 1)])
 def test_a_step_without_completions_changes_nothing_and_has_no_loss(without, tmp_path):
-    rows = skipping(without, ptx=False, folder=tmp_path / "run")
+    rows = trained_without(without, ptx=False, folder=tmp_path / "run")
     assert [row["step"] for row in rows] == list(range(1, 9))
     skipped = [row for row in rows if (row["step"] - 1) // 4 in without]
     for row in rows:
@@ -247,7 +263,7 @@ def test_a_step_without_completions_changes_nothing_and_has_no_loss(without, tmp
 
 
 def test_a_term_without_completions_is_left_out_and_the_other_trains(tmp_path):
-    rows = skipping((0,), ptx=True, folder=tmp_path / "run")
+    rows = trained_without((0,), ptx=True, folder=tmp_path / "run")
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert not any("skipped_step" in row for row in rows)
     assert all(row["loss"] is not None and row["grad_norm"] > 0 for row in rows)
@@ -255,7 +271,7 @@ def test_a_term_without_completions_is_left_out_and_the_other_trains(tmp_path):
 
 def test_a_skipped_first_step_settles_no_layout_and_checks_no_gradient():
     policy = ScoredModel(tiny.llama())
-    source = toys.rollout_source(policy, Skipping((0,)), LocalWorld(), completions=4)
+    source = toys.rollout_source(policy, Without((0,)), LocalWorld(), completions=4)
     trainer = Trainer(Mixed(policy=policy), source, CONFIG)
     before = copy.deepcopy(policy.state_dict())
     policy.checked = False
@@ -265,6 +281,21 @@ def test_a_skipped_first_step_settles_no_layout_and_checks_no_gradient():
     trainer.fit()
     assert trainer._coverage_checked
     assert policy.checked
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_step_whose_completions_are_all_skipped_is_taken_with_a_gradient_of_0(number, tmp_path):
+    """In the second rollout momentum still moves the weights, as if all had been computed."""
+    found, rows = [], []
+    for skip in (True, False):
+        policy = ScoredModel(tiny.llama())
+        source = toys.rollout_source(policy, Tied(number, skip), LocalWorld(), completions=4)
+        with closing(RunDir.open(tmp_path / str(skip), verb="grpo", config=CONFIG, inputs={})) as run:
+            Trainer(toys.Grpo(policy=policy), source, CONFIG, run=run).fit()
+            rows.append(run.metrics.read())
+        found.append(policy.state_dict())
+    assert all((tensor - found[1][name]).abs().max() <= 1e-12 for name, tensor in found[0].items())
+    assert [row["grad_norm"] == 0 for row in rows[0]] == [(row["step"] - 1) // 4 == number for row in rows[0]]
 
 
 # ------------------------------------------------------------------------------------------------------------ layouts

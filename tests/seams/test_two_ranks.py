@@ -74,6 +74,7 @@ def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
         (ranks.blocks, 1e-9),
         (ranks.thumbs, 1e-9),
         (ranks.trunk, 1e-9),
+        (ranks.grouped, 1e-9),
     ],
 )
 def test_two_ranks_equal_one(two, build, limit):

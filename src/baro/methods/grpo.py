@@ -5,8 +5,9 @@
 Several completions of each prompt are sampled and scored; the advantage of a completion, the same at each of its
 tokens, is its reward against its siblings'. Shao et al. 2024, arXiv:2402.03300, eq. 3. What differs between the members
 of the family (``PRESETS``) is the baseline and what divides, the loss by the ratio π/π_old, what the sum over tokens is
-divided by, and where the KL penalty stands. Policy, reference and sampler all see logits divided by the sampling
-temperature.
+divided by, and where the KL penalty stands. A completion whose advantage is 0 has no gradient, unless a KL stands in
+the loss: it is not computed, and counts in every denominator. Policy, reference and sampler all see logits divided by
+the sampling temperature.
 """
 
 from __future__ import annotations
@@ -96,12 +97,18 @@ class Prepare:
             )
 
     def _taught(self, one: Branch, advantage: float, same: float, fields: Mapping[str, float]) -> Branch:
-        """A completion with its advantage. One that is left out keeps its figures, and counts in no denominator."""
+        """A completion with its advantage, skipped where its loss is 0 whatever the policy says.
+
+        One that is left out keeps its figures, and counts in no denominator.
+        """
         learned = float(self.config.truncated == "keep" or bool(one.fields["finished"]))
+        taught, tokens = advantage * learned, one.scored_tokens
+        idle = not (learned and self.config.kl_in_loss) and taught == 0  # no gradient comes from it
         return one.with_(
-            token_fields={"advantages": torch.full((one.scored_tokens,), advantage * learned)},
-            fields={**fields, "tied": same, "learned": learned},
-            units={"learned_tokens": learned * one.scored_tokens, "learned_completions": learned},
+            token_fields={"advantages": torch.full((tokens,), taught)},
+            fields={**fields, "tied": same, "learned": learned, "skipped_tokens": float(idle * tokens)},
+            units={"learned_tokens": learned * tokens, "learned_completions": learned},
+            skip=idle,
         )
 
     def _referred(self, samples: Sequence[Sample], lengths: Tensor, world: World) -> tuple[list[Sample], Tensor]:
@@ -150,7 +157,7 @@ class Objective(Trained):
         found = self.policy(batch, ["logprobs", "entropy"], temperature=config.sampling.temperature)
         loss, beyond = self._policy_loss(batch, found.logprobs)
         metrics = policy_metrics(batch, found.logprobs, found.entropy, loss.detach(), clipped=beyond)
-        if config.kl.place == "loss" and config.kl.coef:
+        if config.kl_in_loss:
             kl = self._kl(found.logprobs, fields)
             coef = batch.completion_fields["kl_coef"][batch.completion_of]
             loss = loss + coef * kl * batch.completion_fields["learned"][batch.completion_of]

@@ -222,26 +222,39 @@ def policy_metrics(
     """What is told of the policy's step: loss, ratios and entropy a token, and what its completions carry.
 
     clipped: [N], the tokens whose ratio lies beyond the loss's bound.
-    Fields of completions are means over those that have one: of a reward term without an opinion they are NaN.
+    Fields of completions are means over those that have one: of a reward term without an opinion they are NaN. Skipped
+    completions count in them, and as tokens of loss 0; ratios and entropy are of what is computed.
     """
-    tokens = len(logprobs)
-    if not tokens:
-        return {}
+    tokens, carried = len(logprobs), _carried(batch)
     log_ratio = logprobs - batch.token_fields["old_logprobs"]
-    ratio = log_ratio.exp()
     found: dict[str, tuple[Tensor | float, Tensor | float]] = {
-        "loss/policy": (loss.sum(), tokens),
+        "loss/policy": (loss.sum(), tokens + batch.skipped_fields.get("length", loss[:0]).sum()),
         "policy/approx_kl": (0.5 * (log_ratio**2).sum(), tokens),
         "policy/clip_fraction": (clipped.sum(), tokens),
-        "policy/ratio": (ratio.sum(), tokens),
+        "policy/ratio": (log_ratio.exp().sum(), tokens),
         "policy/entropy": (entropy.sum(), tokens),
     }
-    for name, values in batch.completion_fields.items():
+    for name, values in carried.items():
+        if name in _OVER_TOKENS:
+            found[_OVER_TOKENS[name]] = (values.sum(), carried["length"].sum())
+            continue
         known = ~values.isnan() if "/" in name else torch.ones_like(values, dtype=torch.bool)
         found[_LOGGED.get(name, f"objective/{name}")] = (values[known].sum(), known.sum())
     return found
 
 
+def _carried(batch: GroupBatch) -> dict[str, Tensor]:
+    """The fields of all completions of a micro-batch, computed or skipped."""
+    own, skipped = batch.completion_fields, batch.skipped_fields
+    return {name: torch.cat([one[name] for one in (own, skipped) if name in one]) for name in {**own, **skipped}}
+
+
+_OVER_TOKENS = {
+    "skipped_tokens": "objective/skipped_fraction",
+    "gated_tokens": "sampler/gated_fraction",
+    "sampler_gap": "sampler/gap",
+}
+"""Fields that are sums over the tokens of a completion, told as means over tokens."""
 _LOGGED = {
     "score": "objective/scores",
     "finished": "objective/finished_fraction",
