@@ -212,6 +212,35 @@ def test_presets_set_what_is_not_given(name):
     assert ("kl.coef=0.7" in grpo.told(PRESETS[name], given)) == ("kl" in PRESETS[name])
 
 
+TOLD = {
+    "grpo": "aggregate=sequence, kl.coef=0.04",
+    "dr_grpo": "advantage.scale=none, aggregate=constant",
+    "dapo": "clip_range_high=0.28, rollout.draws=4",
+    "rloo": "advantage.baseline=leave_one_out, advantage.scale=none, policy_loss=sequence_clip, aggregate=sequence, "
+    "kl.coef=0.05, kl.place=reward",
+    "reinforce_pp": "advantage.baseline=batch, advantage.scale=batch, kl.coef=0.01, kl.place=reward",
+    "gspo": "policy_loss=gspo, clip_range=0.0003, clip_range_high=0.0004, aggregate=sequence",
+    "cispo": "policy_loss=cispo, limit=5.0",
+    "dppo": "advantage.scale=none, policy_loss=dppo, limit=0.2",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_what_it_sets_in_the_log_and_in_the_record(name, at_work, caplog):
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:first"}], "rollout": {"prompts": 2, "completions": 2},
+        "trainer": {"learning_rate": 1e-3, "steps": 1}, "preset": name,
+    }  # fmt: skip
+    with caplog.at_level("INFO", "baro"):
+        run = grpo.run(load_config(Config, None, values=given), "runs/preset")
+    assert [one for one in caplog.messages if one.startswith("preset")] == [f"preset {name}: {TOLD[name]}"]
+    assert json.loads((run.path / "run.json").read_text())["preset"] == [f"{name}: {TOLD[name]}"]
+    given["advantage"] = {"baseline": "group", "scale": "batch"}
+    said = TOLD[name].replace("scale=none", "scale=batch").replace("=leave_one_out", "=group")
+    changed = said.replace("baseline=batch", "baseline=group")
+    assert grpo.told(PRESETS[name], load_config(Config, None, values=given)) == changed
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -206,7 +206,9 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     job = Online("grpo", config, out)
     if not job.finished:
         if config.preset is not None:
-            log.info("preset %s: %s", config.preset, told(PRESETS[config.preset], config))
+            line = f"{config.preset}: {told(PRESETS[config.preset], config)}"
+            log.info("preset %s", line)
+            job.run.note("preset", line)
         job.read()
         policy = job.policy()
         compared = config.measures_kl or config.evaluation.judge is not None
