@@ -27,10 +27,10 @@ def small(tmp_path, monkeypatch):
             stage["trainer"] = {k: v for k, v in stage["trainer"].items() if k != "epochs"} | {"steps": 4}
         if "sampling" in stage:
             stage["sampling"] = stage["sampling"] | {"max_new_tokens": 8}
-        if stage["do"] == "ppo":
-            stage["rollout"] = {"prompts": 8, "completions": 1, "epochs": 1, "minibatches": 2}
+        if stage["do"] in ("ppo", "grpo"):
+            count = stage["rollout"]["completions"]
+            stage["rollout"] = {"prompts": 8 // count, "completions": count, "epochs": 1, "minibatches": 2}
             stage["accept_weak_reward_model"] = True  # four steps make no good one
-        stage.setdefault("data", {}) if stage["do"] in ("sft", "reward", "dpo", "kto", "ppo", "evaluate") else None
         if stage["do"] in ("reward", "dpo", "kto", "evaluate"):
             stage["data"] = {"max_dropped_fraction": 0.9}
     return outline
@@ -42,7 +42,7 @@ def test_no_training_stage_names_the_gold_judge(tmp_path, with_controls):
     named = {name for name, stage in stages.items() if "world:gold" in json.dumps(stage)}
     assert named == {"labels_of_gold", "evaluation"}
     assert all(stages[name]["do"] == "evaluate" for name in named)
-    assert {stage["do"] for stage in stages.values()} >= {*TRAINING, *(["kto"] if with_controls else [])}
+    assert {stage["do"] for stage in stages.values()} >= {*TRAINING, *(["kto", "grpo"] if with_controls else [])}
 
 
 def test_with_a_person_the_pairs_of_one_stage_wait_for_them(tmp_path, monkeypatch):
@@ -81,7 +81,8 @@ def test_the_whole_demo_runs_and_then_has_nothing_to_do(tmp_path, monkeypatch, c
     runs = run_pipeline(outline, out=tmp_path / "out")
     report = json.loads((runs["report"].path / "report.json").read_text())
     names = {figure["name"] for figure in report["figures"]}
-    for policy in ("dpo", "kto", "ppo", "ppo-kl-off", "ppo-random-reward", "best-of-8", "length-only", "sft-self"):
+    controls = ("ppo-kl-off", "ppo-random-reward", "best-of-8", "length-only", "sft-self")
+    for policy in ("dpo", "kto", "grpo", "ppo", *controls):
         assert f"{policy}/win_rate_length_controlled/gold_without_conciseness" in names
     said = " ".join(finding["sentence"] for finding in report["summary"])
     assert "The reward model of reward is weak: its accuracy on held-out pairs may be as low as" in said

@@ -34,7 +34,7 @@ SEEDS = 3  # of `baro demo --all`
 def run_demo(seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None) -> Path:
     """Run (or continue) the demo; returns its folder, in which report/report.html lies.
 
-    all: three seeds from ``seed`` on, each with KTO on thumbs of the same people and two more PPO runs (a random
+    all: three seeds from ``seed`` on, each with KTO on thumbs of the same people, GRPO, and two more PPO runs (a random
     reward, no KL penalty), one report a seed, and summary.json with every win rate of every seed. human: so many pairs
     are judged by a person on the web page, in place of all rankings of the simulated people but the held-out ones.
     Raises ConfigError for both at once.
@@ -73,9 +73,7 @@ def _summary(seeds: list[Path]) -> dict[str, dict[str, Any]]:
 
 def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]:
     """The demo's stages with the folder of its data put in."""
-    outline: dict[str, Any] = yaml.safe_load(
-        (files("baro.demo") / "pipeline.yaml").read_text().replace("DATA/", f"{data}/")
-    )
+    outline = _stages_in("pipeline.yaml", data)
     if with_controls:
         ppo, evaluation = outline["stages"]["ppo"], outline["stages"]["evaluation"]
         random = {key: value for key, value in ppo.items() if key != "reward_model"}
@@ -83,9 +81,15 @@ def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]
             "ppo-random-reward": random | {"rewards": [{"by": "baro.demo.world:random_reward"}]},
             "ppo-kl-off": ppo | {"kl": {"coef": 0.0}},
         }
-        evaluation["policies"] = [*evaluation["policies"], "kto", *controls]
-        outline["stages"] |= controls | yaml.safe_load((files("baro.demo") / "thumbs.yaml").read_text())
+        evaluation["policies"] = [*evaluation["policies"], "kto", "grpo", *controls]
+        outline["stages"] |= controls | _stages_in("more.yaml", data)
     return outline | {"seed": seed}
+
+
+def _stages_in(file: str, data: Path) -> dict[str, Any]:
+    """A file of the package, with the folder of the demo's data put in."""
+    found: dict[str, Any] = yaml.safe_load((files("baro.demo") / file).read_text().replace("DATA/", f"{data}/"))
+    return found
 
 
 def judged_by_a_person(outline: Mapping[str, Any], count: int) -> Mapping[str, Any]:
