@@ -352,6 +352,7 @@ CHANGES = {
         "combine": ("worst", {"as": "ranks", **SEVERAL}),
         "penalty": (0.01, {"as": "ranks", "combine": "variance", **SEVERAL}),
         "scaled_on": ("texts.jsonl", {"as": "ranks", "combine": "worst", **SEVERAL}),
+        "verifier": ({"name": "text", "answer": "kind"}, {"by": None, "verifier": {"name": "text", "answer": "other"}}),
     },
     "evaluate": SAMPLING
     | {
@@ -423,6 +424,7 @@ NOTHING_TO_COLLECT = {
     "labels.guidelines": "a stage has one guideline (tests/feedback/test_labels.py)",
 }
 NOTHING_TO_SEE |= NOTHING_TO_COLLECT
+NOTHING_TO_SEE |= {"best_of.verifier": "of label it is changed, by the same code"}
 INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", "prompts", "answers", "by"}
 """What a verb cannot do without: tests/test_inputs.py."""
 
@@ -430,7 +432,7 @@ INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", 
 def leaves(config, prefix=""):
     for name, field in config.model_fields.items():
         blocks = [one for one in union_members(field.annotation) if isinstance(one, type) and issubclass(one, Config)]
-        if blocks:
+        if blocks and name != "verifier":  # whose options tests/rewards/test_verifiers.py walks
             yield from leaves(blocks[0], f"{prefix}{name}.")
         else:
             yield f"{prefix}{field.alias or name}", field
@@ -472,7 +474,15 @@ def folder(tmp_path_factory):
         "scored": [{**pair, "score_chosen": 9, "score_rejected": i} for i, pair in enumerate(pairs)],
         "texts": [{"text": pair["chosen"]} for pair in [*pairs, pairs[0]]],  # one stands there twice, and is dropped
         "prompts": [{"prompt": pair["prompt"]} for pair in [*pairs, long]],
-        "answers": [{"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"], "no", "yes!"]} for p in pairs],
+        "answers": [
+            {
+                "prompt": p["prompt"],
+                "responses": [p["chosen"], p["rejected"], "no", "yes!"],
+                "kind": p["chosen"],
+                "other": "no",
+            }
+            for p in pairs
+        ],
         "rankings": [
             {"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"], "no"], "ranks": [1, 2, 3]} for p in pairs
         ],

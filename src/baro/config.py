@@ -17,9 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from baro.declared import Records, Scorer, check_names, check_once, default_name, is_object
+from baro.declared import Records, check_once
 from baro.errors import ConfigError
-from baro.functional.ensembles import Combine
 from baro.problems import KeyPath, Origin, dotted, problem_sentences, shown, union_members
 from baro.records import SamplingParams
 
@@ -175,78 +174,6 @@ class DataConfig(Config):
         if both := [one for one in self.criteria if one in self.ignore]:
             raise ValueError(f"column {both[0]!r} stands in criteria and in ignore; keep one")
         return self
-
-
-class ScoredBy(Config):
-    """Who scores: one source, or several whose scores are combined. An ensemble run is several."""
-
-    by: Scorer | list[Scorer] = Field(
-        description="a reward run or folder, or a function module:NAME; or a list of them, which are combined"
-    )
-    combine: Combine | None = Field(
-        None, description="of an ensemble: the members' mean (unless given), the worst of them, or mean less variance"
-    )
-    penalty: float | None = Field(
-        None, gt=0, description="λ of combine: variance, in units of the members' sd; 0.5 unless given"
-    )
-    scaled_on: Records | None = Field(
-        None,
-        description="of a list: rows on which members are centred and scaled; what they learned from unless given",
-    )
-
-    @model_validator(mode="after")
-    def _members_fit_together(self) -> ScoredBy:
-        several = not isinstance(self.by, str)
-        if several and len(self.by) < 2:
-            raise ValueError("by is a list of one, and an ensemble has two members at least; name it without a list")
-        if several and self.scaled_on is None and (functions := [one for one in self.sources if is_object(one)]):
-            raise ValueError(
-                f"scaled_on is missing, and nothing says what zero and unit the scores of {functions[0]} have; name "
-                "rows on which to centre and scale the members"
-            )
-        if not several and self.scaled_on is not None:
-            raise ValueError("scaled_on is for a list in by (an ensemble run has its scales with it); leave it out")
-        if self.combine is not None and not several and _is_one(str(self.by)):
-            raise ValueError(f"combine is for several members, and {self.by} is one; leave it out, or give a list")
-        if self.penalty is not None and self.combine != "variance":
-            raise ValueError("penalty is used by combine: variance; leave it out, or set that")
-        return self
-
-    @property
-    def sources(self) -> list[str]:
-        """What is named, one or several."""
-        return [self.by] if isinstance(self.by, str) else list(self.by)
-
-    @property
-    def own_name(self) -> str:
-        """What logs call it where no other name was given."""
-        return default_name(self.by) if isinstance(self.by, str) else "ensemble"
-
-
-def _is_one(by: str) -> bool:
-    """Whether what gives scores is known to be one source already: a function, or one model on this disk."""
-    folders = [folder for folder in (Path(by, "model"), Path(by)) if (folder / "config.json").exists()]
-    return is_object(by) or (bool(folders) and not (folders[0] / "ensemble.json").exists())
-
-
-class RewardTerm(ScoredBy):
-    """One term of a reward; its unweighted value is logged as ``objective/score/<name>``."""
-
-    weight: float = Field(1.0, description="what its score is multiplied with in the sum")
-    name: str | None = Field(
-        None,
-        description="what logs call it; the run's name, NAME of module:NAME, or ensemble (a list), unless given",
-    )
-
-    @property
-    def called(self) -> str:
-        """Its name in logs."""
-        return self.own_name if self.name is None else self.name
-
-
-def check_terms(terms: Sequence[RewardTerm]) -> None:
-    """Raise ValueError where two terms of a reward have one name, which would be one column of every log."""
-    check_names([term.called for term in terms], "rewards", "give one of them another name, name: NAME")
 
 
 C = TypeVar("C", bound=Config)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from baro.code_hash import hash_module
 from baro.compute import ComputeConfig
-from baro.config import Config, RewardTerm, ScoredBy, config_hash
+from baro.config import Config, config_hash
 from baro.data.files import find_files
 from baro.data.formats import read_records
 from baro.data.hub import at_hub, fetch_rows
@@ -34,12 +34,14 @@ from baro.models.load import load_scalar_model
 from baro.models.members import is_ensemble, load_members, members_on, read_ensemble
 from baro.models.place import AUTO, arithmetic
 from baro.models.trunk import SavedRole, Trunk, frozen_role
-from baro.protocols import LocalWorld, PairJudge, World
+from baro.protocols import LocalWorld, PairJudge, RewardSource, World
 from baro.records import completions_of
+from baro.reward_config import RewardTerm, ScoredBy
 from baro.rewards.ensemble import EnsembleReward, Member, check_same_template, measured, scales_of_training
 from baro.rewards.function import FunctionReward
 from baro.rewards.learned import LearnedReward
 from baro.rewards.terms import WeightedReward
+from baro.rewards.verifiers import load_verifier
 from baro.runs import RunDir, default_out
 
 log = logging.getLogger("baro")
@@ -252,11 +254,13 @@ def load_scorer(
     run: RunDir,
     trunk: Trunk | None = None,
 ) -> Any:
-    """The RewardSource that a config asks for: one as ``load_reward`` gives it, an ensemble, or a list made one.
+    """The RewardSource that a config asks for: a verifier, one as ``load_reward`` gives it, an ensemble, or a list.
 
     key: the block of the config that asks, none where it is the config itself. By what the members of a list are
     centred and scaled is kept in the ``run``, in scales.json; the rows have their account in its ledger.
     """
+    if asked.verifier is not None:
+        return load_verifier(asked.verifier, name=name)
     load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute, trunk=trunk)
     if isinstance(asked.by, str):
         source = load(asked.by)
@@ -268,9 +272,9 @@ def load_scorer(
                 "with members: 4"
             )
         return source
-    check_different(asked.by)
-    sources = [load(one) for one in asked.by]
-    check_same_template(asked.by, sources)
+    check_different(asked.sources)
+    sources = [load(one) for one in asked.sources]
+    check_same_template(asked.sources, sources)
     scales = _scales(asked, key, sources, run)
     members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]
     return EnsembleReward(members, name=name, combine=asked.combine or "mean", penalty=asked.penalty)

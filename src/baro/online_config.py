@@ -10,6 +10,7 @@ from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
 from baro.declared import Model, Object, Records, Scorer, check_names
 from baro.errors import MAX_ERROR_FRACTION
+from baro.reward_config import RewardTerm, check_terms
 
 
 class RolloutConfig(blocks.Config):
@@ -100,7 +101,7 @@ class EvaluationConfig(blocks.Config):
     """Held-out prompts that are answered along the run, and what is looked at in the answers: ``eval/`` in the logs."""
 
     prompts: Records | None = Field(None, description="held-out prompts: a run or a file")
-    rewards: list[blocks.RewardTerm] = Field([], description="what scores the answers, each logged by itself")
+    rewards: list[RewardTerm] = Field([], description="what scores the answers, each logged by itself")
     judge: Object | None = Field(None, description="module:NAME with compare(pairs): win rate against the reference")
     completions: int = Field(1, ge=1, description="answers to each held-out prompt")
     every: int = Field(0, ge=0, description="optimiser steps between evaluations; 0 is ten times a run")
@@ -110,7 +111,7 @@ class EvaluationConfig(blocks.Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvaluationConfig:
-        blocks.check_terms(self.rewards)
+        check_terms(self.rewards)
         if self.prompts is None and (given := sorted(self.model_fields_set - {"prompts"})):
             raise ValueError(f"evaluation.{given[0]} is about held-out prompts; give evaluation.prompts")
         if self.prompts is not None and not self.rewards and self.judge is None:
@@ -122,7 +123,7 @@ class EvaluationConfig(blocks.Config):
         return self
 
     @property
-    def kept_by(self) -> blocks.RewardTerm | None:
+    def kept_by(self) -> RewardTerm | None:
         """The reward by which the weights are kept."""
         return next((term for term in self.rewards if term.called == self.keep), None)
 
@@ -137,7 +138,9 @@ class OnlineConfig(blocks.Config):
     policy: Model = Field(description="the model to train: a run, a folder, or a hub id")
     prompts: Records = Field(description="prompts to answer: a run or a file")
     reward_model: Scorer | None = Field(None, description="a reward run; short for rewards with this one term")
-    rewards: list[blocks.RewardTerm] = Field([], description="reward terms: runs or functions module:NAME, weighted")
+    rewards: list[RewardTerm] = Field(
+        [], description="reward terms: runs, functions module:NAME, or verifiers, weighted"
+    )
     accept_weak_reward_model: bool = Field(False, description="train on a reward model whose own figures call it weak")
     ref_policy: Model | None = Field(None, description="the model to stay close to; the starting policy unless given")
     rollout: RolloutConfig = RolloutConfig()
@@ -157,8 +160,10 @@ class OnlineConfig(blocks.Config):
     @model_validator(mode="after")
     def _one_reward(self) -> OnlineConfig:
         if (self.reward_model is None) == (not self.rewards):
-            raise ValueError("give either reward_model (a reward run) or rewards (a list of runs or functions)")
-        blocks.check_terms(self.terms)
+            raise ValueError(
+                "give either reward_model (a reward run) or rewards (a list of runs, functions or verifiers)"
+            )
+        check_terms(self.terms)
         kept_by = self.evaluation.kept_by
         trained = {one.rstrip("/") for term in self.terms for one in term.sources}
         if kept_by is not None and (same := [one for one in kept_by.sources if one.rstrip("/") in trained]):
@@ -209,6 +214,6 @@ class OnlineConfig(blocks.Config):
         return self.lora is not None and self.shared_trunk
 
     @property
-    def terms(self) -> list[blocks.RewardTerm]:
+    def terms(self) -> list[RewardTerm]:
         """What the reward is a sum of."""
-        return self.rewards or [blocks.RewardTerm(by=str(self.reward_model))]
+        return self.rewards or [RewardTerm(by=str(self.reward_model))]

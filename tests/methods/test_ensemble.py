@@ -11,7 +11,7 @@ from methods.conftest import PROMPTS
 from pydantic import ValidationError
 
 from baro import inputs
-from baro.config import RewardTerm, load_config
+from baro.config import load_config
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.declared import inputs_in
@@ -24,6 +24,7 @@ from baro.methods.members import member_config, resampled
 from baro.models.load import Architecture, load_scalar_model, load_value_model, new_policy, save_policy
 from baro.pipeline import load_pipeline
 from baro.records import Message, Rollout, Score, said
+from baro.reward_config import RewardTerm
 from baro.rewards.ensemble import EnsembleReward, Member, measured
 from baro.rewards.figures import mean_rows
 

@@ -12,13 +12,13 @@ from methods.conftest import PROMPTS
 import baro
 from baro import inputs
 from baro.compute import ComputeConfig
-from baro.config import RewardTerm
 from baro.data.formats import read_records
 from baro.data.template import Template
 from baro.errors import ConfigError, DataError, RewardError, RunError
 from baro.methods import generate, label
 from baro.models.load import new_scalar_model, save_scalar_model
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Verdict
+from baro.reward_config import RewardTerm
 
 SOURCE = Path(baro.__file__).parent
 

@@ -10,13 +10,14 @@ from typer.testing import CliRunner
 
 from baro import cli
 from baro.batch import Sample, branch
-from baro.config import RewardTerm, load_config
+from baro.config import load_config
 from baro.errors import ConfigError
 from baro.methods import ppo
 from baro.methods.shaping import Scores
 from baro.online_config import RewardShapingConfig
 from baro.pipeline import load_pipeline
 from baro.protocols import LocalWorld
+from baro.reward_config import RewardTerm
 from baro.runs import RunDir
 
 

@@ -6,13 +6,14 @@ import torch
 
 from baro.batch import Sample, branch
 from baro.collate import collate
-from baro.config import RewardTerm, load_config
+from baro.config import load_config
 from baro.errors import ConfigError
 from baro.methods import ppo
 from baro.methods.shaping import MovingReference, Scores
 from baro.models.forward import ScoredModel
 from baro.online_config import KlConfig, RewardShapingConfig
 from baro.protocols import LocalWorld
+from baro.reward_config import RewardTerm
 
 WORLD = LocalWorld()
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from baro import config as blocks
 from baro.compute import ComputeConfig
 from baro.declared import Model, Object, Records, Scorer, check_names, default_name
+from baro.reward_config import ScoredBy
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Player:
     second: bool = False
 
 
-class BestOf(blocks.ScoredBy):
+class BestOf(ScoredBy):
     """A control: of ``n`` samples of ``against``, the one that ``by`` scores highest."""
 
     n: int = Field(ge=2, description="samples drawn from `against` for each answer")
@@ -43,7 +44,9 @@ class Config(blocks.Config):
         None, description="answers or demonstrations that every policy's loss is measured on"
     )
     judges: dict[str, Object] = Field({}, description="names and judges, module:NAME with compare(pairs)")
-    rewards: dict[str, Scorer] = Field({}, description="names and rewards: runs, folders, or functions module:NAME")
+    rewards: dict[str, Scorer | ScoredBy] = Field(
+        {}, description="names and rewards: runs, folders, functions module:NAME, or blocks as {verifier: gsm8k}"
+    )
     ref_policy: Model | None = Field(None, description="the model that KL is measured to; `against` unless given")
     best_of: BestOf | dict[str, BestOf] | None = Field(None, description="controls: the best of n samples of `against`")
     completions: int = Field(1, ge=1, description="answers of each policy to each prompt")
@@ -79,6 +82,11 @@ class Config(blocks.Config):
         everybody = [*players, *self.controls, *self.judges, *self.rewards]
         check_names(everybody, "of policies, controls, judges and rewards", way_out)
         return self
+
+    @property
+    def scorers(self) -> dict[str, ScoredBy]:
+        """Every reward by its name, as a block where it is a bare value."""
+        return {name: ScoredBy(by=one) if isinstance(one, str) else one for name, one in self.rewards.items()}
 
     @property
     def names(self) -> dict[str, str]:

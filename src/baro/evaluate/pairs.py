@@ -21,11 +21,11 @@ from baro.evaluate.config import Config
 from baro.evaluate.metrics import UnigramBaseline, pair_accuracy
 from baro.evaluate.versus import MICRO_BATCH_TOKENS, judge_in_both_orders, score, sequence_logprobs
 from baro.functional.statistics import Interval
-from baro.inputs import load_judge, load_reward, load_template, resolve
+from baro.inputs import load_judge, load_scorer, load_template, resolve
 from baro.methods import stage
 from baro.models.forward import forward_samples
 from baro.models.load import load_policy
-from baro.protocols import LocalWorld
+from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Conversation, Preference, Rollout, completions_of
 from baro.rewards.learned import LearnedReward
 from baro.runs import RunDir
@@ -80,8 +80,8 @@ def measure(run: RunDir, config: Config) -> dict[str, Interval | float]:
 def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
     """Each scorer's name and gaps, one model in memory at a time (and the reference)."""
     config = pairs.config
-    for name, by in config.rewards.items():
-        source = load_reward(by, compute=config.compute)
+    for name, asked in config.scorers.items():
+        source = load_scorer(asked, f"rewards.{name}", name=name, compute=config.compute, run=pairs.run)
         if isinstance(source, LearnedReward):
             yield name, learned_gaps(pairs, source, name)
         else:

@@ -34,7 +34,7 @@ from baro.evaluate.markup import (
 )
 from baro.evaluate.markup import section as page_section
 from baro.evaluate.plots import Estimate, Point, Row, interval_plot, legend_mark, scatter_plot
-from baro.evaluate.stages import Figure, Stage
+from baro.evaluate.stages import Figure, Stage, scored_by
 from baro.evaluate.words import Words
 
 
@@ -202,7 +202,7 @@ class Results:
         """Where a stage logged a reward of this evaluation: as its only one, else under its name."""
         known = self.evaluation.stage.config.get("rewards")
         by = known.get(reward) if isinstance(known, Mapping) else None
-        only_one = by is not None and stage.reward_terms == [(by, 1.0)]
+        only_one = by is not None and stage.reward_terms == [(scored_by(by), 1.0)]
         return "objective/scores" if only_one else f"objective/score/{reward}"
 
     def _measures_table(self) -> Html:

@@ -66,8 +66,7 @@ class Stage:
             return [(str(self.config["reward_model"]), 1.0)]
         terms = self.config.get("rewards")
         found = [term for term in terms if isinstance(term, Mapping)] if isinstance(terms, list) else []
-        named = [(term.get("by"), term.get("weight", 1.0)) for term in found]
-        return [(" and ".join(map(str, by)) if isinstance(by, list) else str(by), weight) for by, weight in named]
+        return [(scored_by(term), term.get("weight", 1.0)) for term in found]
 
     @property
     def environment(self) -> Row:
@@ -138,6 +137,17 @@ class Stage:
             "perf/tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         }
         return [Figure(name, value) for name, value in found.items()]
+
+
+def scored_by(asked: Any) -> str:
+    """What scores, from a config's value: one source or several, or a verifier with its options."""
+    if not isinstance(asked, Mapping):
+        return str(asked)
+    by, verifier = asked.get("by"), asked.get("verifier")
+    if isinstance(verifier, Mapping):
+        options = ", ".join(f"{key}: {value}" for key, value in verifier.items() if key != "name")
+        return f"{verifier.get('name')} ({options})"
+    return " and ".join(map(str, by)) if isinstance(by, list) else str(by)
 
 
 def _read_json(path: Path, default: Any) -> Any:

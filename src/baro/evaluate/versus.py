@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from baro.evaluate.config import Config, Player
 from baro.evaluate.metrics import distinct_2, length_controlled, mean_over_prompts, share_over_prompts
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
-from baro.inputs import load_judge, load_reward, load_scorer, load_template, resolve, template_of
+from baro.inputs import load_judge, load_scorer, load_template, resolve, template_of
 from baro.methods import stage
 from baro.methods.generate import draw_answers, read_prompts
 from baro.models.forward import ScoredModel, forward_samples
@@ -72,8 +73,9 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     fingerprints = {template.fingerprint for template in templates.values()}
     exact = fingerprints.pop() if len(fingerprints) == 1 else ""  # one tokenizer: lengths and rewards go by tokens
     answered = answer_all(run, config, players, templates, question)
-    for name, by in config.rewards.items():
-        source = load_reward(by, sampler_fingerprint=exact, compute=config.compute)
+    load = partial(load_scorer, sampler_fingerprint=exact, compute=config.compute, run=run)
+    for name, asked in config.scorers.items():
+        source = load(asked, f"rewards.{name}", name=name)
         for one in answered:
             one.scores[name] = score(source, one.rollouts, f"{name}: {one.name}")
     prompt_of = question.prompt_of(config.completions)
@@ -117,7 +119,8 @@ def scorers_fingerprints(config: Config) -> dict[str, str]:
     found = {}
     if reference := config.ref_policy or config.against:
         found[reference] = load_template(reference, config.data.template).fingerprint
-    for by in (*config.rewards.values(), *(one for control in config.controls.values() for one in control.sources)):
+    scored_by = (*config.scorers.values(), *config.controls.values())
+    for by in (one for asked in scored_by for one in asked.sources):
         if not is_object(by):
             found[by] = template_of(resolve(by, "model")).fingerprint
     return found

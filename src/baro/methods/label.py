@@ -18,7 +18,6 @@ from typing import Literal, Protocol
 from pydantic import ConfigDict, Field, model_validator
 from rich.console import Console
 
-from baro import config as blocks
 from baro.bar import in_parts
 from baro.compute import ComputeConfig
 from baro.data.formats import read_records, write_records
@@ -32,6 +31,7 @@ from baro.inputs import load_object, load_scorer, open_run, resolve
 from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout, said
+from baro.reward_config import ScoredBy
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -39,14 +39,15 @@ CHUNK = 256  # judged at once: a moving bar, and little lost when a judge fails
 Pair = tuple[int, int]
 
 
-class Config(blocks.ScoredBy):
+class Config(ScoredBy):
     """``baro label``."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     answers: Records = Field(description="answers to judge: a run of `baro generate` or a file")
-    by: Scorer | list[Scorer] = Field(
-        description="who judges: a reward run, module:NAME (a function, or an object with compare), or several rewards"
+    by: Scorer | list[Scorer] | None = Field(
+        None,
+        description="who judges: a reward run, module:NAME (a function, or an object with compare), or several rewards",
     )
     as_: Literal["pairs", "ranks", "best"] = Field("pairs", alias="as", description="what the judgments are kept as")
     pairs_per_prompt: int | None = Field(
@@ -194,7 +195,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         records: list[Record] = list(label_pairs(cases, rater, config.pairs_per_prompt, ledger, tally))
     else:
         records = list(label_scores(cases, rater, RECORD_OF[config.as_], ledger, tally))
-    tally.check(" and ".join(config.sources))
+    tally.check(" and ".join(config.sources) or config.own_name)
     write_ledger(run.path, "answers", config.answers, ledger)
     Console(stderr=True).print(ledger.summary())
     way_out = "give answers that differ (another temperature or model), or another judge"

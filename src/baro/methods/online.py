@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from baro.batch import GroupBatch
-from baro.config import RewardTerm
 from baro.data.encode import encode_demonstrations, encode_prompts
 from baro.data.joined import Joined
 from baro.data.source import FileSource
@@ -37,6 +36,7 @@ from baro.models.trunk import Trunk
 from baro.online_config import OnlineConfig
 from baro.protocols import BatchSource, LossOutput, Metrics, Objective, Prepare, Sampler
 from baro.records import Demonstration, Prompt
+from baro.reward_config import RewardTerm
 from baro.rewards.gate import refuse_weak
 from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine

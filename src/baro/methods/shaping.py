@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from baro.batch import Sample
-from baro.config import RewardTerm
 from baro.errors import ConfigError, GuardStop
 from baro.functional.advantages import mean_and_variance, moments, whiten_with
 from baro.functional.policy import adaptive_kl_coef, clip_scores
 from baro.models.forward import ScoredModel
 from baro.online_config import KlConfig, RewardShapingConfig
 from baro.protocols import State, World
+from baro.reward_config import RewardTerm
 
 
 def everywhere(values: Tensor, world: World, *, ddof: int = 1) -> dict[str, float]:

@@ -1,0 +1,77 @@
+"""What verifiers are told, each by a class with its own options. No torch here.
+
+In a file: ``verifier: gsm8k``, or a block with the name and options, ``verifier: {name: gsm8k, method: flexible}``.
+What is right for a prompt stands in a column of its row, which ``answer`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from baro.config import Config
+from baro.problems import shown
+
+
+class Gsm8k(Config):
+    """The answer is a number, as in GSM8K: its value counts, not how it is written."""
+
+    name: Literal["gsm8k"] = "gsm8k"
+    answer: str = Field("answer", description="the column with the right number, or with a solution that ends in ####")
+    method: Literal["strict", "flexible"] = Field(
+        "strict", description="strict: the one number after the last ####; flexible: the last number of the text"
+    )
+
+
+class Text(Config):
+    """The answer is a text, or one of several."""
+
+    name: Literal["text"] = "text"
+    answer: str = Field("answer", description="the column with the right text, or with a list of right texts")
+    after: str | None = Field(None, description="the answer is what follows this text, the last time it stands there")
+    compare: Literal["exact", "normalised"] = Field(
+        "normalised", description="exact: character by character; normalised: whatever case, width, spaces, full stop"
+    )
+
+
+class Choice(Config):
+    """The answer is one of several choices: A to E, ① to ⑤, 가 to 마, or 1번 to 5번."""
+
+    name: Literal["choice"] = "choice"
+    answer: str = Field("answer", description="the column with the right choice, in any of these forms or a number")
+    count_from: Literal[0, 1] | None = Field(
+        None, description="whether a number in that column is 0 for the first choice, or 1; needed for numbers"
+    )
+    choices: int = Field(5, ge=2, le=5, description="how many choices there are")
+
+
+def _named(value: Any) -> Any:
+    """A bare text is the name of a verifier without options."""
+    given = {"name": value} if isinstance(value, str) else value
+    if isinstance(given, Config):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"it is {shown(given)}, and the name of a verifier or a block of its options is needed")
+    names = sorted(one.model_fields["name"].default for one in VERIFIERS)
+    name = given.get("name")
+    if name in names:
+        return given
+    near = get_close_matches(str(name), names, n=1)
+    meant = f"did you mean {near[0]!r}?" if near else f"the verifiers are {', '.join(names)}"
+    raise ValueError(f"{'its name is missing' if name is None else shown(name) + ' names no verifier'}; {meant}")
+
+
+def _name(value: Any) -> Any:
+    return value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+
+
+VERIFIERS: tuple[type[Config], ...] = (Gsm8k, Text, Choice)
+VerifierConfig = Annotated[
+    Annotated[Gsm8k, Tag("gsm8k")] | Annotated[Text, Tag("text")] | Annotated[Choice, Tag("choice")],
+    Discriminator(_name),
+    BeforeValidator(_named),
+]
+"""Any of them, told apart by ``name``."""
