@@ -223,6 +223,7 @@ CHANGES = {
     | {
         "data.max_dropped_fraction": (0.0, {"text": "texts.jsonl"}),
         "architecture.vocabulary": (270, {}),
+        "architecture.split_digits": (True, {}),
         "architecture.hidden_size": (8, {}),
         "architecture.intermediate_size": (16, {}),
         "architecture.layers": (2, {}),

@@ -223,13 +223,16 @@ def demo(
         bool, typer.Option("--human", help="You judge on the web page, in place of simulated people.")
     ] = False,
     judgments: Annotated[int, typer.Option(min=1, help="Pairs that you judge with --human.")] = 40,
+    arithmetic: Annotated[
+        bool, typer.Option("--arithmetic", help="Sums that are checked, in place of preferences; trains by GRPO.")
+    ] = False,
     out: Out = None,
     any_environment: AnyEnvironment = False,
 ) -> None:
     """The whole pipeline on the embedded task, from nothing to a report."""
     from baro.demo.run import run_demo
 
-    typer.echo(str(run_demo(seed, all_, out, judgments if human else None)))
+    typer.echo(str(run_demo(seed, all_, out, judgments if human else None, arithmetic)))
 
 
 @app.command()

@@ -328,3 +328,10 @@ def test_a_sentencepiece_tokenizer_puts_no_space_into_the_middle(turns, tokens_o
     plain = Template.load(STORIES)
     for answer in ("there was", " there", "", "한국"):
         assert plain.decode(plain.encode(turns("hi"), turns(answer, first="assistant")).completion_ids) == answer
+
+
+@pytest.mark.parametrize(("split", "expected"), [(False, ["347", "Ġ+", "Ġ285"]), (True, [*"347", "Ġ+", "Ġ", *"285"])])
+def test_digits_are_tokens_of_their_own_where_they_are_to_be(split, expected):
+    tokenizer = train_tokenizer(["347 + 285 is 632"] * 50, 290, split_digits=split)
+    assert tokenizer.tokenize("347 + 285") == expected
+    assert tokenizer.decode(tokenizer("347 + 285 is 632")["input_ids"], skip_special_tokens=True) == "347 + 285 is 632"

@@ -1,11 +1,11 @@
-"""``baro demo``: writes the embedded task's files and runs its pipeline."""
+"""``baro demo``: writes the files of an embedded task and runs its pipeline."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from baro.data.files import write_rows
+from baro.demo import arithmetic as sums
 from baro.demo import world
 from baro.errors import ConfigError
 from baro.files import write_atomic
@@ -31,22 +32,30 @@ SIZES: Mapping[str, int] = {
 SEEDS = 3  # of `baro demo --all`
 
 
-def run_demo(seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None) -> Path:
+def run_demo(
+    seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None, arithmetic: bool = False
+) -> Path:
     """Run (or continue) the demo; returns its folder, in which report/report.html lies.
 
     all: three seeds from ``seed`` on, each with KTO on thumbs of the same people, GRPO, and two more PPO runs (a random
-    reward, no KL penalty), one report a seed, and summary.json with every win rate of every seed. human: so many pairs
+    reward, no KL penalty), one report a seed, and summary.json with every figure of every seed. human: so many pairs
     are judged by a person on the web page, in place of all rankings of the simulated people but the held-out ones.
-    Raises ConfigError for both at once.
+    arithmetic: the verifiable task in place of preferences. Raises ConfigError for human with one of the others.
     """
-    if all and human is not None:
-        raise ConfigError("--all and --human exclude each other: nobody judges three seeds; leave one of them out")
-    named = "demo-all" if all else "demo" if human is None else "demo-human"
-    out = out or Path("runs") / f"{named}-{seed}"
+    if human is not None and (all or arithmetic):
+        other, why = ("--all", "three seeds") if all else ("--arithmetic", "sums, which are checked")
+        raise ConfigError(f"{other} and --human exclude each other: nobody judges {why}; leave one of them out")
+    words = ["demo"] + ["arithmetic"] * arithmetic + ["all"] * all + ["human"] * (human is not None)
+    out = out or Path("runs") / f"{'-'.join(words)}-{seed}"
+
+    def one_seed(seed: int, out: Path) -> Path:
+        return _sums(seed, out) if arithmetic else _one_seed(seed, out, with_controls=all, human=human)
+
     if not all:
-        return _one_seed(seed, out, human=human)
-    folders = [_one_seed(one, out / f"seed-{one}", with_controls=True) for one in range(seed, seed + SEEDS)]
-    write_atomic(out / "summary.json", json.dumps(_summary(folders), indent=1, allow_nan=False))
+        return one_seed(seed, out)
+    folders = [one_seed(one, out / f"seed-{one}") for one in range(seed, seed + SEEDS)]
+    evaluated = ("evaluation", "greedy") if arithmetic else ("reward", "labels_of_gold", "evaluation")
+    write_atomic(out / "summary.json", json.dumps(_summary(folders, evaluated), indent=1, allow_nan=False))
     return out
 
 
@@ -60,15 +69,27 @@ def _one_seed(seed: int, out: Path, *, with_controls: bool = False, human: int |
     return out
 
 
-def _summary(seeds: list[Path]) -> dict[str, dict[str, Any]]:
-    """The evaluation's and the reward model's figures by name, one entry a seed."""
-    found: dict[str, dict[str, Any]] = {}
+def _sums(seed: int, out: Path) -> Path:
+    """One seed of the verifiable task."""
+    run_pipeline(arithmetic_pipeline(out / "data", seed), out=out)
+    return out
+
+
+def _summary(seeds: list[Path], stages: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The figures of these stages by stage and name, one entry a seed: value, and where there are some, both ends."""
+    found: dict[str, dict[str, dict[str, Any]]] = {stage: {} for stage in stages}
     for folder in seeds:
-        for stage in ("reward", "labels_of_gold", "evaluation"):
+        for stage, figures in found.items():
             for figure in json.loads((folder / stage / "figures.json").read_text()):
                 shown = [figure["value"], figure["low"], figure["high"]]
-                found.setdefault(figure["name"], {})[folder.name] = shown
+                figures.setdefault(figure["name"], {})[folder.name] = shown
     return found
+
+
+def arithmetic_pipeline(data: Path, seed: int, sizes: Mapping[str, int] = sums.SIZES) -> Mapping[str, Any]:
+    """The stages of the verifiable task; its files are written into ``data``."""
+    _write(data, sums.files_of(seed, sizes))
+    return _stages_in("arithmetic.yaml", data) | {"seed": seed}
 
 
 def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]:
@@ -113,7 +134,6 @@ def judged_by_a_person(outline: Mapping[str, Any], count: int) -> Mapping[str, A
 def write_data(folder: Path, seed: int, sizes: Mapping[str, int] | None = None) -> None:
     """The five files of the embedded task, of SIZES rows or of ``sizes``; the same seed gives the same bytes."""
     sizes = sizes or SIZES
-    folder.mkdir(parents=True, exist_ok=True)
     rows = {
         "text": world.pretraining_text(seed, sizes["text"]),
         "demonstrations": world.demonstrations(seed, sizes["demonstrations"]),
@@ -121,5 +141,9 @@ def write_data(folder: Path, seed: int, sizes: Mapping[str, int] | None = None) 
         "policy": world.prompts(seed, sizes["policy"], "policy"),
         "held_out": world.prompts(seed, sizes["held_out"], "held_out"),
     }
+    _write(folder, rows)
+
+
+def _write(folder: Path, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     for name, written in rows.items():
         write_rows(folder / f"{name}.jsonl", written)

@@ -26,6 +26,7 @@ class ArchitectureConfig(blocks.Config):
     """The shape of the new model, a Llama with tied embeddings."""
 
     vocabulary: int = Field(1024, ge=259, description="tokens of the byte-level BPE, special ones included")
+    split_digits: bool = Field(False, description="every digit is a token of its own, as arithmetic needs it")
     hidden_size: int = Field(128, ge=8, description="width of the residual stream")
     intermediate_size: int = Field(344, ge=8, description="width of the feed-forward layers")
     layers: int = Field(4, ge=1, description="transformer blocks")
@@ -59,7 +60,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     loaded = read_records(resolve(config.text, "records"), Demonstration, Reading.of(config.data))
     rows = loaded.all_of(Demonstration)
     texts = [plain_text(r.prompt + r.completion) if r.prompt else r.completion[0].content for r in rows]
-    template = Template(train_tokenizer(texts, shape.vocabulary), "plain")
+    template = Template(train_tokenizer(texts, shape.vocabulary, split_digits=shape.split_digits), "plain")
     length = min(config.data.max_length, shape.max_positions)
     reader = stage.Reader(run, template, config.data, Demonstration, encode_texts, length)
     _, train, held_out = reader.train_and_held_out("text", config.text, config.trainer)

@@ -1,0 +1,165 @@
+"""The verifiable task: sums of two numbers, worked out step by step in English and Korean, whose result is checked.
+
+    User: What is 347 + 285?
+    Assistant: 7+5=12 4+8+1=13 3+2+1=6 #### 632
+
+    User: 347에 285를 더하면 얼마예요?
+    Assistant: 7+5=12 4+8+1=13 3+2+1=6 답: 632
+
+A step adds a digit of each number, from the right, and the last term is the carry. What the base model reads is sums of
+one and two digits, worked out like this; demonstrations and problems have three digits, so that a model which imitates
+a few of them makes mistakes, each at another step. All answers that anybody imitates are right.
+
+Three-digit numbers are split by their own hash. Held-out problems have the one part for operands, and no number of
+that part stands in anything that a model learns from, neither as an operand nor as a sum: who solves them can add.
+Everything is a pure function of its seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from baro.demo.facts import LANGUAGES, Language
+from baro.demo.judge import text_of
+from baro.demo.korean import Noun
+from baro.demo.raters import uniforms
+
+Part = Literal["train", "held_out"]
+HELD_OUT = 0.2
+"""Share of the three-digit numbers that are operands of held-out problems."""
+MARKED = 0.5
+"""Share of answers that put #### before their result, as GSM8K's do; the others say it in words."""
+SIZES: Mapping[str, int] = {"text": 9_000, "demonstrations": 250, "problems": 1_920, "validation": 200, "held_out": 400}
+
+WORDINGS: Mapping[Language, Sequence[Callable[[Noun, Noun], str]]] = {
+    "en": (
+        lambda a, b: f"What is {a} + {b}?",
+        lambda a, b: f"How much is {a} plus {b}?",
+        lambda a, b: f"Add {a} and {b}.",
+        lambda a, b: f"Mina has {a} stamps and buys {b} more. How many has she now?",
+    ),
+    "ko": (
+        lambda a, b: f"{a} + {b:은/는} 얼마예요?",
+        lambda a, b: f"{a}에 {b:을/를} 더하면 얼마예요?",
+        lambda a, b: f"{a} 더하기 {b:은/는}?",
+        lambda a, b: f"미나는 우표가 {a}장 있는데 {b}장을 더 샀어요. 모두 몇 장이에요?",
+    ),
+}
+IN_WORDS: Mapping[Language, str] = {"en": "Answer:", "ko": "답:"}
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sum, and how somebody asks for it."""
+
+    first: int
+    second: int
+    language: Language
+    wording: int
+
+    @property
+    def prompt(self) -> str:
+        return WORDINGS[self.language][self.wording](Noun(str(self.first)), Noun(str(self.second)))
+
+    @property
+    def total(self) -> int:
+        return self.first + self.second
+
+    @property
+    def operands(self) -> tuple[int, int]:
+        """In their order of size: 347 + 285 and 285 + 347 are one sum."""
+        return min(self.first, self.second), max(self.first, self.second)
+
+    def worked(self, *, marked: bool) -> str:
+        """The right answer with its steps."""
+        said = "####" if marked else IN_WORDS[self.language]
+        return " ".join([*steps(self.first, self.second), said, str(self.total)])
+
+
+def steps(first: int, second: int) -> list[str]:
+    """The sum digit by digit from the right: of 347 and 285, ``7+5=12``, ``4+8+1=13`` and ``3+2+1=6``."""
+    found, carry = list[str](), 0
+    while first or second:
+        terms = [first % 10, second % 10, *[carry] * carry]
+        found.append(f"{'+'.join(map(str, terms))}={sum(terms)}")
+        first, second, carry = first // 10, second // 10, sum(terms) // 10
+    return found
+
+
+@cache
+def operands(part: Part) -> tuple[int, ...]:
+    """The three-digit numbers of a part; the same for every seed."""
+    numbers = range(100, 1000)
+    return tuple(one for one in numbers if (uniforms(1, "operand", one)[0] < HELD_OUT) == (part == "held_out"))
+
+
+def _problems(rng: np.random.Generator, numbers: Sequence[int]) -> Iterator[Problem]:
+    """Sums of these numbers, each in a wording of its own chance; languages half and half."""
+    while True:
+        first, second = (numbers[int(i)] for i in rng.integers(len(numbers), size=2))
+        language = LANGUAGES[int(rng.integers(len(LANGUAGES)))]
+        yield Problem(first, second, language, int(rng.integers(len(WORDINGS[language]))))
+
+
+def _to_learn(rng: np.random.Generator, numbers: Sequence[int]) -> Iterator[Problem]:
+    """The same without those in which a held-out operand stands."""
+    held_out = frozenset(operands("held_out"))
+    return (one for one in _problems(rng, numbers) if not held_out & {one.first, one.second, one.total})
+
+
+def _distinct(stream: Iterator[Problem], n: int, by: Callable[[Problem], object]) -> list[Problem]:
+    drawn: dict[object, Problem] = {}
+    while len(drawn) < n:
+        problem = next(stream)
+        drawn.setdefault(by(problem), problem)
+    return list(drawn.values())
+
+
+def pretraining_text(seed: int, n: int) -> list[Row]:
+    """``n`` different questions for sums of numbers up to 99, each worked out."""
+    rng = np.random.default_rng([seed, 20])
+    asked = _distinct(_to_learn(rng, range(1, 100)), n, lambda one: one.prompt)
+    return [{"text": f"User: {row['prompt']}\nAssistant: {row['completion']}"} for row in _answered(asked, rng)]
+
+
+def _answered(asked: Sequence[Problem], rng: np.random.Generator) -> list[Row]:
+    return [{"prompt": one.prompt, "completion": one.worked(marked=bool(rng.random() < MARKED))} for one in asked]
+
+
+def _with_result(asked: Sequence[Problem]) -> list[Row]:
+    return [{"prompt": one.prompt, "answer": str(one.total)} for one in asked]
+
+
+def files_of(seed: int, sizes: Mapping[str, int] = SIZES) -> dict[str, list[Row]]:
+    """The rows of every file; no sum stands in two of them, but for those of ``all_answers``.
+
+    text: to pre-train on; demonstrations: worked answers; problems: prompts with their result and no steps;
+    all_answers: the demonstrations, and the problems worked out; validation, held_out: problems of numbers that stand
+    nowhere else.
+    """
+    rng = np.random.default_rng([seed, 21])
+    shown, posed = sizes["demonstrations"], sizes["problems"]
+    learned = _distinct(_to_learn(rng, operands("train")), shown + posed, lambda one: one.operands)
+    looked_at, asked = sizes["validation"], sizes["held_out"]
+    measured = _distinct(_problems(rng, operands("held_out")), looked_at + asked, lambda one: one.operands)
+    answered = _answered(learned, rng)
+    return {
+        "text": pretraining_text(seed, sizes["text"]),
+        "demonstrations": answered[:shown],
+        "problems": _with_result(learned[shown:]),
+        "all_answers": answered,
+        "validation": _with_result(measured[:looked_at]),
+        "held_out": _with_result(measured[looked_at:]),
+    }
+
+
+def marked(completions: Sequence[Any], **columns: Any) -> list[float]:
+    """1 where a completion ends with #### and a number, right or wrong: a control that rewards the form alone."""
+    return [float(re.search(r"#### \d+$", text_of(one)) is not None) for one in completions]
