@@ -4,6 +4,7 @@ The code blocks of the READMEs are run as a new user would, in a folder of their
 same commands, so of the Korean one only the pipeline is run, on its own files.
 """
 
+import functools
 import itertools
 import json
 import logging
@@ -229,6 +230,11 @@ def typed(path: Path) -> list[list[str]]:
     return [line.partition(" #")[0].split() for line in lines if line.startswith(("baro ", "pytest ", "python -m "))]
 
 
+@functools.cache
+def command_line() -> Any:
+    return typer.main.get_command(cli.app)
+
+
 def flags(words: list[str]) -> set[str]:
     return {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][\w-]*(=.*)?", word)}
 
@@ -239,7 +245,7 @@ def test_commands_that_a_document_gives_exist(path):
     for words in typed(path):
         line = " ".join(words)
         if words[0] == "baro":
-            command, rest = typer.main.get_command(cli.app), words[1:]
+            command, rest = command_line(), words[1:]
             while rest and rest[0] in getattr(command, "commands", ()):
                 command, rest = command.commands[rest[0]], rest[1:]
             known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}

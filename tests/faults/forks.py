@@ -5,6 +5,7 @@ a program that runs before it, and stdout and stderr go to the files log.out and
 exit code, -9 for a SIGKILL. The parent never computes anything, and has one thread: that makes forking it safe.
 """
 
+import gc
 import json
 import os
 import sys
@@ -46,6 +47,8 @@ def serve() -> None:
         verb.load()
     get_checkpoint_conversion_mapping("llama")  # builds a table that every loading of a model would build
     assert len(os.listdir("/proc/self/task")) == 1
+    os.fsync = os.fstat  # a kill loses nothing that is on its way to the disk
+    gc.freeze()
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
