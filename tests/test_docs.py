@@ -68,6 +68,8 @@ UNSEEN |= {
     "objective/learned_fraction",
     "objective/draws",
     "objective/skipped_fraction",
+    "sampler/gap",
+    "sampler/gated_fraction",
 }  # test_grpo.py
 SHARED = {
     "trainer": blocks.TrainerConfig,

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from baro.declared import declared_keys, inputs_in
 from baro.errors import BaroError
 from baro.models.load import Architecture, new_policy, save_policy
 from baro.problems import union_members
+from baro.rollout.engine import Engine
 from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
@@ -217,6 +219,7 @@ ONLINE_CHANGES = (
     }
 )
 """What the online methods share."""
+ROUGH = {"sampler_gate.band": [0.9, 1.1]}  # with a sampler that is not exact
 BOTH = [{"by": "score_of_options:letters"}, {"by": "score_of_options:digits"}]
 CHANGES = {
     "base": OFFLINE
@@ -330,6 +333,10 @@ CHANGES = {
         "aggregate": ("sequence", {"sampling.max_new_tokens": 12}),
         "overlong_buffer": (6, {}),
         "truncated": ("leave_out", {"sampling.max_new_tokens": 12}),
+        "sampler_gate.level": ("sequence", ROUGH),
+        "sampler_gate.mode": ("mask", ROUGH),
+        "sampler_gate.statistic": ("geometric_mean", ROUGH | {"sampler_gate.level": "sequence"}),
+        "sampler_gate.band": ([0.5, 2.0], ROUGH),
     },
     "generate": SAMPLING
     | {
@@ -632,8 +639,24 @@ def cases():
             yield pytest.param(verb, key, id=f"{verb}-{key}", marks=[pytest.mark.slow] if slow else [])
 
 
+def off_by_a_quarter(generate):
+    """The sampler says probabilities that are too high or too low by a quarter, by the token."""
+
+    def wrong(self, *given):
+        return [
+            [replace(one, logprobs=tuple(lp + 0.25 * (-1) ** i for i, lp in zip(one.ids, one.logprobs, strict=True)))
+             for one in own]
+            for own in generate(self, *given)
+        ]  # fmt: skip
+
+    return wrong
+
+
 @pytest.mark.parametrize(("verb", "key"), list(cases()))
-def test_another_value_comes_to_something_else(verb, key, results):
+def test_another_value_comes_to_something_else(verb, key, results, monkeypatch):
+    if key.startswith("sampler_gate"):  # a CPU's sampler is exact
+        monkeypatch.setattr(Engine, "exact", property(lambda self: False))
+        monkeypatch.setattr(Engine, "generate", off_by_a_quarter(Engine.generate))
     value, beside = CHANGES[verb][key]
     before = with_keys(LEAST[verb], beside)
     changed = {key: value} | ({"trainer.held_out_fraction": None} if key == "trainer.held_out" else {})

@@ -59,6 +59,28 @@ class GroupKlConfig(KlConfig):
         return self
 
 
+class SamplerGateConfig(blocks.Config):
+    """What happens to tokens whose sampler gave them another probability than the training forward does."""
+
+    level: Literal["token", "sequence"] = Field("token", description="ratios of tokens, or one of each completion")
+    mode: Literal["clip", "mask"] = Field(
+        "clip", description="the loss weighs by the ratio held within the band, or not at all beyond it"
+    )
+    statistic: Literal["product", "geometric_mean"] | None = Field(
+        None, description="of a completion the product of its tokens' ratios (unless given), or their geometric mean"
+    )
+    band: tuple[float, float] = Field((0.0, 2.0), description="lowest and highest ratio π_train/π_sampler; it holds 1")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SamplerGateConfig:
+        low, high = self.band
+        if not (0 <= low <= 1 <= high and low < high):
+            raise ValueError(f"band is {low:g} to {high:g}; it must hold 1, the ratio of an exact sampler: [0.5, 5]")
+        if self.statistic is not None and self.level == "token":
+            raise ValueError("statistic makes one ratio of a completion's; give level: sequence, or leave it out")
+        return self
+
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "grpo": {"aggregate": "sequence", "kl": {"coef": 0.04}},
     "dr_grpo": {"advantage": {"scale": "none"}, "aggregate": "constant"},
@@ -100,6 +122,9 @@ class Config(OnlineConfig):
     )
     overlong_buffer: int | None = Field(
         None, ge=1, description="tokens before max_new_tokens in which a completion loses up to 1"
+    )
+    sampler_gate: SamplerGateConfig | None = Field(
+        None, description="weigh by how far the sampler's probabilities are from the training forward's, or mask"
     )
     truncated: Literal["keep", "leave_out"] = Field("keep", description="completions that did not end within the limit")
 

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from oracles import functional as oracle
 
 from baro.functional.policy import clipped_policy_loss
-from baro.functional.ratios import cispo_loss, dppo_loss, sequence_log_ratio
+from baro.functional.ratios import cispo_loss, dppo_loss, sampler_weights, sequence_log_ratio
 from baro.functional.tokens import kl_k2, kl_k3
 
 
@@ -112,3 +113,47 @@ def test_the_expected_gradients_are_that_of_the_kl():
     exact = grad(lambda now: (now.exp() * (now - ref)).sum())
     assert grad(lambda now: (old.exp() * kl_k3(now, ref, old)).sum()) == pytest.approx(exact)
     assert grad(lambda now: (old.exp() * kl_k2(now, ref, old)).sum()) == pytest.approx(exact)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "mode", "band", "weights", "beyond"),
+    [
+        ("token", "clip", (0.0, 2.0), [2.0, 0.25, 1.0, 1.5], [1, 0, 0, 0]),  # truncated importance sampling
+        ("token", "mask", (0.5, 5.0), [4.0, 0.0, 1.0, 1.5], [0, 1, 0, 0]),  # IcePop
+        ("product", "clip", (0.0, 1.2), [1.0, 1.0, 1.2, 1.2], [0, 0, 1, 1]),
+        ("product", "mask", (0.5, 1.2), [1.0, 1.0, 0.0, 0.0], [0, 0, 1, 1]),
+        ("geometric_mean", "clip", (0.0, 2.0), [1.0, 1.0, 1.5**0.5, 1.5**0.5], [0, 0, 0, 0]),
+        ("geometric_mean", "mask", (0.9, 1.1), [1.0, 1.0, 0.0, 0.0], [0, 0, 1, 1]),
+    ],
+)
+def test_weights_by_the_sampler(statistic, mode, band, weights, beyond):
+    """Ratios 4 and 1/4 in one completion, 1 and 1.5 in the other."""
+    sampler, of = tensor(-2.0, -1.0, -3.0, -1.0), torch.tensor([0, 0, 1, 1])
+    old = sampler + tensor(4.0, 0.25, 1.0, 1.5).log()
+    found, outside = sampler_weights(old, sampler, of, 2, statistic=statistic, mode=mode, band=band)
+    assert found.tolist() == pytest.approx(weights)
+    assert outside.tolist() == [bool(one) for one in beyond]
+
+
+@pytest.mark.parametrize("mode", ["clip", "mask"])
+@pytest.mark.parametrize("statistic", ["token", "product", "geometric_mean"])
+def test_weights_by_the_sampler_equal_those_of_a_loop(statistic, mode):
+    drawn = torch.Generator().manual_seed(1)
+    of = torch.tensor([0, 0, 0, 1, 3, 3, 3, 3])  # completion 2 has no token
+    sampler = -3 + torch.randn(8, generator=drawn, dtype=torch.float64)
+    for scale, band in ((0.1, (0.95, 1.05)), (1.0, (0.0, 2.0)), (1.0, (0.5, math.inf))):
+        old = sampler + scale * torch.randn(8, generator=drawn, dtype=torch.float64)
+        found, beyond = sampler_weights(old, sampler, of, 4, statistic=statistic, mode=mode, band=band)
+        expected = oracle.sampler_weights(old.numpy(), sampler.numpy(), of.tolist(), statistic, mode, *band)
+        assert found.tolist() == pytest.approx(expected[0])
+        assert beyond.tolist() == expected[1]
+
+
+def test_a_ratio_that_overflows_is_bounded_first():
+    old, sampler, of = tensor(-1.0, -1.0), tensor(-2000.0, -1.0), torch.tensor([0, 0])
+    for mode, weight in (("clip", 3.0), ("mask", 0.0)):
+        found, _ = sampler_weights(old, sampler, of, 1, statistic="product", mode=mode, band=(0.0, 3.0))
+        assert found.tolist() == pytest.approx([weight, weight])
+    for band in ((1.1, 2.0), (0.0, 0.9), (-1.0, 2.0), (1.0, 1.0)):
+        with pytest.raises(ValueError, match="it must hold 1"):
+            sampler_weights(old, sampler, of, 1, statistic="token", mode="clip", band=band)

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -18,6 +19,7 @@ from baro.methods import grpo
 from baro.methods.baselines import standardised_each
 from baro.models.forward import ScoredModel
 from baro.protocols import LocalWorld
+from baro.rollout.engine import Engine
 
 LEAST = {"policy": "-", "prompts": "-", "rewards": [{"by": "m:a"}, {"by": "m:b"}], "sampling": {"max_new_tokens": 4}}
 NAN = float("nan")
@@ -261,6 +263,10 @@ def test_a_preset_says_what_it_sets_in_the_log_and_in_the_record(name, at_work, 
         ({"rollout": {"completions": 1}}, "sample two or more"),
         ({"rollout": {"completions": 1, "draws": 2}}, "raise completions"),
         ({"reward_shaping": {"whiten": True}}, "scales rewards of tokens"),
+        ({"sampler_gate": {"band": [1.5, 2.0]}}, "it must hold 1, the ratio of an exact sampler"),
+        ({"sampler_gate": {"band": [-0.5, 2.0]}}, "band is -0.5 to 2"),
+        ({"sampler_gate": {"statistic": "product"}}, "give level: sequence"),
+        ({"sampler_gate": {"band": [0.5]}}, "band"),
         ({"preset": "ppo"}, "preset"),
     ],
 )
@@ -346,6 +352,99 @@ def test_failed_scores_are_a_share_of_the_whole_rollout(at_work):
     given["rollout"]["max_error_fraction"] = 0.01
     with pytest.raises(RewardError, match=r"1 of \d+ scores failed"):
         grpo.run(load_config(Config, None, values=given), "runs/stopped")
+
+
+# ---------------------------------------------------------------------------------------- a sampler that is not exact
+
+
+@pytest.mark.parametrize(
+    ("gate", "weights", "gated"),
+    [
+        (None, [[1.0], [1.0, 1.0]], None),
+        ({}, [[0.5], [2.0, 1.0]], [0.0, 1.0]),
+        ({"mode": "mask", "band": [0.75, 5.0]}, [[0.0], [4.0, 1.0]], [1.0, 0.0]),
+        ({"level": "sequence", "mode": "mask"}, [[0.5], [0.0, 0.0]], [0.0, 2.0]),
+        ({"level": "sequence", "mode": "mask", "statistic": "geometric_mean"}, [[0.5], [2.0, 2.0]], [0.0, 0.0]),
+    ],
+)
+def test_advantages_weigh_by_the_ratio_to_the_sampler(gate, weights, gated):
+    """Ratios 0.5 in one completion, 4 and 1 in the other; advantages 1 and -1."""
+    ratios = iter([[0.5], [4.0, 1.0]])
+    (sample,) = [group(3.0, 1.0)]
+    done = [
+        one.with_(
+            token_fields={"sampler_logprobs": one.token_fields["old_logprobs"] - torch.tensor(next(ratios)).log()}
+        )
+        for one in sample.completions
+    ]
+    told = config(advantage={"scale": "none"}, sampler_gate=gate)
+    found = prepared([sample.with_completions(done)], told)
+    assert [one.token_fields["advantages"].tolist() for one in found] == [
+        pytest.approx([sign * weight for weight in own]) for sign, own in zip((1, -1), weights, strict=True)
+    ]
+    assert [one.fields.get("gated_tokens") for one in found] == (gated or [None, None])
+    gaps = [math.exp(-1), math.exp(-1) * 0.75]
+    assert [one.fields["sampler_gap"] for one in found] == pytest.approx(gaps, abs=1e-6)
+    assert [one.skip for one in found] == [not any(own) for own in weights]
+
+
+@pytest.fixture
+def rough(monkeypatch):
+    """A sampler that says three times the probability of every third token id; and how many of its tokens it was."""
+    counted = {"wrong": 0, "all": 0}
+    generate = Engine.generate
+
+    def wrong(self, *given):
+        found = generate(self, *given)
+        for one in (one for own in found for one in own):
+            marks = [token % 3 == 0 for token in one.ids]
+            counted["wrong"], counted["all"] = counted["wrong"] + sum(marks), counted["all"] + len(marks)
+        return [
+            [
+                replace(one, logprobs=tuple(lp + math.log(3) * (token % 3 == 0)
+                                            for token, lp in zip(one.ids, one.logprobs, strict=True)))
+                for one in own
+            ]
+            for own in found
+        ]  # fmt: skip
+
+    monkeypatch.setattr(Engine, "exact", property(lambda self: False))
+    monkeypatch.setattr(Engine, "generate", wrong)
+    return counted
+
+
+def test_a_gate_changes_what_is_learned_and_tells_the_share_gated(at_work, rough, caplog):
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:early"}],
+        "rollout": {"prompts": 6, "completions": 4},
+        "trainer": {"learning_rate": 0.01, "steps": 1},
+    }
+    found = {}
+    gates = {"none": None, "clip": {"band": [0.5, 2.0]}, "wide": {"band": [0, 9]}}
+    for name, gate in (gates | {"mask": {"mode": "mask", "band": [0.5, 2.0]}}).items():
+        rough.update(wrong=0, all=0)
+        run = grpo.run(load_config(Config, None, values=given | {"sampler_gate": gate}), f"runs/{name}")
+        found[name] = rows(run)[0]
+        share = rough["wrong"] / rough["all"]
+        assert 0.1 < share < 0.6
+        assert found[name].get("sampler/gated_fraction") == (
+            {"none": None, "wide": 0.0}.get(name, pytest.approx(share, abs=1e-6))
+        )
+        assert found[name]["sampler/gap"] > 1e-4
+    assert len({row["grad_norm"] for row in found.values()}) == 4
+    assert "the sampler is exact here" not in caplog.text
+
+
+def test_an_exact_sampler_has_nothing_to_gate_and_the_log_says_so(at_work, caplog):
+    given = at_work | {
+        "rewards": [{"by": "rewards_of_grpo:early"}], "rollout": {"prompts": 2, "completions": 2},
+        "trainer": {"learning_rate": 0.01, "steps": 2},
+    }  # fmt: skip
+    with caplog.at_level("INFO", "baro"):
+        run = grpo.run(load_config(Config, None, values=given | {"sampler_gate": {}}), "runs/exact")
+    assert sum("the sampler is exact here" in one for one in caplog.messages) == 1
+    assert [row["sampler/gated_fraction"] for row in rows(run)] == [0.0, 0.0]
+    assert "sampler/gap" not in rows(run)[0]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,18 @@ def policy_loss(logprob, old_logprob, advantage, clip_range):
     return -min(ratio * advantage, min(max(ratio, 1 - clip_range), 1 + clip_range) * advantage)
 
 
+def sampler_weights(old, sampler, completion_of, statistic, mode, low, high):
+    """Token by token: (weights, beyond)."""
+    ratios = [np.exp(o) / np.exp(s) for o, s in zip(old, sampler, strict=True)]
+    weights, beyond = [], []
+    for n, ratio in enumerate(ratios):
+        own = [ratios[m] for m in range(len(ratios)) if completion_of[m] == completion_of[n]]
+        found = {"token": ratio, "product": np.prod(own), "geometric_mean": np.prod(own) ** (1 / len(own))}[statistic]
+        beyond.append(not low <= found <= high)
+        weights.append((0.0 if mode == "mask" else min(max(found, low), high)) if beyond[-1] else found)
+    return weights, beyond
+
+
 def ece(probabilities, outcomes, bins):
     total = 0.0
     for b in range(bins):

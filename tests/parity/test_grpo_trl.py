@@ -8,6 +8,7 @@ import torch
 
 from baro.batch import Sample, branch
 from baro.config import load_config
+from baro.functional.ratios import sampler_weights
 from baro.grpo_config import Config
 from baro.methods import grpo
 from baro.models.forward import ScoredModel
@@ -77,10 +78,11 @@ def old_logprobs():
     return [now + DRIFT * torch.randn(len(now), generator=drawn) for now in logprobs(0)]
 
 
-def given_samples(reference):
+def given_samples(reference, weights=None):
     old, done = old_logprobs(), []
     for k, ids in enumerate(completions()):
-        fields = {"old_logprobs": old[k], "advantages": torch.full((len(ids),), ADVANTAGES[k])}
+        weight = torch.ones(len(ids)) if weights is None else weights[k]
+        fields = {"old_logprobs": old[k], "advantages": ADVANTAGES[k] * weight}
         if reference is not None:
             fields["ref_logprobs"] = reference[k]
         units = {"learned_tokens": float(len(ids)), "learned_completions": 1.0}
@@ -107,6 +109,26 @@ CASES = {
 )
 def test_losses(name, beta, tmp_path):
     """Of gspo their KL is times the ratio of the sequence, and ours times the token's."""
+    assert_same_loss(name, beta, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo", "cispo"])
+@pytest.mark.parametrize(
+    ("statistic", "mode", "band"),
+    [("token", "clip", (0.0, 1.2)), ("token", "mask", (0.7, 1.4)), ("product", "mask", (0.0, 1.5))],
+)
+def test_losses_weighed_by_the_sampler(name, statistic, mode, band, tmp_path):
+    """We weigh advantages, they the loss before the KL is added."""
+    drawn = torch.Generator().manual_seed(9)
+    of = torch.arange(len(LENGTHS)).repeat_interleave(torch.tensor(LENGTHS))
+    old = torch.cat(old_logprobs())
+    sampled = old + 0.3 * torch.randn(len(old), generator=drawn)
+    weights, beyond = sampler_weights(old, sampled, of, len(LENGTHS), statistic=statistic, mode=mode, band=band)
+    assert 0 < beyond.sum() < len(beyond)
+    assert_same_loss(name, 0.3, tmp_path, weights.split(LENGTHS))
+
+
+def assert_same_loss(name, beta, tmp_path, weights=None):
     told, own = CASES[name]
     theirs = trainer("GRPO", tmp_path, beta=0.0, **told)
     theirs.beta = beta  # set later, since they would look for the reference at the hub
@@ -121,10 +143,14 @@ def test_losses(name, beta, tmp_path):
     reference = logprobs(7) if beta else None
     if reference is not None:
         inputs["ref_per_token_logps"] = torch.zeros(mask.shape).masked_scatter(mask.bool(), torch.cat(reference))
+    if weights is not None:
+        theirs.use_vllm = theirs.vllm_importance_sampling_correction = True
+        ratio = torch.zeros(mask.shape).masked_scatter(mask.bool(), torch.cat(list(weights)))
+        inputs["importance_sampling_ratio"] = ratio
     model = theirs.model.train()
     expected = peer.theirs(theirs._compute_loss(model, inputs), model)
     objective = grpo.Objective(ScoredModel(peer.policy(0, VOCABULARY)), config(**own, kl={"coef": beta}))
-    peer.assert_same(peer.ours(objective, given_samples(reference), micro_batch_tokens=24), expected)
+    peer.assert_same(peer.ours(objective, given_samples(reference, weights), micro_batch_tokens=24), expected)
 
 
 def test_rloo(tmp_path):

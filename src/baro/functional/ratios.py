@@ -8,12 +8,13 @@ equal, but for GSPO's, which weighs tokens by their completion's length.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from baro.functional.tokens import segment_mean
+from baro.functional.tokens import segment_mean, segment_sum
 
 
 def sequence_log_ratio(
@@ -64,3 +65,39 @@ def dppo_loss(
     dropped = ((advantages > 0) & (moved > limit)) | ((advantages < 0) & (moved < -limit)) | (advantages == 0)
     log_ratio = torch.where(dropped, torch.zeros_like(logprobs), logprobs - old_logprobs)  # no inf · 0
     return -torch.where(dropped, torch.zeros_like(advantages), advantages) * log_ratio.exp()
+
+
+def sampler_weights(
+    old_logprobs: Float[Tensor, "N"],
+    sampler_logprobs: Float[Tensor, "N"],
+    completion_of: Int[Tensor, "N"],
+    count: int,
+    *,
+    statistic: Literal["token", "product", "geometric_mean"],
+    mode: Literal["clip", "mask"],
+    band: tuple[float, float],
+) -> tuple[Float[Tensor, "N"], Bool[Tensor, "N"]]:
+    """What a token's loss weighs where its sampler computes otherwise than the trainer; and which lie beyond the band.
+
+        ρ_t = exp(log π_old(y_t) − log π_sampler(y_t)),   π_old the sampler's own weights in the training forward
+        s = ρ_t,  Π_t ρ_t  or  (Π_t ρ_t)^(1/n) of its completion        a ≤ s ≤ b the band
+        clip  w = min(max(s, a), b)        mask  w = s inside the band, else 0
+
+    Truncated importance sampling (Ionides 2008; for samplers of other precision Yao et al. 2025, "Your efficient RL
+    framework secretly brings you off-policy RL training") is clip with a = 0; IcePop (Ling team 2025, arXiv:2510.18855)
+    is mask of tokens; masks of sequences are TRL's. Raises ValueError unless 0 ≤ a ≤ 1 ≤ b and a < b.
+    """
+    low, high = band
+    if not (0 <= low <= 1 <= high and low < high):
+        raise ValueError(
+            f"band is {low} to {high}; it must hold 1, the ratio of an exact sampler, and not begin below 0"
+        )
+    log_ratio = old_logprobs - sampler_logprobs
+    if statistic == "product":
+        log_ratio = segment_sum(log_ratio, completion_of, count)[completion_of]
+    elif statistic == "geometric_mean":
+        log_ratio = segment_mean(log_ratio, completion_of, count)[completion_of]
+    floor = math.log(low) if low else -math.inf
+    beyond = (log_ratio < floor) | (log_ratio > math.log(high))
+    bounded = log_ratio.clamp(floor, math.log(high)).exp()  # before the exponential, which might overflow
+    return (bounded if mode == "clip" else bounded.masked_fill(beyond, 0.0)), beyond

@@ -30,7 +30,7 @@ from baro.functional.policy import clipped_policy_loss
 from baro.functional.ratios import cispo_loss, dppo_loss, sequence_log_ratio
 from baro.functional.tokens import kl_k1, kl_k2, kl_k3, segment_sum
 from baro.grpo_config import PRESETS, Config
-from baro.methods.baselines import advantages, standardised_each
+from baro.methods.baselines import SamplerGate, advantages, standardised_each
 from baro.methods.online import Online, policy_metrics, ptx_loss
 from baro.methods.reference import reference
 from baro.methods.shaping import KlControl, MovingReference, Scores
@@ -53,6 +53,7 @@ class Prepare:
         self.ref_policy, self.config = ref_policy, config
         self.kl, self.reference = KlControl(config.kl), MovingReference(ref_policy, policy, config.kl)
         self.scores = Scores(config.reward_shaping, config.terms)
+        self.gate = SamplerGate(config.sampler_gate)
         self.silent = 0  # rollouts one after the other without a prompt whose completions differ in score
 
     def __call__(self, samples: Sequence[Sample], world: World) -> list[Sample]:
@@ -77,7 +78,9 @@ class Prepare:
             values = advantages(rewards, of, len(samples), config.advantage, world)
         same = tied(rewards, of, len(samples))
         self._watch(int((~same).sum()), world)
-        named = iter(zip(values.float().tolist(), same.float().tolist(), fields, strict=True))
+        weights, gated = self.gate(samples, lengths)
+        fields = [{**f, "tied": float(t), **g} for f, t, g in zip(fields, same, gated, strict=True)]
+        named = iter(zip((v * w for v, w in zip(values.float(), weights, strict=True)), fields, strict=True))
         return [s.with_completions([self._taught(one, *next(named)) for one in s.completions]) for s in found]
 
     def _of_terms(self, branches: Sequence[Branch]) -> list[tuple[float, Tensor]]:
@@ -96,17 +99,17 @@ class Prepare:
                 "nothing can be learned; look at samples.jsonl: is the reward broken, or the task too hard or too easy?"
             )
 
-    def _taught(self, one: Branch, advantage: float, same: float, fields: Mapping[str, float]) -> Branch:
-        """A completion with its advantage, skipped where its loss is 0 whatever the policy says.
+    def _taught(self, one: Branch, advantages: Tensor, fields: Mapping[str, float]) -> Branch:
+        """A completion with the advantage of each token, skipped where its loss is 0 whatever the policy says.
 
         One that is left out keeps its figures, and counts in no denominator.
         """
         learned = float(self.config.truncated == "keep" or bool(one.fields["finished"]))
-        taught, tokens = advantage * learned, one.scored_tokens
-        idle = not (learned and self.config.kl_in_loss) and taught == 0  # no gradient comes from it
+        taught, tokens = advantages * learned, one.scored_tokens
+        idle = not (learned and self.config.kl_in_loss) and not taught.any()  # no gradient comes from it
         return one.with_(
-            token_fields={"advantages": torch.full((tokens,), taught)},
-            fields={**fields, "tied": same, "learned": learned, "skipped_tokens": float(idle * tokens)},
+            token_fields={"advantages": taught},
+            fields={**fields, "learned": learned, "skipped_tokens": float(idle * tokens)},
             units={"learned_tokens": learned * tokens, "learned_completions": learned},
             skip=idle,
         )

@@ -19,8 +19,8 @@ class OldLogprobs:
     """Makes sure that every ratio π/π_old starts at 1.
 
     A sampler that is ``exact`` is compared with the training forward once, on its first rollout. The log-probs of any
-    other are replaced by the training forward's, and a sampler that is far from it (in the mean difference of the
-    tokens' probabilities) stops the run.
+    other are replaced by the training forward's and kept as ``sampler_logprobs``, and a sampler that is far from it (in
+    the mean difference of the tokens' probabilities) stops the run.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class OldLogprobs:
                 f"the sampler's probabilities differ from the training forward's by {sums['gap'] / sums['tokens']:.3f} "
                 f"on average (limit {BF16_TOLERANCE:g}); set compute.dtype: float32"
             )
-        return with_flat(samples, {"old_logprobs": now})
+        known = any("sampler_logprobs" in one.token_fields for sample in samples for one in sample.completions)
+        kept = {} if self.sampler.exact or known else {"sampler_logprobs": old}  # known: it was drawn before
+        return with_flat(samples, {"old_logprobs": now, **kept})
 
     def state_dict(self) -> State:
         return {"checked": self.checked}
