@@ -375,6 +375,10 @@ CHANGES = {
         "ref_policy": ("policy", {}),
         "best_of.n": (3, BEST_OF),
         "best_of.by": ("score_of_options:digits", BEST_OF),
+        "best_of.verifier": (
+            {"name": "length", "at_most": 9, "unit": "characters"},
+            {"best_of": {"n": 4}, "best_of.verifier": {"name": "repetition", "n": 1, "unit": "characters"}},
+        ),
         "best_of.combine": ("worst", BEST_OF_SEVERAL),
         "best_of.penalty": (50.0, {**BEST_OF_SEVERAL, "best_of.combine": "variance"}),
         "best_of.scaled_on": ("texts.jsonl", {**BEST_OF_SEVERAL, "best_of.combine": "worst"}),
@@ -432,7 +436,6 @@ NOTHING_TO_COLLECT = {
     "labels.guidelines": "a stage has one guideline (tests/feedback/test_labels.py)",
 }
 NOTHING_TO_SEE |= NOTHING_TO_COLLECT
-NOTHING_TO_SEE |= {"best_of.verifier": "of label it is changed, by the same code"}
 INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", "prompts", "answers", "by"}
 """What a verb cannot do without: tests/test_inputs.py."""
 

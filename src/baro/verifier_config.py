@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from baro.config import Config
+from baro.functional.json_schema import unknown_keyword
 from baro.problems import shown
 
 
@@ -48,6 +49,72 @@ class Choice(Config):
     choices: int = Field(5, ge=2, le=5, description="how many choices there are")
 
 
+Unit = Literal["tokens", "words", "characters"]
+
+
+class Format(Config):
+    """The completion has a form, by a regular expression."""
+
+    name: Literal["format"] = "format"
+    pattern: str = Field(description="a regular expression; a dot stands for any character, the end of a line too")
+    where: Literal["whole", "anywhere"] = Field(
+        "whole", description="whether all of the completion must match, without white space around it, or a part"
+    )
+    deadline_seconds: float = Field(1.0, gt=0, description="of one match; one that takes longer is an error")
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_one(cls, pattern: str) -> str:
+        import regex
+
+        try:
+            regex.compile(pattern)
+        except regex.error as error:
+            raise ValueError(f"{shown(pattern)} is no regular expression ({error}); mend it") from None
+        return pattern
+
+
+class Json(Config):
+    """The completion is JSON, as a schema says."""
+
+    name: Literal["json"] = "json"
+    json_schema: dict[str, Any] | None = Field(
+        None, description="what it must be: a JSON Schema; any JSON unless given"
+    )
+
+    @field_validator("json_schema")
+    @classmethod
+    def _can_be_checked(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None and (problem := unknown_keyword(schema)):
+            raise ValueError(problem)
+        return schema
+
+
+class Length(Config):
+    """The completion has a length."""
+
+    name: Literal["length"] = "length"
+    at_least: int | None = Field(None, ge=0, description="least length")
+    at_most: int | None = Field(None, ge=0, description="greatest length")
+    unit: Unit = Field("tokens", description="what is counted")
+
+    @model_validator(mode="after")
+    def _some_length(self) -> Length:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("every length fits; give at_least or at_most")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"no length is at least {self.at_least} and at most {self.at_most}; change one")
+        return self
+
+
+class Repetition(Config):
+    """The completion repeats itself little: the score is the share of different n-grams."""
+
+    name: Literal["repetition"] = "repetition"
+    n: int = Field(3, ge=1, description="units that are compared together")
+    unit: Unit = Field("words", description="what is counted")
+
+
 def _named(value: Any) -> Any:
     """A bare text is the name of a verifier without options."""
     given = {"name": value} if isinstance(value, str) else value
@@ -68,9 +135,15 @@ def _name(value: Any) -> Any:
     return value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
 
 
-VERIFIERS: tuple[type[Config], ...] = (Gsm8k, Text, Choice)
+VERIFIERS: tuple[type[Config], ...] = (Gsm8k, Text, Choice, Format, Json, Length, Repetition)
 VerifierConfig = Annotated[
-    Annotated[Gsm8k, Tag("gsm8k")] | Annotated[Text, Tag("text")] | Annotated[Choice, Tag("choice")],
+    Annotated[Gsm8k, Tag("gsm8k")]
+    | Annotated[Text, Tag("text")]
+    | Annotated[Choice, Tag("choice")]
+    | Annotated[Format, Tag("format")]
+    | Annotated[Json, Tag("json")]
+    | Annotated[Length, Tag("length")]
+    | Annotated[Repetition, Tag("repetition")],
     Discriminator(_name),
     BeforeValidator(_named),
 ]

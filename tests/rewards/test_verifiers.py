@@ -1,5 +1,7 @@
 """Verifiers: what is read as right, what as wrong, and what is an error and no score."""
 
+import time
+
 import pytest
 
 from baro.config import load_config
@@ -7,7 +9,9 @@ from baro.errors import ConfigError, RewardError
 from baro.grpo_config import Config as GrpoConfig
 from baro.records import Message, Rollout, Score, said
 from baro.reward_config import RewardTerm
-from baro.rewards.verifiers import Verified, VerifierReward, load_verifier
+from baro.rewards.verified import Verified
+from baro.rewards.verifiers import VerifierReward, load_verifier
+from baro.verifier_config import VERIFIERS
 
 LEAST = {"policy": "-", "prompts": "-"}
 
@@ -203,3 +207,132 @@ def test_a_score_too_few_stops_the_run():
 
 def test_scores_of_a_verifier_are_those_of_any_reward():
     assert made("gsm8k").score([Rollout((), said("#### 3"), extra={"answer": "3"})]) == [Score(1.0)]
+
+
+# ------------------------------------------------------------------------------------------------------------- forms
+
+
+@pytest.mark.parametrize(
+    ("told", "text", "score"),
+    [
+        ({"pattern": "<think>.*</think>.+"}, "<think>a\nb</think> 3", 1),
+        ({"pattern": "<think>.*</think>.+"}, "\n<think>a</think> 3\n", 1),
+        ({"pattern": "<think>.*</think>.+"}, "First <think>a</think> 3", 0),
+        ({"pattern": "<think>.*</think>", "where": "anywhere"}, "First <think>a</think> 3", 1),
+        ({"pattern": "가+"}, "가가", 1),
+        ({"pattern": ""}, "", 1),
+    ],
+)
+def test_format(told, text, score):
+    assert looked({"name": "format", **told}, text).score == score
+
+
+def test_a_pattern_that_takes_too_long_is_an_error_and_no_score():
+    slow = {"name": "format", "pattern": "(a|aa)+", "deadline_seconds": 0.05}
+    started = time.monotonic()
+    found = looked(slow, "a" * 60 + "b")
+    assert found.score is None
+    assert found.error == "format: the pattern took longer than 0.05 seconds"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "score"),
+    [
+        (None, '{"a": 1}', 1), (None, "a", 0), (None, '```json\n{"a": 1}\n```', 0), (None, "[" * 100_000, 0),
+        ({"required": ["a"]}, '{"a": 1}', 1), ({"required": ["a"]}, '{"b": 1}', 0), (None, "9" * 10_000, 0),
+        ({"items": True}, "[" * 900 + "]" * 900, 1), ({"const": []}, "[" * 900 + "]" * 900, 0),
+    ],
+)  # fmt: skip
+def test_json(schema, text, score):
+    assert looked({"name": "json", "json_schema": schema}, text).score == score
+
+
+@pytest.mark.parametrize(
+    ("told", "text", "score"),
+    [
+        ({"at_most": 2, "unit": "words"}, "one two", 1),
+        ({"at_most": 2, "unit": "words"}, "one two three", 0),
+        ({"at_least": 2, "unit": "words"}, "one", 0),
+        ({"at_least": 1, "at_most": 3, "unit": "characters"}, "가나다", 1),
+        ({"at_most": 3, "unit": "tokens"}, "one two three four", 1),
+        ({"at_most": 2, "unit": "tokens"}, "one", 0),
+    ],
+)
+def test_length(told, text, score):
+    rollout = Rollout((), said(text), completion_ids=(5, 6, 7))
+    assert made({"name": "length", **told}).check([rollout])[0].score == score
+
+
+@pytest.mark.parametrize(
+    ("told", "text", "score"),
+    [
+        ({}, "a b c a b c", 3 / 4),
+        ({}, "a b", 1),
+        ({}, "", 1),
+        ({"n": 1}, "a a a a", 1 / 4),
+        ({"n": 2, "unit": "characters"}, "aaaa", 1 / 3),
+        ({"n": 2, "unit": "tokens"}, "x", 1 / 2),
+    ],
+)
+def test_repetition(told, text, score):
+    rollout = Rollout((), said(text), completion_ids=(5, 5, 5))
+    assert made({"name": "repetition", **told}).check([rollout])[0].score == pytest.approx(score)
+
+
+@pytest.mark.parametrize("told", [{"name": "length", "at_most": 3}, {"name": "repetition", "unit": "tokens"}])
+def test_tokens_that_are_not_known_are_an_error(told):
+    assert looked(told, "some text").error.endswith("set unit: words or characters")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("format", "pattern' is missing"),
+        ({"name": "format", "pattern": "(a"}, "no regular expression"),
+        ({"name": "format", "pattern": "a", "deadline_seconds": 0}, "greater than 0"),
+        ("length", "every length fits"),
+        ({"name": "length", "at_least": 3, "at_most": 2}, "no length"),
+        ({"name": "length", "at_most": -1}, "at least 0"),
+        ({"name": "json", "json_schema": {"pattern": "a"}}, "not checked here"),
+        ({"name": "repetition", "n": 0}, "at least 1"),
+        ({"name": "choice", "choices": 9}, "at most 5"),
+        ({"name": "text", "comparison": "exact"}, "unknown key"),
+    ],
+)
+def test_wrong_options_get_a_sentence(told, reason):
+    with pytest.raises(ConfigError, match=reason) as error:
+        made(told)
+    assert "rewards.0" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+OPTIONS = {
+    ("gsm8k", "answer"): ({}, "gold", {"answer": 3, "gold": 4}, "#### 3"),
+    ("gsm8k", "method"): ({}, "flexible", {"answer": 3}, "3"),
+    ("text", "answer"): ({}, "gold", {"answer": "a", "gold": "b"}, "a"),
+    ("text", "after"): ({}, "So:", {"answer": "a"}, "So: a"),
+    ("text", "compare"): ({}, "exact", {"answer": "A"}, "a"),
+    ("choice", "answer"): ({}, "gold", {"answer": "A", "gold": "B"}, "A"),
+    ("choice", "count_from"): ({"count_from": 0}, 1, {"answer": 1}, "B"),
+    ("choice", "choices"): ({}, 2, {"answer": "C"}, "C"),
+    ("format", "pattern"): ({"pattern": "a"}, "b", {}, "a"),
+    ("format", "where"): ({"pattern": "a"}, "anywhere", {}, "ba"),
+    ("format", "deadline_seconds"): ({"pattern": "(a|aa)+"}, 1e-6, {}, "a" * 22 + "b"),
+    ("json", "json_schema"): ({}, {"type": "object"}, {}, "1"),
+    ("length", "at_least"): ({"at_least": 1, "unit": "words"}, 2, {}, "a"),
+    ("length", "at_most"): ({"at_most": 1, "unit": "words"}, 0, {}, "a"),
+    ("length", "unit"): ({"at_most": 1, "unit": "words"}, "characters", {}, "ab"),
+    ("repetition", "n"): ({}, 2, {}, "a b a b"),
+    ("repetition", "unit"): ({}, "characters", {}, "a a a b"),
+}
+"""By verifier and option: what is set besides, another value, a row, and a completion that it is another thing for."""
+
+
+@pytest.mark.parametrize("key", [(one, field) for one in VERIFIERS for field in one.model_fields if field != "name"])
+def test_every_option_of_every_verifier_changes_what_it_finds(key):
+    verifier, option = key
+    name = verifier.model_fields["name"].default
+    beside, value, row, text = OPTIONS[name, option]
+    one, other = ({"name": name, **beside, **changed} for changed in ({}, {option: value}))
+    assert looked(one, text, **row) != looked(other, text, **row)

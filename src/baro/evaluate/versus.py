@@ -33,6 +33,7 @@ from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Prompt, Rollout, plain_conversation
 from baro.rewards.judging import judged_in_both_orders
+from baro.rewards.own_data import try_on_own_data
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -72,6 +73,8 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     question = ask(run, config, templates)
     fingerprints = {template.fingerprint for template in templates.values()}
     exact = fingerprints.pop() if len(fingerprints) == 1 else ""  # one tokenizer: lengths and rewards go by tokens
+    keys = [sample.key for sample in next(iter(question.samples.values()))]
+    try_on_own_data({**config.scorers, **config.controls}, question.prompts, keys)
     answered = answer_all(run, config, players, templates, question)
     load = partial(load_scorer, sampler_fingerprint=exact, compute=config.compute, run=run)
     for name, asked in config.scorers.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from baro.batch import GroupBatch
+from baro.batch import GroupBatch, Sample
 from baro.data.encode import encode_demonstrations, encode_prompts
 from baro.data.joined import Joined
 from baro.data.source import FileSource
@@ -38,6 +38,7 @@ from baro.protocols import BatchSource, LossOutput, Metrics, Objective, Prepare,
 from baro.records import Demonstration, Prompt
 from baro.reward_config import RewardTerm
 from baro.rewards.gate import refuse_weak
+from baro.rewards.own_data import try_on_own_data
 from baro.rewards.terms import WeightedReward
 from baro.rollout.engine import Engine
 from baro.rollout.fresh import OldLogprobs
@@ -70,6 +71,7 @@ class Online:
         reader = stage.Reader(self.run, self.template, config.data, Prompt, encode_prompts, room)
         loaded, self.samples = reader.read("prompts", config.prompts)
         self.prompts = loaded.at((sample.key for sample in self.samples), Prompt)
+        self._try_verifiers(config.terms, self.prompts, self.samples)
         if config.ptx.demonstrations is not None:
             longest = stage.longest_row(config.data, config.policy)
             imitated = stage.Reader(self.run, self.template, config.data, Demonstration, encode_demonstrations, longest)
@@ -77,6 +79,7 @@ class Online:
         if config.evaluation.prompts is not None:
             loaded, self.held_out_samples = reader.read("evaluation.prompts", config.evaluation.prompts)
             self.held_out = loaded.at((sample.key for sample in self.held_out_samples), Prompt)
+            self._try_verifiers(config.evaluation.rewards, self.held_out, self.held_out_samples)
 
     def policy(self) -> ScoredModel:
         """The model to train, with new adapters where the config has some."""
@@ -180,6 +183,10 @@ class Online:
     def _rewards(self, terms: Sequence[RewardTerm], key: str) -> list[WeightedReward]:
         same, compute = self.template.fingerprint, self.config.compute
         return load_rewards(terms, key, sampler_fingerprint=same, compute=compute, run=self.run, trunk=self.trunk)
+
+    def _try_verifiers(self, terms: Sequence[RewardTerm], prompts: Sequence[Prompt], samples: Sequence[Sample]) -> None:
+        limit = self.config.rollout.max_error_fraction
+        try_on_own_data({term.called: term for term in terms}, prompts, [sample.key for sample in samples], limit)
 
     def _refuse_what_is_trained_on(self) -> None:
         """The validator compares names; here a copy of the training reward under another name is found."""

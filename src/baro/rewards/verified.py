@@ -1,0 +1,62 @@
+"""What verifiers are: they look at completions, and say what they find or that they could not look. No torch here."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from baro.records import Rollout
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verifier found: a score and why it is that, or an error and no score."""
+
+    score: float | None
+    reason: str = ""
+    error: str | None = None
+
+
+class Verifier(Protocol):
+    """Looks at completions; one of Baro's is made from its config by ``make_verifier``."""
+
+    def check(self, rollouts: Sequence[Rollout]) -> list[Verified]:
+        """One for each, in the same order."""
+
+    def right(self, row: Row) -> str | None:
+        """A completion that is right for a row, made of what the row says; None where nothing says it.
+
+        With it a verifier is tried on its own data before a run begins.
+        """
+
+
+class OneByOne:
+    """A verifier that looks at each completion by itself: ``look(text, row)``."""
+
+    def check(self, rollouts: Sequence[Rollout]) -> list[Verified]:
+        return [self._looked(one) for one in rollouts]
+
+    def look(self, rollout: Rollout) -> Verified:
+        raise NotImplementedError
+
+    def _looked(self, rollout: Rollout) -> Verified:
+        try:
+            return self.look(rollout)
+        except Exception as error:  # one completion that it fails on has no score; the others have theirs
+            return failed(error)
+
+
+def failed(error: Exception) -> Verified:
+    """What is said of a verifier that raised: no score."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Verified(None, error=f"raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})")
+
+
+def no_column(row: Row, column: str) -> Verified:
+    """The error of a row that does not say what is right."""
+    known = ", ".join(row) or "none"
+    return Verified(None, error=f"the row has no column {column!r} that says what is right (its columns: {known})")
