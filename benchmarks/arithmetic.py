@@ -6,6 +6,7 @@ Runs ``baro demo --arithmetic`` stage by stage for each of --seeds, and prints o
     lead       what it has above SFT's, problem by problem
     greedy     the same of the one answer at temperature 0
     pass@8     share of problems with a right answer among the eight
+    worked     share of the eight that write out steps
     form       share of the eight that end with #### and a number
     seconds    of the stage, by the clock and of the processor
 
@@ -56,14 +57,15 @@ def one_seed(seed: int, out: Path) -> dict[str, Any]:
     outline = arithmetic_pipeline(out / "data", seed)
     seconds = timed(outline, out)
     sampled, greedy = (answers(out / stage / "comparisons.jsonl") for stage in ("evaluation", "greedy"))
-    right, form = sampled["right"], sampled["marked"]
+    right = sampled["right"]
     told = {
         policy: {
             "accuracy": rounded(over_problems(of.mean(1))),
             "lead": rounded(over_problems(of.mean(1) - right["sft"].mean(1))),
             "greedy": rounded(over_problems(greedy["right"][policy].mean(1))),
             "pass@8": rounded(over_problems(of.max(1))),
-            "form": rounded(over_problems(form[policy].mean(1))),
+            "worked": rounded(over_problems(sampled["worked"][policy].mean(1))),
+            "form": rounded(over_problems(sampled["form"][policy].mean(1))),
         }
         for policy, of in right.items()
     }
@@ -87,10 +89,11 @@ def timed(outline: Mapping[str, Any], out: Path) -> dict[str, list[float]]:
 
 
 def answers(path: Path) -> dict[str, Answers]:
-    """By reward and policy the scores of every problem's answers."""
+    """By reward and policy the scores of every problem's answers, and whether they are worked out."""
     found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in JsonLines(path).read():
-        for reward, by_policy in row["scores"].items():
+        steps = {policy: float("=" in answer) for policy, answer in row["answers"].items()}
+        for reward, by_policy in (row["scores"] | {"worked": steps}).items():
             for policy, score in by_policy.items():
                 found[reward][policy][row["prompt"]].append(score)
     return {
@@ -109,22 +112,22 @@ def rounded(interval: Interval) -> list[float]:
 
 
 def along(out: Path) -> dict[str, dict[str, list[float]]]:
-    """By GRPO run the steps at which validation problems were answered, and the share of right and of marked ones."""
+    """By GRPO run the steps at which validation problems were answered, and which share was right and marked."""
     found = {}
     for name in REWARDED:
         measured = [row for row in JsonLines(out / name / "metrics.jsonl").read() if "eval/score/right" in row]
         found[name] = {
             "step": [row["step"] for row in measured],
             "right": [round(row["eval/score/right"], 4) for row in measured],
-            "marked": [round(row["eval/score/marked"], 4) for row in measured],
+            "form": [round(row["eval/score/form"], 4) for row in measured],
         }
     return found
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a policy and seed."""
-    figures = ("accuracy", "lead", "greedy", "pass@8", "form")
-    lines = [f"| policy | seed | {' | '.join(figures)} | seconds |", "|---" * 8 + "|"]
+    figures = ("accuracy", "lead", "greedy", "pass@8", "worked", "form")
+    lines = [f"| policy | seed | {' | '.join(figures)} | seconds |", "|---" * 9 + "|"]
     for policy in rows[0]["policies"]:
         for row in rows:
             cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*row["policies"][policy][name]) for name in figures]

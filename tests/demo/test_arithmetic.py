@@ -33,13 +33,13 @@ def test_a_sum_is_worked_out_from_the_right(first, second, expected):
 def test_questions_and_answers_in_both_languages():
     english, korean = Problem(347, 285, "en", 0), Problem(347, 286, "ko", 1)
     assert english.prompt == "What is 347 + 285?"
-    assert english.worked(marked=True) == "7+5=12 4+8+1=13 3+2+1=6 #### 632"
-    assert english.worked(marked=False) == "7+5=12 4+8+1=13 3+2+1=6 Answer: 632"
+    assert english.answer(worked=True, marked=True) == "7+5=12 4+8+1=13 3+2+1=6 #### 632"
+    assert english.answer(worked=False, marked=False) == "Answer: 632"
     assert (Problem(347, 285, "ko", 1).prompt, korean.prompt) == (
         "347에 285를 더하면 얼마예요?",
         "347에 286을 더하면 얼마예요?",
     )
-    assert korean.worked(marked=False) == "7+6=13 4+8+1=13 3+2+1=6 답: 633"
+    assert korean.answer(worked=True, marked=False) == "7+6=13 4+8+1=13 3+2+1=6 답: 633"
 
 
 def numbers(row):
@@ -55,7 +55,7 @@ def test_held_out_operands_stand_in_nothing_that_is_learned_from(seed):
     files = files_of(seed)
     unseen = {int(one) for name in ("held_out", "validation") for row in files[name] for one in asked(row)}
     assert unseen <= set(operands("held_out"))
-    assert len(unseen) > 150
+    assert len(unseen) > 140
     for name in LEARNED_FROM:
         assert not unseen & {one for row in files[name] for one in numbers(row)}, name
 
@@ -72,17 +72,24 @@ def test_no_sum_stands_in_two_files(seed):
 
 def test_all_answers_are_right_and_problems_have_none_to_imitate():
     files = files_of(1)
-    for row in files["all_answers"]:
+    for row in [*files["demonstrations"], *files["all_answers"]]:
         assert numbers({"": row["completion"]})[-1] == sum(map(int, asked(row)))
-        for step in row["completion"].split()[:3]:
-            terms, total = step.split("=")
+        for terms, total in re.findall(r"([0-9+]+)=(\d+)", row["completion"]):
             assert sum(map(int, terms.split("+"))) == int(total)
     for name in ("problems", "validation", "held_out"):
         assert all(row.keys() == {"prompt", "answer"} for row in files[name])
         assert all(int(row["answer"]) == sum(map(int, asked(row))) for row in files[name])
     assert len(files["demonstrations"]) <= 500
-    marked = sum("####" in row["completion"] for row in files["all_answers"]) / len(files["all_answers"])
-    assert 0.45 < marked < 0.55
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "worked"),
+    [("text", "text", 0.8), ("demonstrations", "completion", 0.5), ("all_answers", "completion", 1.0)],
+)
+def test_how_many_answers_have_steps_and_how_many_the_mark(name, column, worked):
+    answers = [row[column] for row in files_of(2)[name]]
+    for found, expected in ((["=" in one for one in answers], worked), (["####" in one for one in answers], 0.5)):
+        assert abs(sum(found) / len(found) - expected) < 0.06
 
 
 def test_the_same_seed_makes_the_same_files_and_another_does_not():
@@ -110,7 +117,7 @@ def test_the_whole_task_runs_and_tells_accuracy_and_form_of_everybody(tmp_path):
     everybody = ("sft", "grpo", "grpo-random-reward", "grpo-format-reward", "sft-longer", "sft-all-answers")
     for stage in ("evaluation", "greedy"):
         told = {figure["name"] for figure in json.loads((runs[stage].path / "figures.json").read_text())}
-        assert told >= {f"{one}/reward/{name}" for one in everybody for name in ("right", "marked")}
+        assert told >= {f"{one}/reward/{name}" for one in everybody for name in ("right", "form")}
     vocabulary = json.loads((runs["base"].path / "model" / "tokenizer.json").read_text())["model"]["vocab"]
     with_digits = [token for token in vocabulary if re.search(r"\d", token) and not token.startswith("<")]
     assert sorted(with_digits) == list("0123456789")

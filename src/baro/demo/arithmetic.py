@@ -1,14 +1,16 @@
-"""The verifiable task: sums of two numbers, worked out step by step in English and Korean, whose result is checked.
+"""The verifiable task: sums of two numbers in English and Korean, with their steps or without, whose result is checked.
 
     User: What is 347 + 285?
     Assistant: 7+5=12 4+8+1=13 3+2+1=6 #### 632
 
     User: 347에 285를 더하면 얼마예요?
-    Assistant: 7+5=12 4+8+1=13 3+2+1=6 답: 632
+    Assistant: 답: 632
 
-A step adds a digit of each number, from the right, and the last term is the carry. What the base model reads is sums of
-one and two digits, worked out like this; demonstrations and problems have three digits, so that a model which imitates
-a few of them makes mistakes, each at another step. All answers that anybody imitates are right.
+A step adds a digit of each number, from the right, and the last term is the carry. All answers that anybody imitates
+are right. Those who wrote the demonstrations worked out half of them, and had the result of the others in their heads;
+a small model that imitates them has not: where it writes no steps it guesses, and in its steps it makes mistakes. The
+reward tells neither of the two. What the base model reads is sums of one and two digits; demonstrations and problems
+have three.
 
 Three-digit numbers are split by their own hash. Held-out problems have the one part for operands, and no number of
 that part stands in anything that a model learns from, neither as an operand nor as a sum: who solves them can add.
@@ -17,16 +19,14 @@ Everything is a pure function of its seed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from baro.demo.facts import LANGUAGES, Language
-from baro.demo.judge import text_of
 from baro.demo.korean import Noun
 from baro.demo.raters import uniforms
 
@@ -35,7 +35,9 @@ HELD_OUT = 0.2
 """Share of the three-digit numbers that are operands of held-out problems."""
 MARKED = 0.5
 """Share of answers that put #### before their result, as GSM8K's do; the others say it in words."""
-SIZES: Mapping[str, int] = {"text": 9_000, "demonstrations": 250, "problems": 1_920, "validation": 200, "held_out": 400}
+WORKED = {"text": 0.8, "demonstrations": 0.5}
+"""Share of answers that write out the steps; the others have the result alone, which is right as well."""
+SIZES: Mapping[str, int] = {"text": 9_000, "demonstrations": 500, "problems": 1_536, "validation": 100, "held_out": 256}
 
 WORDINGS: Mapping[Language, Sequence[Callable[[Noun, Noun], str]]] = {
     "en": (
@@ -77,10 +79,10 @@ class Problem:
         """In their order of size: 347 + 285 and 285 + 347 are one sum."""
         return min(self.first, self.second), max(self.first, self.second)
 
-    def worked(self, *, marked: bool) -> str:
-        """The right answer with its steps."""
+    def answer(self, *, worked: bool, marked: bool) -> str:
+        """The right answer, with its steps or without."""
         said = "####" if marked else IN_WORDS[self.language]
-        return " ".join([*steps(self.first, self.second), said, str(self.total)])
+        return " ".join([*(steps(self.first, self.second) if worked else []), said, str(self.total)])
 
 
 def steps(first: int, second: int) -> list[str]:
@@ -123,14 +125,20 @@ def _distinct(stream: Iterator[Problem], n: int, by: Callable[[Problem], object]
 
 
 def pretraining_text(seed: int, n: int) -> list[Row]:
-    """``n`` different questions for sums of numbers up to 99, each worked out."""
+    """``n`` different questions for sums of numbers up to 99, and an answer to each."""
     rng = np.random.default_rng([seed, 20])
     asked = _distinct(_to_learn(rng, range(1, 100)), n, lambda one: one.prompt)
-    return [{"text": f"User: {row['prompt']}\nAssistant: {row['completion']}"} for row in _answered(asked, rng)]
+    return [
+        {"text": f"User: {row['prompt']}\nAssistant: {row['completion']}"}
+        for row in _answered(asked, rng, worked=WORKED["text"])
+    ]
 
 
-def _answered(asked: Sequence[Problem], rng: np.random.Generator) -> list[Row]:
-    return [{"prompt": one.prompt, "completion": one.worked(marked=bool(rng.random() < MARKED))} for one in asked]
+def _answered(asked: Sequence[Problem], rng: np.random.Generator, *, worked: float) -> list[Row]:
+    """Answers of people who write out the steps as often as ``worked`` says."""
+    chances = rng.random((len(asked), 2)) < (worked, MARKED)
+    answers = [one.answer(worked=bool(w), marked=bool(m)) for one, (w, m) in zip(asked, chances, strict=True)]
+    return [{"prompt": one.prompt, "completion": answer} for one, answer in zip(asked, answers, strict=True)]
 
 
 def _with_result(asked: Sequence[Problem]) -> list[Row]:
@@ -140,26 +148,20 @@ def _with_result(asked: Sequence[Problem]) -> list[Row]:
 def files_of(seed: int, sizes: Mapping[str, int] = SIZES) -> dict[str, list[Row]]:
     """The rows of every file; no sum stands in two of them, but for those of ``all_answers``.
 
-    text: to pre-train on; demonstrations: worked answers; problems: prompts with their result and no steps;
-    all_answers: the demonstrations, and the problems worked out; validation, held_out: problems of numbers that stand
-    nowhere else.
+    text: to pre-train on; demonstrations: answers to imitate; problems: prompts with their result, and no answer to
+    imitate; all_answers: the sums of both, all worked out; validation, held_out: problems of numbers that stand in none
+    of these.
     """
     rng = np.random.default_rng([seed, 21])
     shown, posed = sizes["demonstrations"], sizes["problems"]
     learned = _distinct(_to_learn(rng, operands("train")), shown + posed, lambda one: one.operands)
     looked_at, asked = sizes["validation"], sizes["held_out"]
     measured = _distinct(_problems(rng, operands("held_out")), looked_at + asked, lambda one: one.operands)
-    answered = _answered(learned, rng)
     return {
         "text": pretraining_text(seed, sizes["text"]),
-        "demonstrations": answered[:shown],
+        "demonstrations": _answered(learned[:shown], rng, worked=WORKED["demonstrations"]),
         "problems": _with_result(learned[shown:]),
-        "all_answers": answered,
+        "all_answers": _answered(learned, rng, worked=1.0),
         "validation": _with_result(measured[:looked_at]),
         "held_out": _with_result(measured[looked_at:]),
     }
-
-
-def marked(completions: Sequence[Any], **columns: Any) -> list[float]:
-    """1 where a completion ends with #### and a number, right or wrong: a control that rewards the form alone."""
-    return [float(re.search(r"#### \d+$", text_of(one)) is not None) for one in completions]
