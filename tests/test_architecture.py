@@ -38,7 +38,7 @@ LAYERS = [
     {"evaluate"},
     {"pipeline", "pipeline_reader", "verbs"},
     {"demo"},
-    {"data_cli"},
+    {"data_cli", "flags"},
     {"cli"},
     {"__main__"},
 ]

@@ -131,6 +131,7 @@ VERBS = [
     "generate",
     "chat",
     "label",
+    "verify",
     "evaluate",
     "report",
     "data",

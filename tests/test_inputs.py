@@ -29,6 +29,7 @@ LEAST = {
     "data split": {"file": "rows.jsonl", "hold_out": 1},
     "evaluate": {"policies": {"p": "model"}, "prompts": "rows.jsonl", "against": "base/model"},
     "report": {},
+    "verify": {"file": "rows.jsonl", "verifier": "gsm8k"},
 }
 """What each verb cannot do without."""
 WRITTEN = {

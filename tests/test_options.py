@@ -24,7 +24,10 @@ from baro.rollout.engine import Engine
 from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
-TESTED = ("base", "sft", "reward", "dpo", "kto", "ppo", "grpo", "generate", "label", "evaluate", "feedback collect")
+TESTED = (
+    *("base", "sft", "reward", "dpo", "kto", "ppo", "grpo", "generate", "label", "verify", "evaluate"),
+    "feedback collect",
+)
 
 # ------------------------------------------------------------------------------------------------ a field that is read
 
@@ -118,6 +121,7 @@ LEAST = {
         "policy": "policy", "prompts": "prompts.jsonl", "n": 2, "sampling": {"max_new_tokens": 6}, "data": DATA,
     },
     "label": {"answers": "answers.jsonl", "by": "score_of_options:judge"},
+    "verify": {"file": "sums.jsonl", "verifier": "gsm8k"},
     "evaluate": {
         "policies": {"new": "policy"}, "against": "other", "prompts": "prompts.jsonl",
         "judges": {"judge": "score_of_options:judge"}, "sampling": {"max_new_tokens": 6}, "data": DATA,
@@ -395,6 +399,12 @@ CHANGES = {
         "compute.device": ("cuda", {}),
         "compute.dtype": ("bfloat16", {}),
     },
+    "verify": {
+        "verifier": ({"name": "gsm8k", "method": "flexible"}, {}),
+        "audit": (True, {}),
+        "encoding": ("utf-16", {}),
+        "ignore": (["score"], {"file": "scored_sums.jsonl"}),
+    },
     "feedback collect": {
         "kind": ("thumb", {}),
         "per_prompt": (2, {}),
@@ -436,7 +446,7 @@ NOTHING_TO_COLLECT = {
     "labels.guidelines": "a stage has one guideline (tests/feedback/test_labels.py)",
 }
 NOTHING_TO_SEE |= NOTHING_TO_COLLECT
-INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", "prompts", "answers", "by"}
+INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", "prompts", "answers", "by", "file"}
 """What a verb cannot do without: tests/test_inputs.py."""
 
 
@@ -467,6 +477,11 @@ def folder(tmp_path_factory):
     pairs = [{"prompt": f"Say {a} to {b}.", "chosen": f"{a}, dear {b}!", "rejected": f"{a}."} for a, b in words]
     rated = [{"kind": 1.0, "true": 0.0}, {"kind": 0.0, "true": 0.5}]
     long = {"prompt": "Say it again. " * 30, "chosen": "No, dear!", "rejected": "no"}  # dropped, which is allowed
+    sums = [
+        {"prompt": f"{i} + 1?", "completion": said.format(i + 1), "answer": i + 1, "known": True}
+        for i in range(5)
+        for said in ("#### {}", "It is {}")
+    ]
     files = {
         "pairs": [*pairs, long],
         "more": pairs[:3],
@@ -494,6 +509,8 @@ def folder(tmp_path_factory):
             }
             for p in pairs
         ],
+        "sums": sums,
+        "scored_sums": [{**row, "score": 0.5} for row in sums],
         "rankings": [
             {"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"], "no"], "ranks": [1, 2, 3]} for p in pairs
         ],
@@ -612,7 +629,7 @@ def digest(verb, values, out):
         hashlib.sha256(path.read_bytes()).hexdigest()
         for pattern in ("*model*/*.safetensors", "*model*/*.json", "adapter/*.safetensors", "*.jsonl", "figures.json")
         for path in sorted(out.glob(pattern))
-        if path.name != "metrics.jsonl"
+        if path.name not in ("metrics.jsonl", "verified.jsonl")
     ]
     metrics = out / "metrics.jsonl"
     rows = [json.loads(line) for line in (metrics.read_text().splitlines() if metrics.exists() else ())]
@@ -666,7 +683,11 @@ def test_another_value_comes_to_something_else(verb, key, results, monkeypatch):
     changed |= {"trainer.steps": None} if key == "trainer.epochs" else {}
     changed |= {"choose.rewards": []} if key == "choose.policy" else {}
     one, other = results(verb, before), results(verb, with_keys(before, changed))
-    assert one.startswith("[") or key in ("reward_model", "accept_weak_reward_model", "data.criteria", "data.ignore"), (
-        one
-    )
+    assert one.startswith("[") or key in (
+        "reward_model",
+        "accept_weak_reward_model",
+        "data.criteria",
+        "data.ignore",
+        "ignore",
+    ), one
     assert one != other

@@ -30,6 +30,7 @@ _NAMES = {
     "RunError": "baro.errors:RunError",
     "SFTConfig": "baro.methods.sft:Config",
     "SplitConfig": "baro.methods.split:Config",
+    "VerifyConfig": "baro.methods.verify:Config",
     "base": "baro.methods.base:run",
     "dpo": "baro.methods.dpo:run",
     "evaluate_policies": "baro.evaluate.evaluate:run",  # `evaluate` is a package of ours
@@ -44,6 +45,7 @@ _NAMES = {
     "run_pipeline": "baro.pipeline:run_pipeline",
     "sft": "baro.methods.sft:run",
     "split": "baro.methods.split:run",
+    "verify": "baro.methods.verify:run",
 }
 
 __all__ = sorted(_NAMES)

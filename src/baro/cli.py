@@ -23,6 +23,7 @@ from typer.core import TyperCommand
 from baro.data_cli import app as data_app
 from baro.errors import BaroError, ConfigError
 from baro.feedback.commands_changes import app as feedback_app
+from baro.flags import given_once, named_values, print_row, verify
 
 if TYPE_CHECKING:
     from baro.runs import RunDir
@@ -138,11 +139,14 @@ def _run(
 
     started = time.time_ns()
     config_class, run_stage = VERBS[verb].load()
+    rows = VERBS[verb].tells_rows and not as_json
     given = {key: value for key, value in values.items() if value not in (None, [], {})}
-    run = run_stage(load_config(config_class, config_file, overrides or (), given), out)
+    tell = {"tell": print_row} if rows else {}
+    run = run_stage(load_config(config_class, config_file, overrides or (), given), out, **tell)
     if (run.path / "run.json").stat().st_mtime_ns < started:
         typer.echo(f"{run.path}: finished already, nothing to do", err=True)
-    typer.echo(json.dumps(_result(run), ensure_ascii=False, allow_nan=False) if as_json else str(run.path))
+    said = json.dumps(_result(run), ensure_ascii=False, allow_nan=False) if as_json else str(run.path)
+    typer.echo(said, err=rows)
 
 
 def _result(run: RunDir) -> dict[str, Any]:
@@ -191,28 +195,6 @@ def _inputs_of(verb: str) -> list[tuple[str, str]]:
     from baro.verbs import VERBS
 
     return [(key, field.description or "") for key, _, field in declared_keys(VERBS[verb].load()[0])]
-
-
-def _one(flag: str, positional: Any, option: Any) -> Any:
-    """A value that may be given as an argument or as a flag, and not as both."""
-    if positional and option:
-        raise ConfigError(f"{flag} is given twice, as an argument and as a flag; keep one")
-    return positional or option
-
-
-def _named(flag: str, values: list[str] | None) -> dict[str, str]:
-    """``NAME=VALUE`` as a name and a value; without a name, what stands after the colon or the last slash."""
-    from baro.declared import default_name
-
-    named: dict[str, str] = {}
-    for one in values or []:
-        name, equals, value = one.partition("=")
-        if not equals:
-            name, value = default_name(one), one
-        if name in named:
-            raise ConfigError(f"{flag}: two of them are called {name}; write {flag} NAME={value}")
-        named[name] = value
-    return named
 
 
 @app.command()
@@ -282,7 +264,7 @@ def generate(
     seed: Seed = None,
 ) -> dict[str, Any]:
     """Answers of a policy to prompts."""
-    who = _one("policy", policy, policy_flag)
+    who = given_once("policy", policy, policy_flag)
     return {"policy": who, "prompts": prompts, "n": n, "limit": limit, "seed": seed}
 
 
@@ -319,8 +301,11 @@ def label(
     seed: Seed = None,
 ) -> dict[str, Any]:
     """Judge answers by a reward model, a judge or a function."""
-    what = _one("answers", answers, answers_flag)
+    what = given_once("answers", answers, answers_flag)
     return {"answers": what, "by": by, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
+
+
+_stage("verify")(verify)
 
 
 @_stage("feedback collect", feedback_app)
@@ -333,7 +318,7 @@ def collect(
     seed: Seed = None,
 ) -> dict[str, Any]:
     """Answers in, judgments out: serves the page until everything is judged."""
-    what = _one("answers", answers, answers_flag)
+    what = given_once("answers", answers, answers_flag)
     return {"answers": what, "kind": kind, "overlap": overlap, "by": by, "seed": seed}
 
 
@@ -352,16 +337,16 @@ def evaluate(
     seed: Seed = None,
 ) -> dict[str, Any]:
     """Compare policies on prompts, and scorers on pairs; with intervals."""
-    who = _one("policies", policies, policies_flag) or []
-    named = any("=" in one for one in who)
+    who = given_once("policies", policies, policies_flag) or []
+    with_names = any("=" in each for each in who)
     return {
-        "policies": _named("--policies", who) if named else who,
+        "policies": named_values("--policies", who) if with_names else who,
         "against": against,
         "prompts": prompts,
         "pairs": pairs,
         "baseline_pairs": baseline_pairs,
-        "judges": _named("--judge", judge),
-        "rewards": _named("--reward", reward_),
+        "judges": named_values("--judge", judge),
+        "rewards": named_values("--reward", reward_),
         "ref_policy": ref_policy,
         "limit": limit,
         "seed": seed,

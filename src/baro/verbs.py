@@ -31,6 +31,7 @@ class Verb:
     load: Callable[[], tuple[type[Config], Run]]
     makes: Makes = "nothing"
     outputs: Mapping[str, str] = field(default_factory=dict)
+    tells_rows: bool = False  # on stdout, as it makes them: its run takes ``tell``
 
 
 def _at(module: str) -> Callable[[], tuple[type[Config], Run]]:
@@ -51,6 +52,7 @@ VERBS: dict[str, Verb] = {
     "grpo": Verb(_at("baro.methods.grpo"), "policy"),
     "generate": Verb(_at("baro.methods.generate"), "records"),
     "label": Verb(_at("baro.methods.label"), "records"),
+    "verify": Verb(_at("baro.methods.verify"), tells_rows=True),
     "feedback collect": Verb(_at("baro.feedback.collect"), "records", {"pairs": "pairs.jsonl"}),
     "data split": Verb(_at("baro.methods.split"), outputs={"train": "train.jsonl", "held_out": "held_out.jsonl"}),
     "evaluate": Verb(_at("baro.evaluate.evaluate")),

@@ -133,6 +133,7 @@ def test_every_verb_says_it(project, refused):
         ppo(prompts="every.jsonl", rewards="[{by: judge:score}]"),
         ["generate", "base", "--prompts", "every.jsonl"],
         ["label", "every.jsonl", "--by", "judge:score"],
+        ["verify", "every.jsonl", "--verifier", "gsm8k"],
         ["data", "split", "every.jsonl", "--hold-out", 1],
     ):
         assert refused(*arguments) == sentence

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from baro.records import Rollout
@@ -14,11 +15,15 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Verified:
-    """What a verifier found: a score and why it is that, or an error and no score."""
+    """What a verifier found: a score and why it is that, or an error and no score.
+
+    ``seconds``: how long it looked; where it does not say, its share of the time of those looked at together.
+    """
 
     score: float | None
     reason: str = ""
     error: str | None = None
+    seconds: float | None = field(default=None, compare=False)
 
 
 class Verifier(Protocol):
@@ -44,10 +49,12 @@ class OneByOne:
         raise NotImplementedError
 
     def _looked(self, rollout: Rollout) -> Verified:
+        started = time.perf_counter()
         try:
-            return self.look(rollout)
+            found = self.look(rollout)
         except Exception as error:  # one completion that it fails on has no score; the others have theirs
-            return failed(error)
+            found = failed(error)
+        return replace(found, seconds=time.perf_counter() - started)
 
 
 def failed(error: Exception) -> Verified:

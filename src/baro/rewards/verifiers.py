@@ -7,7 +7,9 @@ that ran out, a verifier that failed) is an error, and no score. What models and
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from baro.errors import BaroError, RewardError
@@ -29,6 +31,7 @@ class VerifierReward:
 
     def check(self, rollouts: Sequence[Rollout]) -> list[Verified]:
         """What the verifier found, or how it failed; a score is a finite number."""
+        started = time.perf_counter()
         try:
             found = self.verifier.check(rollouts)
         except BaroError:  # raised on purpose: without what it needs a verifier refuses
@@ -37,14 +40,17 @@ class VerifierReward:
             found = [failed(error)] * len(rollouts)
         if len(found) != len(rollouts):
             raise RewardError(f"{self.name}: gave {len(found)} scores for {len(rollouts)} completions; mend it")
-        return [self._checked(one) for one in found]
+        share = (time.perf_counter() - started) / max(len(found), 1)
+        return [self._checked(one, share) for one in found]
 
-    def _checked(self, one: Verified) -> Verified:
+    def _checked(self, one: Verified, share: float) -> Verified:
+        seconds = share if one.seconds is None else one.seconds
         if one.error is not None:
-            return Verified(None, error=f"{self.name}: {one.error}")
+            return Verified(None, error=f"{self.name}: {one.error}", seconds=seconds)
         if one.score is None or not math.isfinite(one.score):
-            return Verified(None, error=f"{self.name}: gave the score {one.score}, and a finite number is needed")
-        return one
+            wrong = f"{self.name}: gave the score {one.score}, and a finite number is needed"
+            return Verified(None, error=wrong, seconds=seconds)
+        return replace(one, seconds=seconds)
 
 
 def load_verifier(config: VerifierConfig, *, name: str) -> VerifierReward:
