@@ -32,9 +32,9 @@ bench: .venv
 # apt packages that some tests want; a test skips with one loud line where its package is missing.
 system-packages:
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  dpkg -s fonts-noto-cjk chromium postgresql >/dev/null 2>&1 || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq fonts-noto-cjk chromium postgresql; }; \
-	else echo "system-packages: needs apt-get and root; tests that want chromium or postgresql will skip"; fi
+	  dpkg -s fonts-noto-cjk chromium postgresql bubblewrap >/dev/null 2>&1 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq fonts-noto-cjk chromium postgresql bubblewrap; }; \
+	else echo "system-packages: needs apt-get and root; tests that want chromium, postgresql or bubblewrap will skip"; fi
 
 # Built beside and renamed, so that an interrupted set-up is made again rather than taken for whole.
 .venv: pyproject.toml constraints.txt

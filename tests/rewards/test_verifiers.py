@@ -307,6 +307,8 @@ def test_wrong_options_get_a_sentence(told, reason):
     assert "\n" not in str(error.value)
 
 
+ASSERTS = {"test_list": ["assert double(2) == 4"]}
+BUSY = "import time\nwhile time.process_time() < 1.3: pass\ndef double(x): return 2 * x"
 OPTIONS = {
     ("gsm8k", "answer"): ({}, "gold", {"answer": 3, "gold": 4}, "#### 3"),
     ("gsm8k", "method"): ({}, "flexible", {"answer": 3}, "3"),
@@ -325,14 +327,30 @@ OPTIONS = {
     ("length", "unit"): ({"at_most": 1, "unit": "words"}, "characters", {}, "ab"),
     ("repetition", "n"): ({}, 2, {}, "a b a b"),
     ("repetition", "unit"): ({}, "characters", {}, "a a a b"),
+    ("code", "cpu_seconds"): ({}, 1, ASSERTS, BUSY),
+    ("code", "deadline_seconds"): ({}, 1.0, ASSERTS, "import time\ntime.sleep(1.2)\ndef double(x): return 2 * x"),
+    ("code", "memory_mb"): ({}, 128, ASSERTS, "x = bytearray(200 << 20)\ndef double(x): return 2 * x"),
+    ("code", "unsafe_local"): (
+        {},
+        True,
+        ASSERTS,
+        "import os\ndouble = lambda x: 2 * x * os.path.exists('/etc/passwd')",
+    ),
+    ("math", "answer"): ({}, "gold", {"answer": "1", "gold": "2"}, "\\boxed{2}"),
+    ("math", "deadline_seconds"): ({}, 1e-3, {"answer": "1"}, "\\boxed{1}"),
 }
 """By verifier and option: what is set besides, another value, a row, and a completion that it is another thing for."""
 
 
-@pytest.mark.parametrize("key", [(one, field) for one in VERIFIERS for field in one.model_fields if field != "name"])
-def test_every_option_of_every_verifier_changes_what_it_finds(key):
-    verifier, option = key
-    name = verifier.model_fields["name"].default
+ELSEWHERE = [("math", "unsafe_local")]  # test_math.py: what changes is where it runs
+KEYS = [(one.model_fields["name"].default, field) for one in VERIFIERS for field in one.model_fields if field != "name"]
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in ELSEWHERE], ids=".".join)
+def test_every_option_of_every_verifier_changes_what_it_finds(key, request):
+    name, option = key
+    if name in ("code", "math"):
+        request.getfixturevalue("sandbox_holds")
     beside, value, row, text = OPTIONS[name, option]
     one, other = ({"name": name, **beside, **changed} for changed in ({}, {option: value}))
     assert looked(one, text, **row) != looked(other, text, **row)

@@ -15,7 +15,9 @@ from typing import Any
 from baro.errors import BaroError, RewardError
 from baro.records import Rollout, Score
 from baro.rewards.answers import ChoiceVerifier, Gsm8kVerifier, TextVerifier
+from baro.rewards.code import CodeVerifier
 from baro.rewards.forms import FormatVerifier, JsonVerifier, LengthVerifier, RepetitionVerifier
+from baro.rewards.math import MathVerifier
 from baro.rewards.verified import Verified, Verifier, failed
 from baro.verifier_config import VerifierConfig
 
@@ -71,4 +73,6 @@ _VERIFIERS: dict[str, Callable[[Any], Verifier]] = {
     "json": JsonVerifier,
     "length": LengthVerifier,
     "repetition": RepetitionVerifier,
+    "code": CodeVerifier,
+    "math": MathVerifier,
 }
