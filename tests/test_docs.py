@@ -61,6 +61,9 @@ UNSEEN = {"skipped_step", "<policy>/loss"}  # documented, and never logged by a 
 UNSEEN |= {
     f"eval/{name}" for name in ("score/<name>", "win_rate", "tokens", "finished_fraction")
 }  # test_held_out_answers.py
+UNSEEN |= {
+    f"<policy>/{name}/<reward>" for name in ("accuracy", "pass_at_<k>", "maj_at_<n>", "unsolved_fraction")
+}  # tests/evaluate/test_solved.py
 UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
 UNSEEN |= {
     "loss/kl",

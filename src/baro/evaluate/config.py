@@ -22,6 +22,14 @@ class Player:
     second: bool = False
 
 
+class Reward(ScoredBy):
+    """What scores the answers; where a score says right or wrong, it also counts the problems that are solved."""
+
+    right_from: float | None = Field(
+        None, description="the score from which an answer is right: accuracy, pass@k; 1 for verifiers of 0 and 1 alone"
+    )
+
+
 class BestOf(ScoredBy):
     """A control: of ``n`` samples of ``against``, the one that ``by`` scores highest."""
 
@@ -44,7 +52,7 @@ class Config(blocks.Config):
         None, description="answers or demonstrations that every policy's loss is measured on"
     )
     judges: dict[str, Object] = Field({}, description="names and judges, module:NAME with compare(pairs)")
-    rewards: dict[str, Scorer | ScoredBy] = Field(
+    rewards: dict[str, Scorer | Reward] = Field(
         {}, description="names and rewards: runs, folders, functions module:NAME, or blocks as {verifier: gsm8k}"
     )
     ref_policy: Model | None = Field(None, description="the model that KL is measured to; `against` unless given")
@@ -84,9 +92,9 @@ class Config(blocks.Config):
         return self
 
     @property
-    def scorers(self) -> dict[str, ScoredBy]:
+    def scorers(self) -> dict[str, Reward]:
         """Every reward by its name, as a block where it is a bare value."""
-        return {name: ScoredBy(by=one) if isinstance(one, str) else one for name, one in self.rewards.items()}
+        return {name: Reward(by=one) if isinstance(one, str) else one for name, one in self.rewards.items()}
 
     @property
     def names(self) -> dict[str, str]:

@@ -8,6 +8,8 @@ Figures, each with a 95% interval by a bootstrap over prompts (proportions of pa
                                      both at the sampling temperature: an estimate of KL(π ‖ π_ref) as they answer
     P/kl_bound                       nats: an upper bound of the KL of best-of-n, log n − (n−1)/n
     P/reward/R                       mean score by reward R
+    P/accuracy/R, P/pass_at_K/R, P/maj_at_N/R, P/unsolved_fraction/R
+                                     where R says right or wrong: evaluate/solved.py
     P/loss                           nats per token on the texts of ``loss_on`` (evaluate/losses.py)
     P/ref_loss                       nats per token: mean over P's own samples of −(1/|y|) Σ_t log π_ref(y_t), at the
                                      sampling temperature: how fluent the reference finds them

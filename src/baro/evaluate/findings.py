@@ -18,9 +18,11 @@ from baro.rewards.gate import weaknesses
 Standing = Literal["better", "worse", "same", "unknown"]
 _COMPARED = re.compile(
     r"(?P<policy>.+?)/(?P<kind>win_rate_length_controlled|win_rate|kl|kl_bound|reward|tokens|finished_fraction|distinct_2|"
-    r"loss)(?:/(?P<of>.+))?"
+    r"loss|accuracy|pass_at_\d+|maj_at_\d+|unsolved_fraction)(?:/(?P<of>.+))?"
 )
-_SHARE = re.compile(r"win_rate|accuracy|finished_fraction|^baseline/")
+_SOLVED = re.compile(r"accuracy|unsolved_fraction|(?:pass|maj)_at_\d+")
+"""Kinds that are always by a reward; without one such a name is another's, as reward_model/accuracy."""
+_SHARE = re.compile(r"win_rate|accuracy|finished_fraction|pass_at_|maj_at_|unsolved_fraction|^baseline/")
 _ABBREVIATIONS = {"sft", "dpo", "ppo", "kto", "grpo", "orpo", "ipo", "simpo"}
 
 
@@ -42,7 +44,8 @@ class Evaluation:
     def measured(self) -> dict[tuple[str, str, str], Figure]:
         """Figures by policy, kind, and the judge or reward where there are several."""
         matches = ((_COMPARED.fullmatch(figure.name), figure) for figure in self.stage.figures)
-        return {(m["policy"], m["kind"], m["of"] or ""): figure for m, figure in matches if m}
+        known = [(m, figure) for m, figure in matches if m and (m["of"] or not _SOLVED.fullmatch(m["kind"]))]
+        return {(m["policy"], m["kind"], m["of"] or ""): figure for m, figure in known}
 
     @property
     def policies(self) -> list[str]:
@@ -57,6 +60,16 @@ class Evaluation:
     @property
     def rewards(self) -> list[str]:
         return list(dict.fromkeys(of for _, kind, of in self.measured if kind == "reward"))
+
+    @property
+    def verifiers(self) -> list[str]:
+        """The rewards that say right or wrong."""
+        return list(dict.fromkeys(of for _, kind, of in self.measured if kind == "accuracy"))
+
+    def ks(self, kind: Literal["pass", "maj"], reward: str) -> list[int]:
+        """The k of pass@k, or of maj@k, by a reward."""
+        found = {kind_k for _, kind_k, of in self.measured if of == reward and kind_k.startswith(f"{kind}_at_")}
+        return sorted(int(one.rpartition("_")[2]) for one in found)
 
     @cached_property
     def against(self) -> str | None:
@@ -149,6 +162,7 @@ def summary(stages: Sequence[Stage], words: Words) -> list[Finding]:
     found = evaluations(stages)
     findings = [finding for evaluation in found for finding in _compared(evaluation, words, several=len(found) > 1)]
     findings = findings or [Finding("note", words["no_comparison"])]
+    findings += [finding for evaluation in found for finding in _solved(evaluation, words)]
     reward = reward_model(stages)
     findings += [Finding("note", _about_reward(*reward, words))] if reward else []
     return [*findings, *_weak_rewards(stages, words)]
@@ -199,9 +213,27 @@ def _facts(evaluation: Evaluation, policy: str, rate: Figure, words: Words, *, j
     return ", ".join(facts)
 
 
+def _solved(evaluation: Evaluation, words: Words) -> Iterator[Finding]:
+    """How many answers are right; a warning where no answer is, and so nothing to learn from by reward."""
+    for reward in evaluation.verifiers:
+        k = max(evaluation.ks("pass", reward), default=1)
+        for policy in evaluation.policies:
+            one, several = (evaluation.get(policy, kind, reward) for kind in ("accuracy", f"pass_at_{k}"))
+            if one is None or one.value is None:
+                continue
+            told = {"policy": policy_name(policy, words), "reward": reward, "value": counted(one), "k": k}
+            if several is not None and several.value == 0:
+                yield Finding("warning", words["nothing_solved"].format(n=number(several.n), **told))
+            elif several is not None:
+                yield Finding("note", words["right_of_several"].format(several=with_interval(several), **told))
+            else:
+                yield Finding("note", words["right_of_one"].format(**told))
+
+
 def accuracies(stage: Stage) -> list[Figure]:
     """A stage's accuracies on held-out pairs, the baselines last."""
-    found = [f for f in stage.figures if f.name.split("/")[-1] in ("accuracy", "pair_accuracy")]
+    compared = Evaluation(stage).measured.values()
+    found = [f for f in stage.figures if f.name.split("/")[-1] in ("accuracy", "pair_accuracy") and f not in compared]
     return found + [f for f in stage.figures if f.name.startswith("baseline/") and f not in found]
 
 

@@ -225,15 +225,23 @@ def _overlaps(box: Box, others: Sequence[Box]) -> bool:
     return any(left < o[2] and o[0] < right and bottom < o[3] and o[1] < top for o in others)
 
 
-def curve_plot(lines: Sequence[Line], *, label: str, x_label: str) -> str:
-    """Lines over steps, small: one panel of many."""
+def curve_plot(
+    lines: Sequence[Line], *, label: str, x_label: str, x_ticks: Mapping[float, str] | None = None,
+    size: tuple[float, float] = (320, 168),
+) -> str:  # fmt: skip
+    """Lines over steps, small unless ``size`` is given: one panel of many.
+
+    ``x_ticks``: names of places on the x axis, in place of numbers.
+    """
     texts = _Texts()
-    with _canvas(320, 168, label, texts, left=44, right=12, top=8, bottom=36) as (axes, drawn):
+    with _canvas(*size, label, texts, left=44, right=12, top=8, bottom=36) as (axes, drawn):
         extent = [y for line in lines for y in _draw_line(axes, line)]
         axes.set_ylim(*_padded(extent))
         axes.margins(x=0.03)
         axes.grid(axis="y", color=RULE, linewidth=0.8)
         axes.yaxis.set_major_locator(MaxNLocator(4))
+        if x_ticks:
+            axes.set_xticks(list(x_ticks), [texts.stand_in(name) for name in x_ticks.values()])
         axes.set_xlabel(texts.stand_in(x_label), color=MUTED, fontsize=FONT_SIZE, labelpad=2)
     return drawn[0]
 

@@ -24,6 +24,7 @@ from baro.evaluate.findings import summary
 from baro.evaluate.markup import DASH, Html, duration_words, element, finite, joined, text
 from baro.evaluate.provenance import figures_section, ledger_section, lineage_section, notes_section
 from baro.evaluate.results import evaluation_sections, reward_section, summary_section
+from baro.evaluate.solved_section import solved_section
 from baro.evaluate.stages import Stage, parents_of, read_stages
 from baro.evaluate.words import WORDS, Language, Words
 from baro.files import write_atomic
@@ -104,6 +105,7 @@ def page(stages: Sequence[Stage], *, title: str, language: Language) -> str:
         "wins": wins,
         "frontier": frontier,
         "controls": controls,
+        "solved": solved_section(stages, words),
         "reward": reward_section(stages, words),
         "samples": samples_section(stages, words),
         "curves": curves_section(stages, words),

@@ -21,8 +21,9 @@ from baro.data.files import write_rows
 from baro.data.template import Template
 from baro.declared import is_object
 from baro.errors import DataError, check_failures
-from baro.evaluate.config import Config, Player
+from baro.evaluate.config import Config, Player, Reward
 from baro.evaluate.metrics import distinct_2, length_controlled, mean_over_prompts, share_over_prompts
+from baro.evaluate.solved import right_from, solved_figures
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
 from baro.inputs import load_judge, load_scorer, load_template, resolve, template_of
@@ -34,6 +35,7 @@ from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Prompt, Rollout, plain_conversation
 from baro.rewards.judging import judged_in_both_orders
 from baro.rewards.own_data import try_on_own_data
+from baro.rewards.verifiers import VerifierReward
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -50,6 +52,7 @@ class Answered:
     logprobs: Float[np.ndarray, "n"] | None = None  # log π of each rollout; None where there is no reference
     ref_logprobs: Float[np.ndarray, "n"] | None = None
     scores: dict[str, Float[np.ndarray, "n"]] = field(default_factory=dict)  # by reward and judge; NaN where it failed
+    read: dict[str, list[str | None]] = field(default_factory=dict)  # by verifier: what it took for the answers
     figures: dict[str, Interval | float] = field(default_factory=dict)
 
 
@@ -80,10 +83,12 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     for name, asked in config.scorers.items():
         source = load(asked, f"rewards.{name}", name=name)
         for one in answered:
-            one.scores[name] = score(source, one.rollouts, f"{name}: {one.name}")
+            one.scores[name] = score(source, one.rollouts, f"{name}: {one.name}", one.read.setdefault(name, []))
     prompt_of = question.prompt_of(config.completions)
     for one in answered:
         own_figures(one, config, prompt_of)
+    for name, asked in config.scorers.items():
+        count_solved(name, asked, answered, prompt_of, config.seed)
     for name, by in config.judges.items():
         for one in answered[1:]:
             judge_figures(one, answered[0], name, load_judge(by), prompt_of, config.seed, by_tokens=bool(exact))
@@ -239,9 +244,20 @@ def best_rollouts(drawn: Sequence[Sequence[Rollout]], n: int, source: RewardSour
 # ------------------------------------------------------------------------------------------------- scores and figures
 
 
-def score(source: RewardSource, rollouts: Sequence[Rollout], description: str) -> Float[np.ndarray, "n"]:
-    """Each rollout's score; NaN for one that failed, RewardError where too many did."""
-    found = [one for part in in_parts(rollouts, CHUNK, description) for one in source.score(part)]
+def score(
+    source: RewardSource, rollouts: Sequence[Rollout], description: str, read: list[str | None] | None = None
+) -> Float[np.ndarray, "n"]:
+    """Each rollout's score; NaN for one that failed, RewardError where too many did.
+
+    ``read`` is filled with what a verifier took for the answers.
+    """
+    parts = in_parts(rollouts, CHUNK, description)
+    if isinstance(source, VerifierReward):
+        verified = [one for part in parts for one in source.check(part)]
+        if read is not None:
+            read += [one.read for one in verified]
+        return checked([one.score for one in verified], [one.error for one in verified], description)
+    found = [one for part in parts for one in source.score(part)]
     return checked([one.value for one in found], [one.error for one in found], description)
 
 
@@ -274,6 +290,29 @@ def own_figures(one: Answered, config: Config, prompt_of: Int[np.ndarray, "n"]) 
     one.figures["tokens"] = _mean(lengths, prompt_of, config.seed)
     one.figures["finished_fraction"] = share_over_prompts(finished, prompt_of, seed=config.seed)
     one.figures["distinct_2"] = distinct_2(rollout.text for rollout in one.rollouts)
+
+
+def count_solved(
+    name: str, asked: Reward, answered: Sequence[Answered], prompt_of: Int[np.ndarray, "n"], seed: int
+) -> None:
+    """How many answers are right and how many problems they solve, by a reward that says so."""
+    limit = right_from(asked, [one.scores[name] for one in answered])
+    if limit is None:
+        return
+    votes = any(one is not None for player in answered for one in player.read[name])
+    for one in answered:
+        read = one.read[name] if votes else None
+        found = solved_figures(one.scores[name], limit, prompt_of, read=read, seed=seed)
+        one.figures |= {f"{what}/{name}": figure for what, figure in found.items()}
+        unsolved = found.get("unsolved_fraction")
+        if unsolved is not None and unsolved.value == 1:
+            log.warning(
+                "%s: none of its answers to %d problems is right by %s (pass@k is 0); GRPO would have no gradient from "
+                "such a policy: begin with easier problems or with demonstrations",
+                one.name,
+                unsolved.n,
+                name,
+            )
 
 
 def judge_figures(

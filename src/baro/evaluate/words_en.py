@@ -43,6 +43,14 @@ ENGLISH = {
     "no_comparison": (
         "No policy has been compared with another here, so this report says nothing about which is better."
     ),
+    "right_of_one": "{policy} by {reward}: share of right answers {value}.",
+    "right_of_several": (
+        "{policy} by {reward}: share of right answers {value}; of problems with a right one in {k} answers {several}."
+    ),
+    "nothing_solved": (
+        "{policy} by {reward}: no right answer to any of {n} problems, in {k} answers to each. GRPO would learn "
+        "nothing, as all answers to a problem get the same reward: easier problems or demonstrations come first."
+    ),
     "baseline_policy": "the baseline",
     "tile_wins": "{policy} wins against {against}",
     "tile_reward": "Reward model accuracy",
@@ -56,6 +64,12 @@ ENGLISH = {
     "frontier_lead": (
         "What a policy gained, and how far it moved from where it started. Up and to the left is better: the "
         "same reward for less distance."
+    ),
+    "solved": "Problems solved",
+    "solved_lead": (
+        "How many answers are right, and how many problems several answers solve. pass@k is the chance that one of k "
+        "answers at least is right, maj@n whether the most frequent of n answers is. From a problem that no answer "
+        "solves GRPO learns nothing."
     ),
     "controls": "Controls",
     "controls_lead": (
@@ -96,6 +110,9 @@ ENGLISH = {
     "finished_fraction": "finished",
     "loss": "loss on texts",
     "distinct_2": "distinct-2",
+    "accuracy": "one answer right",
+    "unsolved": "never solved",
+    "problems": "problems",
     "control": "control",
     "expected": "expected",
     "outcome": "outcome",
@@ -176,6 +193,8 @@ ENGLISH = {
     "step": "step",
     "while_training": "{stage} while training",
     "alt_wins": "Win rates by {judge}: {values}",
+    "alt_solved": "Right answers by {name}, of one and of several: {values}",
+    "alt_pass": "pass@k by {name} for k = {ks}: {values}",
     "alt_frontier": "Reward {name} over KL: {values}",
     "alt_trajectory": "Reward {name} over KL while {stage} trains: {values}",
     "alt_curve": "{title} of {stage} over steps: {values}",

@@ -45,6 +45,12 @@ KOREAN = {
     "weak_length": "점수가 길이를 따라갑니다. 상관이 {value} 또는 그보다 강해 한계 ±{limit}을 벗어납니다",
     "trained_on_weak": "{stage} 학습에는 {reward}의 약한 보상 모델을 썼으므로, 그 보상은 아무것도 뜻하지 않습니다.",
     "no_comparison": "아직 정책끼리 비교하지 않았으므로, 어느 쪽이 나은지는 이 보고서로 알 수 없습니다.",
+    "right_of_one": "{policy}({reward} 기준): 정답률 {value}.",
+    "right_of_several": "{policy}({reward} 기준): 정답률 {value}, 답변 {k}개 안에 정답이 있는 문제의 비율 {several}.",
+    "nothing_solved": (
+        "{policy}({reward} 기준): 문제 {n}개에 답변을 {k}개씩 했지만 맞은 것이 없습니다. 한 문제의 답변이 모두 같은 "
+        "보상을 받으므로 GRPO가 배울 것이 없습니다. 더 쉬운 문제나 시범 답변부터 시작하세요."
+    ),
     "baseline_policy": "기준 정책",
     "tile_wins": "{policy} 승률(상대: {against})",
     "tile_reward": "보상 모델 정확도",
@@ -57,6 +63,12 @@ KOREAN = {
     "frontier_lead": (
         "정책이 얻은 보상과 출발점에서 멀어진 거리입니다. 왼쪽 위로 갈수록 좋습니다. 같은 보상을 더 적은 "
         "변화로 얻었다는 뜻입니다."
+    ),
+    "solved": "푼 문제",
+    "solved_lead": (
+        "맞은 답변의 비율과, 답변 여럿으로 푼 문제의 비율입니다. pass@k는 답변 k개 가운데 하나라도 맞을 확률이고, "
+        "maj@n은 답변 n개에서 가장 많이 나온 답이 맞은 비율입니다. 어느 답변도 풀지 못한 문제에서는 GRPO가 배울 것이 "
+        "없습니다."
     ),
     "controls": "대조 실험",
     "controls_lead": "결과를 미리 알 수 있는 비교입니다. 예상과 다른 결과가 나오면 위의 수치를 의심해야 합니다.",
@@ -91,6 +103,9 @@ KOREAN = {
     "finished_fraction": "끝맺은 비율",
     "loss": "글에 대한 손실",
     "distinct_2": "distinct-2",
+    "accuracy": "답변 하나의 정답률",
+    "unsolved": "못 푼 문제",
+    "problems": "문제 수",
     "control": "대조군",
     "expected": "예상",
     "outcome": "결과",
@@ -168,6 +183,8 @@ KOREAN = {
     "step": "스텝",
     "while_training": "{stage} 학습 경로",
     "alt_wins": "심사자 {judge} 기준 승률: {values}",
+    "alt_solved": "{name} 기준 정답률(답변 하나와 여럿): {values}",
+    "alt_pass": "{name} 기준 pass@k(k = {ks}): {values}",
     "alt_frontier": "KL에 따른 보상 {name}: {values}",
     "alt_trajectory": "{stage} 학습 중 KL에 따른 보상 {name}: {values}",
     "alt_curve": "{stage}의 스텝별 {title}: {values}",

@@ -21,7 +21,9 @@ def pass_at_k(right: Int[np.ndarray, "G"], tries: Int[np.ndarray, "G"], k: int) 
     has fewer than k answers, or more that are right than it has.
     """
     if k < 1 or np.any(tries < k) or np.any(right > tries) or np.any(right < 0):
-        raise ValueError(f"pass@{k} needs {k} answers at least to every problem, and of these no more right than there are")
+        raise ValueError(
+            f"pass@{k} needs {k} answers at least to every problem, and of these no more right than there are"
+        )
     return np.array([1 - _none_of(int(c), int(n), k) for c, n in zip(right, tries, strict=True)], dtype=float)
 
 
@@ -40,6 +42,6 @@ def majority_right(answers: Sequence[Hashable | None], right: Sequence[bool]) ->
     """
     votes = Counter(answer for answer in answers if answer is not None)
     most = max(votes.values(), default=0)
-    first = {answer: hit for answer, hit in reversed(list(zip(answers, right, strict=True)))}  # equal ones are alike
+    first = dict(reversed(list(zip(answers, right, strict=True))))  # equal ones are alike
     winners = [answer for answer, count in votes.items() if count == most]
     return sum(first[answer] for answer in winners) / len(winners) if winners else 0.0

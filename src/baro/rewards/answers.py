@@ -37,7 +37,8 @@ class Gsm8kVerifier(OneByOne):
         if read.value is None:
             return Verified(0.0, f"{read.text[:60]!r} is no plain number")
         right = read.value == gold
-        return Verified(float(right), f"{read.text[:60]} is right" if right else f"{read.text[:60]}, right is {gold}")
+        why = f"{read.text[:60]} is right" if right else f"{read.text[:60]}, right is {gold}"
+        return Verified(float(right), why, read=str(read.value))
 
     def right(self, row: Row) -> str | None:
         answer = row.get(self.config.answer)
@@ -86,9 +87,11 @@ class TextVerifier(OneByOne):
             _, mark, text = _composed(text).rpartition(_composed(self.config.after))
             if not mark:
                 return Verified(0.0, f"there is no {self.config.after!r}")
-        right = self._form(text) in {self._form(str(one)) for one in accepted}
+        read = self._form(text)
+        right = read in {self._form(str(one)) for one in accepted}
         said = f"{text.strip()[:60]!r}"
-        return Verified(float(right), f"{said} is right" if right else f"{said}, right is {str(accepted[0])[:60]!r}")
+        why = f"{said} is right" if right else f"{said}, right is {str(accepted[0])[:60]!r}"
+        return Verified(float(right), why, read=read or None)
 
     def right(self, row: Row) -> str | None:
         value = row.get(self.config.answer)
@@ -141,10 +144,9 @@ class ChoiceVerifier(OneByOne):
         read = _named_choice(rollout.text)
         if read is None:
             return Verified(0.0, "no choice is named")
-        right = read == gold
-        return Verified(
-            float(right), f"{_FORMS[0][read]} is right" if right else f"{_FORMS[0][read]}, right is {'ABCDE'[gold]}"
-        )
+        right, letter = read == gold, _FORMS[0][read]
+        why = f"{letter} is right" if right else f"{letter}, right is {'ABCDE'[gold]}"
+        return Verified(float(right), why, read=letter)
 
     def right(self, row: Row) -> str | None:
         gold = None if row.get(self.config.answer) is None else self._gold(row[self.config.answer])

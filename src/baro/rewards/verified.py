@@ -18,12 +18,15 @@ class Verified:
     """What a verifier found: a score and why it is that, or an error and no score.
 
     ``seconds``: how long it looked; where it does not say, its share of the time of those looked at together.
+    ``read``: what it took for the answer, in one form for equal answers, so that several can vote; None where it found
+    none or takes none.
     """
 
     score: float | None
     reason: str = ""
     error: str | None = None
     seconds: float | None = field(default=None, compare=False)
+    read: str | None = field(default=None, compare=False)
 
 
 class Verifier(Protocol):
