@@ -100,7 +100,7 @@ def fill(store: Store, tasks: int, say: Sayer) -> Project:
 
 def add_rater(store: Store, made: Project) -> Rater:
     rater_id = store.write(lambda connection: people.add_rater(connection, made.id))
-    return Rater(rater_id, "", "rater", "ko")
+    return Rater(rater_id, "", "ko")
 
 
 def cycle(store: Store, made: Project, rater: Rater, how_often: int, case: str, say: Sayer, **more: Any) -> None:

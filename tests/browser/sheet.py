@@ -22,7 +22,7 @@ from browser.website import GUIDELINE, KINDS, QUESTION, Person, Website, Work, a
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from baro.feedback import schema
+from baro.feedback import people
 from baro.feedback.client import Client
 
 SCREEN_HEIGHTS = {1280: 860, 390: 844}
@@ -41,8 +41,8 @@ def rater_work(site: Website, lang: str, width: int) -> tuple[Work, Person]:
         work.add(kind, sample_texts(kind, lang), question=QUESTION[lang], finished=kind != "pair")
     work.guideline(GUIDELINE[lang], lang)
     person = work.rater(lang=lang)
-    row = {"project_id": site.work().project.id, "rater_id": person.id}
-    site.store.write(lambda c: c.execute(schema.member.insert().values(**row)))
+    other = site.work().project.id
+    site.store.write(lambda c: people.add_member(c, other, person.id, "test"))
     return work, person
 
 

@@ -7,7 +7,7 @@ from browser.sheet import TABS, manager_screens
 from browser.website import GUIDELINE, KINDS, QUESTION, sample_texts
 from playwright.sync_api import expect
 
-from baro.feedback import schema
+from baro.feedback import people
 from baro.feedback.catalogue import catalogue
 
 SIZES = ({"width": 1280, "height": 860}, {"width": 900, "height": 700}, {"width": 390, "height": 844},
@@ -71,8 +71,7 @@ def test_axe_finds_nothing_serious_elsewhere(website, visits):
     work, other = website.work(), website.work()
     work.guideline(GUIDELINE["en"])
     person = work.rater()
-    row = {"project_id": other.project.id, "rater_id": person.id}
-    website.store.write(lambda c: c.execute(schema.member.insert().values(**row)))
+    website.store.write(lambda c: people.add_member(c, other.project.id, person.id, "test"))
     for options in ({}, {"color_scheme": "dark", "viewport": SIZES[3]}):
         page = visits.page(website, person, **options)
         for path in ("/join", "/", f"/judge/{work.name}"):

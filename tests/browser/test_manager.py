@@ -13,7 +13,7 @@ from browser.website import answer_to, judge
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from baro.feedback import exports, project, schema
+from baro.feedback import exports, people, project, schema
 from baro.feedback.client import Client
 from baro.records import Message
 
@@ -243,6 +243,29 @@ def test_what_to_do_next_looks_at_all_of_a_project(website, page):
     work.rater()
     page.reload()
     expect(done).to_have_text(["Import prompts", "Bring in answers", "Make tasks", "Invite raters"])
+
+
+def test_a_projects_manager_sees_no_other(website, visits):
+    """And invites into their own, where they make somebody another manager of it."""
+    work, other = website.work(name="mine"), website.work(name="others")
+    manager = work.rater(role="manager")
+    website.store.write(lambda c: people.add_member(c, other.project.id, manager.id, "test"))
+    page = visits.page(website, manager)
+    page.goto(website.url)
+    links = page.locator(".projects a")
+    expect(links).to_have_count(2)
+    links.filter(has_text=work.name).click()
+    page.wait_for_selector("#main.manage:not([aria-busy])")
+    page.get_by_role("link", name="Projects").click()
+    expect(page.locator("#main a")).to_have_text([work.name])
+    expect(page.get_by_role("button", name="Create")).to_have_count(0)
+    managed(page, website, work, "raters")
+    page.get_by_label("Pseudonym").fill("mia")
+    page.get_by_label("Role").select_option("manager")
+    page.get_by_role("button", name="Make a link").click()
+    expect(page.get_by_role("row").filter(has_text="mia")).to_contain_text("Manager")
+    visits.expect("Failed to load resource")
+    assert page.goto(f"{website.url}/manage/{other.name}/raters").status == 403
 
 
 def test_an_export_that_is_elsewhere_has_no_link(website, page, tmp_path):

@@ -56,7 +56,7 @@ class Desk:
     def rater(self, name: str) -> people.Rater:
         if name not in self.raters:
             made = self.do(people.add_rater, self.project.id, pseudonym=name)
-            self.raters[name] = people.Rater(made, name, "rater", "en")
+            self.raters[name] = people.Rater(made, name, "en")
         return self.raters[name]
 
     def responses(self, prompt: Any, answers: Sequence[str], models: Sequence[str] = ("m",)) -> tuple[str, list[str]]:

@@ -55,7 +55,7 @@ def set_up(
     size = answers if kind == "rank" else None
     project.make_tasks(connection, made, kind, size=size)
     people_ = [people.add_rater(connection, made.id) for _ in range(raters)]
-    return made, [Rater(one, one, "rater", "ko") for one in people_]
+    return made, [Rater(one, one, "ko") for one in people_]
 
 
 def any_answer(kind: str, items: int, draw: random.Random) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _worker(address: str, index: int, out: int, seed: int) -> None:
         (name,) = connection.execute(select(schema.project.c.name)).scalars()
         made = project.get_project(connection, name)
         everybody = list(connection.execute(select(schema.rater.c.id).order_by(schema.rater.c.id)).scalars())
-    rater = Rater(everybody[index % len(everybody)], "", "rater", "ko")
+    rater = Rater(everybody[index % len(everybody)], "", "ko")
     draw = random.Random(f"{seed} {index}")
     turn = 0
     while (told := work(store, rater, made, draw, f"key-{seed}-{index}-{turn:06d}")) is not None:
@@ -333,11 +333,10 @@ def kill(address: str, times: str, seed: str) -> None:
         reads, writes = os.pipe()
         children = [_fork(address, index, writes, turn) for index in range(2)]
         os.close(writes)
-        said, ends = b"", time.monotonic() + 20
-        quiet = polling.select([reads], [], [], 20)  # until the first answer, then a random while longer
+        said = b""
+        quiet = polling.select([reads], [], [], 300)  # until the first answer, then a random while longer
         assert quiet[0], "the worker does nothing"
         time.sleep(draw.random() * 0.2)
-        assert time.monotonic() < ends
         for pid in children:
             os.kill(pid, signal.SIGKILL)
             killed += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

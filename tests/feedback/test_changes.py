@@ -303,7 +303,7 @@ def test_what_is_withdrawn_is_not_handed_out_settled_or_made_anew(desk):
     given = Submission.model_validate({"lease": lease.secret, "key": "key-00001", "answer": win(0)})
     assert desk.do(judge.submit, lease.assignment_id, ann.id, given).new  # who was at it loses nothing
     assert roles(desk) == ["withdrawn"]
-    settler = Rater(desk.rater("eve").id, "eve", "adjudicator", "en")
+    settler = Rater(desk.rater("eve").id, "eve", "en")
     with pytest.raises(Refused, match="this task was withdrawn"):
         desk.do(assign.lease_to_adjudicate, task, settler, desk.project)
     desk.responses("q", ("c", "d"))
@@ -498,7 +498,7 @@ def test_who_settles_a_task_does_so_alone(desk, clock):
     task = desk.task("pair", "q", ("a", "b"))
     for rater, slot in (("ann", 0), ("ben", 1)):
         desk.say(rater, task, win(slot))
-    settlers = [Rater(desk.rater(name).id, name, "adjudicator", "en") for name in ("eve", "fay")]
+    settlers = [Rater(desk.rater(name).id, name, "en") for name in ("eve", "fay")]
     lease = desk.do(assign.lease_to_adjudicate, task, settlers[0], desk.project)
     with pytest.raises(Refused, match="somebody else is settling this task just now"):
         desk.do(assign.lease_to_adjudicate, task, settlers[1], desk.project)

@@ -252,6 +252,33 @@ def test_people_come_and_go():
         says("revoke", "민수")
 
 
+def test_a_role_is_one_in_a_project():
+    set_up()
+    says("create", "other")
+    says("invite", "greetings", "--role", "manager", "--pseudonym", "mia")
+    says("invite", "other", "--again", "mia")
+    says("invite", "--all-projects", "--pseudonym", "all")
+
+    def roles(name: str) -> dict[str, str]:
+        return {one["pseudonym"]: one["role"] for one in json.loads(says("list", name, "people", "--json"))}
+
+    assert (roles("greetings"), roles("other")) == ({"mia": "manager"}, {"mia": "rater"})
+    says("invite", "other", "--again", "mia", "--role", "adjudicator")
+    assert (roles("greetings"), roles("other")) == ({"mia": "manager"}, {"mia": "adjudicator"})
+    store = Store.open("feedback")
+    with store.read() as connection:
+        whole = people.rater_by_pseudonym(connection, "all").id
+        assert people.manages_all(connection, whole)
+        assert not people.manages_all(connection, people.rater_by_pseudonym(connection, "mia").id)
+    for wrong, told in (
+        (["greetings", "--all-projects"], "leave out PROJECT"), (["--all-projects", "--role", "rater"], "--role"),
+        ([], "name the PROJECT"), (["greetings", "--again", "all", "--role", "rater"], "has no other role"),
+        (["greetings", "--role", "owner"], "'owner' is no role; give one of rater, adjudicator, manager"),
+    ):  # fmt: skip
+        with pytest.raises(BaroError, match=told):
+            says("invite", *wrong)
+
+
 def test_what_is_there():
     set_up()
     (project,) = json.loads(says("list", "--json"))
@@ -268,7 +295,7 @@ def test_what_is_there():
     assert json.loads(says("task", gold, "--json"))["gold_answer"]["choice"]["position"] == 1
     assert says("gold", "greetings", gold, "--withdraw") == gold
     assert json.loads(says("list", "greetings", "--state", "gold", "--json"))["total"] == 0
-    for what in ("prompts", "guidelines", "criteria", "events"):
+    for what in ("prompts", "guidelines", "criteria", "events", "people"):
         says("list", "greetings", what)
 
 
@@ -312,7 +339,7 @@ def test_an_export_with_settings():
         (("gold", "greetings", "x"), "give the answer with --answer, or --withdraw the one that is known"),
         (("gold", "greetings", "x", "--answer", "{"), "--answer: the text: Invalid JSON"),
         (("gold", "greetings", "x", "--answer", '{"kind": "pair"}'), "--answer: pair.choice: Field required"),
-        (("list", "greetings", "people"), "WHAT people: there is no such thing; give one of tasks, prompts"),
+        (("list", "greetings", "persons"), "WHAT persons: there is no such thing; give one of tasks, prompts"),
     ],
 )
 def test_words_that_are_wrong(tmp_path, words, sentence):

@@ -101,9 +101,7 @@ def populate(store):
                 connection, made[kind], [{"key": "clear", "labels": scale, "low": 1, "high": 5}], "test"
             )
             _judge_all(connection, made[kind], raters)
-        settler = people.Rater(
-            people.add_rater(connection, made["pair"].id, role="adjudicator"), "", "adjudicator", "ko"
-        )
+        settler = people.Rater(people.add_rater(connection, made["pair"].id, role="adjudicator"), "", "ko")
         people.redeem(connection, people.invite(connection, settler.id))
         task_id = connection.execute(select(schema.task.c.id).where(schema.task.c.kind == "pair")).scalars().first()
         lease = assign.lease_to_adjudicate(connection, task_id, settler, made["pair"])

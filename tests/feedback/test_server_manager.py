@@ -308,7 +308,8 @@ def test_people(site: Site):
     assert address == "http://localhost/join"
     me = site.http.post("/api/session", json={"token": token}).json()["rater"]
     site.http.cookies.clear()
-    assert (me["pseudonym"], me["role"], me["projects"][0]["name"]) == ("새 사람", "rater", "colours")
+    assert (me["pseudonym"], me["manages_all"]) == ("새 사람", False)
+    assert [(one["name"], one["role"]) for one in me["projects"]] == [("colours", "rater")]
     taken = manage(site, "POST", "projects/colours/invites", {"pseudonym": "새 사람"})
     assert error_of(taken) == (409, "conflict")
     again = manage(site, "POST", "projects/colours/invites", {"rater": me["id"]})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from feedback.serving import Site, error_of, serving
 
-from baro.feedback import catalogue, people
+from baro.feedback import catalogue, people, project
 from baro.feedback.database import FILE, Store
 from baro.feedback.server import pages
 
@@ -38,13 +38,8 @@ def test_everybody_is_sent_where_they_belong(site: Site):
 
 def test_who_has_several_projects_chooses(site: Site):
     def join_both(connection):
-        rater = people.add_rater(connection, None, pseudonym="both")
-        from sqlalchemy import insert, select
-
-        from baro.feedback import schema
-
-        for project_id in connection.execute(select(schema.project.c.id)).scalars().all():
-            connection.execute(insert(schema.member).values(project_id=project_id, rater_id=rater))
+        rater = people.add_rater(connection, site.project.id, pseudonym="both")
+        people.add_member(connection, project.get_project(connection, "elsewhere").id, rater, "test")
         return people.open_session(connection, rater)
 
     site.tokens["both"] = site.store.write(join_both)

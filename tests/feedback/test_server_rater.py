@@ -130,7 +130,7 @@ def test_today_is_the_raters_day_in_this_project(site: Site):
 
     def join(connection: Any) -> None:
         there = project.get_project(connection, "elsewhere").id
-        connection.execute(schema.member.insert().values(project_id=there, rater_id=site.ids["rater"]))
+        people.add_member(connection, there, site.ids["rater"], "test")
 
     site.store.write(join)
     history = "/api/projects/{}/history?since={}"
@@ -208,9 +208,9 @@ def test_me_language_and_guideline(site: Site):
     assert me == {
         "id": site.ids["rater"],
         "pseudonym": "rater",
-        "role": "rater",
         "lang": "ko",
-        "projects": [{"id": site.project.id, "name": "colours", "state": "open"}],
+        "manages_all": False,
+        "projects": [{"id": site.project.id, "name": "colours", "state": "open", "role": "rater"}],
     }
     assert site.ask("rater", "PATCH", "/api/me", {"lang": "en"}).json()["lang"] == "en"
     assert site.ask("rater", "GET", "/api/me").json()["lang"] == "en"

@@ -120,7 +120,7 @@ def test_a_damaged_file_is_named(folder):
 def test_a_lost_row_is_named(folder):
     Store.open(folder).close()
     with sqlite3.connect(folder / FILE) as connection:
-        connection.execute("INSERT INTO member VALUES ('no project', 'no rater')")
+        connection.execute("INSERT INTO member VALUES ('no project', 'no rater', 'rater')")
     connection.close()
     store = Store.open(folder)
     with pytest.raises(BackendError, match=r"a row of member refers to a row of (project|rater) that is not there"):

@@ -31,7 +31,7 @@ def judged(store):
     task_id, settler = store.write(
         lambda c: (
             c.execute(select(schema.task.c.id).where(schema.task.c.kind == "pair")).scalars().first(),
-            people.Rater(people.add_rater(c, None, role="adjudicator"), "", "adjudicator", "ko"),
+            people.Rater(people.add_rater(c, project.get_project(c, "pair").id, role="adjudicator"), "", "ko"),
         )
     )
     pair = store.write(lambda c: project.get_project(c, "pair"))

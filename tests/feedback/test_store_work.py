@@ -70,7 +70,7 @@ class People(RuleBasedStateMachine):
             here = select(schema.task.c.id).where(schema.task.c.project_id == made.id).order_by(schema.task.c.id)
             tasks = list(connection.execute(here).scalars())
             gold.add_gold(connection, made, tasks[0], KNOWN[kind], "test")
-            settler = people.Rater(people.add_rater(connection, made.id, role="adjudicator"), "", "adjudicator", "ko")
+            settler = people.Rater(people.add_rater(connection, made.id, role="adjudicator"), "", "ko")
             return made, everybody, settler, tasks
 
         self.kind = kind

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, insert, literal, not
 from baro.feedback import ids, schema
 from baro.feedback.database import for_update, log_event, secret_seed
 from baro.feedback.ids import keyed_hash, new_id, new_secret, same_secret, sha256, uniform
-from baro.feedback.people import Rater
+from baro.feedback.people import Rater, role_in
 from baro.feedback.project import Project, latest_guideline
 from baro.feedback.refusals import Refused
 from baro.feedback.settings import ProjectSettings
@@ -154,7 +154,9 @@ def _next_in_queue(connection: Connection, rater_id: str, project_id: str) -> Ro
 def _drawn_apart(connection: Connection, rater: Rater, project: Project) -> Row[Any] | None:
     """Now and then a hidden repeat or a task with a known answer; drawn for each number of tasks that a rater had."""
     settings = project.settings
-    if rater.role == "manager" or not (settings.repeat_fraction or settings.gold_fraction):
+    if not (settings.repeat_fraction or settings.gold_fraction):
+        return None
+    if role_in(connection, rater.id, project.id) == "manager":
         return None
     table = schema.assignment
     mine = select(func.count()).select_from(table).where(table.c.rater_id == rater.id)

@@ -259,7 +259,7 @@ class Client(Calls):
         self,
         project: str,
         *,
-        role: str = "rater",
+        role: str | None = None,
         lang: str = "ko",
         pseudonym: str | None = None,
         rater: str | None = None,
@@ -267,7 +267,8 @@ class Client(Calls):
     ) -> Json:
         """A link for one person, or under "people" for each of ``count`` people.
 
-        ``rater``: the id of who has lost theirs, or is to work in this project, too.
+        ``rater``: the id of who has lost theirs, or is to work in this project, too. ``role``: rater, adjudicator or
+        manager of this project; without it somebody new is a rater, and who is known stays what they are.
         """
         body = {"role": role, "lang": lang, "pseudonym": pseudonym, "rater": rater, "count": count}
         return self._manage("POST", in_project(project, "invites"), body)

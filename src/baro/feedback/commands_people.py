@@ -10,14 +10,23 @@ import typer
 from baro.errors import ConfigError
 from baro.feedback.commands import ACTOR, Json, ProjectName, StoreOption, app, one_of, open_store, tell
 
+Role = Annotated[
+    str | None,
+    typer.Option(
+        metavar="rater|adjudicator|manager", help="In this project: a rater unless given; with --again what they were."
+    ),
+]
 RaterName = Annotated[str, typer.Argument(metavar="RATER", help="The pseudonym, or the id.")]
 
 
 @app.command()
 def invite(
-    name: ProjectName,
+    name: Annotated[str | None, typer.Argument(metavar="[PROJECT]", help="None with --all-projects.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many raters.")] = 1,
-    role: Annotated[str, typer.Option(metavar="rater|adjudicator|manager")] = "rater",
+    role: Role = None,
+    all_projects: Annotated[
+        bool, typer.Option("--all-projects", help="A manager of every project of the store, and of those to come.")
+    ] = False,
     lang: Annotated[str, typer.Option(metavar="ko|en", help="The language of their page.")] = "ko",
     pseudonym: Annotated[str | None, typer.Option(help="What a new person is called; a number unless given.")] = None,
     again: Annotated[
@@ -39,20 +48,18 @@ def invite(
     from baro.feedback.people import invite as make_invite
     from baro.feedback.project import get_project
 
-    if count > 1 and (pseudonym or again):
-        raise ConfigError("--pseudonym and --again are about one person; leave --count out")
-
+    _check_invitation(name, count, role, all_projects, pseudonym, again)
     if csv is not None and csv.exists():
         raise ConfigError(f"{csv}: exists already; name another file")
 
     def work(connection: Any) -> tuple[list[tuple[str, str]], str | None]:
-        project = get_project(connection, name)
-        new = {"role": role, "lang": lang, "pseudonym": pseudonym}
-        if again is not None:
+        here = None if name is None else get_project(connection, name).id
+        new = {"role": role or ("manager" if all_projects else "rater"), "lang": lang, "pseudonym": pseudonym}
+        if again is not None and here is not None:
             people = [active_id(find_rater(connection, again))]
-            add_member(connection, project.id, people[0], ACTOR)
+            add_member(connection, here, people[0], ACTOR, role)
         else:
-            people = [add_rater(connection, project.id, **new) for _ in range(count)]
+            people = [add_rater(connection, here, **new) for _ in range(count)]
         names = pseudonyms_of(connection, people)
         return [(names[one], make_invite(connection, one)) for one in people], known_address(connection)
 
@@ -61,16 +68,25 @@ def invite(
     rows = [(who, f"{place}/join#{token}") for who, token in made]
     if csv is not None:
         write_private_csv(csv, ["pseudonym", "link"], rows)
-        typer.echo(str(csv))
-    else:
-        for who, link in rows:
-            typer.echo(f"{who}  {link}")
+    typer.echo("\n".join([str(csv)] if csv is not None else [f"{who}  {link}" for who, link in rows]))
     if not place:
         typer.echo(
             "no address is known, since no server was started with this store yet: put the one that `baro feedback "
             "serve` prints in front of each /join, or give --address",
             err=True,
         )
+
+
+def _check_invitation(
+    name: str | None, count: int, role: str | None, all_projects: bool, pseudonym: str | None, again: str | None
+) -> None:
+    """ConfigError for options that say different things."""
+    if all_projects and (name or again or role not in (None, "manager")):
+        raise ConfigError("--all-projects invites a new manager of every project; leave out PROJECT, --again, --role")
+    if not all_projects and name is None:
+        raise ConfigError("name the PROJECT, or invite a manager of every project with --all-projects")
+    if count > 1 and (pseudonym or again):
+        raise ConfigError("--pseudonym and --again are about one person; leave --count out")
 
 
 @app.command()
@@ -165,7 +181,7 @@ def raters(name: ProjectName, json_: Json = False, store: StoreOption = "feedbac
 def list_(
     name: Annotated[str | None, typer.Argument(metavar="[PROJECT]", help="All projects unless named.")] = None,
     what: Annotated[
-        str, typer.Argument(metavar="[tasks|prompts|guidelines|criteria|events]", help="What to list of it.")
+        str, typer.Argument(metavar="[tasks|prompts|guidelines|criteria|events|people]", help="What to list of it.")
     ] = "tasks",
     state: Annotated[
         str | None, typer.Option(metavar="open|full|closed|gold|withdrawn", help="Only tasks in this state.")
@@ -180,7 +196,7 @@ def list_(
     from baro.feedback.project import get_project
     from baro.feedback.server import listing
 
-    one_of("WHAT", what, ("tasks", "prompts", "guidelines", "criteria", "events"))
+    one_of("WHAT", what, ("tasks", "prompts", "guidelines", "criteria", "events", "people"))
     states = ("open", "full", "closed", "gold", "withdrawn")
     chosen = Chosen(state=None if state is None else one_of("--state", state, states))
     with open_store(store).read() as connection:

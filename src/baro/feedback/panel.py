@@ -125,7 +125,10 @@ def _left(cases: Sequence[Case]) -> dict[str, Any]:
 def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
     """Every rater with judgments or skips here: how much, how quickly, how well as far as known, what stands out."""
     votes = votes_of(connection, project.id)
-    people = {row.id: row for row in connection.execute(select(schema.rater))}
+    member = schema.member
+    here = (member.c.rater_id == schema.rater.c.id) & (member.c.project_id == project.id)
+    who = select(schema.rater, member.c.role).outerjoin(member, here)
+    people = {row.id: row for row in connection.execute(who)}
     others, gold = agreement_with_others(main_scales(first_votes(votes))), gold_answers(votes)
     everyone = _counted_all(others.values())
     cases = {habit: by_rater(given) for habit, given in cases_of(connection, project, votes).items()}
@@ -134,7 +137,8 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
     for rater in sorted({one.rater_id for one in votes.judgments} | set(skipped)):
         mine = [one for one in votes.judgments if one.rater_id == rater]
         seconds = [one.active_ms / 1000 for one in mine if one.active_ms is not None]
-        row: dict[str, Any] = {"rater": rater, "pseudonym": people[rater].pseudonym, "role": people[rater].role}
+        role = "manager" if people[rater].manages_all else people[rater].role
+        row: dict[str, Any] = {"rater": rater, "pseudonym": people[rater].pseudonym, "role": role}
         row |= {"active": people[rater].active, "done": len(mine)}
         row |= {"median_seconds": round(median(seconds), 3) if seconds else None}
         row |= {"gold": share(*gold.get(rater, (0, 0))), "left": _left(cases["left"].get(rater, []))}

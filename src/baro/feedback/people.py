@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, literal, select, update
 
 from baro.feedback import ids, schema
 from baro.feedback.database import COMMAND_LINE, log_event, secret_seed
@@ -26,12 +26,16 @@ ASK_AGAIN_MS = 10 * 60_000  # how long who lost the reply to an invite may ask f
 
 @dataclass(frozen=True)
 class Rater:
-    """Somebody with a session."""
+    """Somebody with a session.
+
+    comes_as: the roles in which what is asked for may be done; check_member compares them with the one that the rater
+    has in the project which it is about.
+    """
 
     id: str
     pseudonym: str
-    role: str
     lang: str
+    comes_as: Sequence[str] = schema.ROLES
 
 
 def add_rater(
@@ -43,10 +47,14 @@ def add_rater(
     pseudonym: str | None = None,
     actor: str = COMMAND_LINE,
 ) -> str:
-    """A new rater, a member of the project. Without a pseudonym the next free number is taken."""
+    """A new rater, a member of the project in this role. Without a pseudonym the next free number is taken.
+
+    Without a project a manager manages all of the store; a rater works on none yet.
+    """
     table = schema.rater
-    if role not in schema.ROLES:
-        raise Refused("invalid", f"{role!r} is no role; give one of {', '.join(schema.ROLES)}")
+    check_role(role)
+    if project_id is None and role == "adjudicator":
+        raise Refused("invalid", "an adjudicator settles the disagreements of a project; name it")
     check_lang(lang)
     name = _next_pseudonym(connection, role) if pseudonym is None else pseudonym.strip()
     if not 1 <= len(name) <= 60 or not name.isprintable():
@@ -56,23 +64,37 @@ def add_rater(
     if connection.execute(select(table.c.id).where(table.c.pseudonym == name)).first():
         raise Refused("conflict", f"there is a {name!r} already; choose another pseudonym")
     made = new_id()
-    row = {"id": made, "pseudonym": name, "role": role, "lang": lang}
+    row = {"id": made, "pseudonym": name, "lang": lang, "manages_all": project_id is None and role == "manager"}
     connection.execute(insert(table).values(**row, active=True, created_ms=ids.now_ms()))
     if project_id is not None:
-        connection.execute(insert(schema.member).values(project_id=project_id, rater_id=made))
+        connection.execute(insert(schema.member).values(project_id=project_id, rater_id=made, role=role))
     log_event(connection, actor, "add", "rater", made, {"role": role})
     return made
 
 
-def add_member(connection: Connection, project_id: str, rater_id: str, actor: str) -> bool:
-    """Let somebody who is known work on this project, too; whether that is new."""
+def add_member(connection: Connection, project_id: str, rater_id: str, actor: str, role: str | None = None) -> None:
+    """Let somebody who is known work on this project, too, as a rater unless a role is given; or change their role."""
     table = schema.member
+    check_role(role or "rater")
+    if manages_all(connection, rater_id):
+        if role not in (None, "manager"):
+            raise Refused("conflict", "who manages every project of the store has no other role in one of them")
+        return
     here = (table.c.project_id == project_id) & (table.c.rater_id == rater_id)
-    if connection.execute(select(table.c.rater_id).where(here)).first() is not None:
-        return False
-    connection.execute(insert(table).values(project_id=project_id, rater_id=rater_id))
-    log_event(connection, actor, "join", "rater", rater_id, {"project": project_id})
-    return True
+    had = connection.execute(select(table.c.role).where(here)).scalar()
+    if had is None:
+        row = {"project_id": project_id, "rater_id": rater_id, "role": role or "rater"}
+        connection.execute(insert(table).values(**row))
+        log_event(connection, actor, "join", "rater", rater_id, {"project": project_id, "role": row["role"]})
+    elif role not in (None, had):
+        connection.execute(update(table).where(here).values(role=role))
+        log_event(connection, actor, "role", "rater", rater_id, {"project": project_id, "role": role})
+
+
+def check_role(role: str) -> None:
+    """Refused for what nobody can be in a project."""
+    if role not in schema.ROLES:
+        raise Refused("invalid", f"{role!r} is no role; give one of {', '.join(schema.ROLES)}")
 
 
 def check_lang(lang: str) -> None:
@@ -195,7 +217,7 @@ def who(connection: Connection, token: str) -> Rater:
     row = connection.execute(query).first()
     if row is None:
         raise Refused("unauthorized", "there is no session; open your invitation link, or ask for another")
-    return Rater(row.id, row.pseudonym, row.role, row.lang)
+    return Rater(row.id, row.pseudonym, row.lang)
 
 
 def close_session(connection: Connection, token: str) -> None:
@@ -222,19 +244,72 @@ def erase(connection: Connection, rater_id: str, actor: str) -> None:
     log_event(connection, actor, "erase", "rater", rater_id)
 
 
-def projects_of(connection: Connection, rater: Rater) -> list[dict[str, Any]]:
-    """The projects a rater works on; a manager's are all."""
+def manages_all(connection: Connection, rater_id: str) -> bool:
+    """Whether somebody manages every project of the store, and may make new ones."""
+    table = schema.rater
+    return bool(connection.execute(select(table.c.manages_all).where(table.c.id == rater_id)).scalar())
+
+
+def projects_of(connection: Connection, rater: Rater, *roles: str) -> list[dict[str, Any]]:
+    """The projects a rater works on, and their role in each; with ``roles`` those where they have one of these."""
     project, member = schema.project, schema.member
-    query = select(project.c.id, project.c.name, project.c.state).order_by(project.c.name)
-    if rater.role != "manager":
+    everywhere = manages_all(connection, rater.id)
+    role = literal("manager") if everywhere else member.c.role
+    query = select(project.c.id, project.c.name, project.c.state, role.label("role")).order_by(project.c.name)
+    if not everywhere:
         query = query.join(member).where(member.c.rater_id == rater.id)
-    return [row._asdict() for row in connection.execute(query)]
+    return [row._asdict() for row in connection.execute(query) if not roles or row.role in roles]
+
+
+def roles_of(connection: Connection, rater: Rater) -> set[str]:
+    """Every role that a rater has in some project."""
+    if manages_all(connection, rater.id):
+        return {"manager"}
+    table = schema.member
+    return set(connection.execute(select(table.c.role).where(table.c.rater_id == rater.id).distinct()).scalars())
+
+
+def role_in(connection: Connection, rater_id: str, project_id: str) -> str | None:
+    """What somebody is in a project; None: nothing."""
+    rater, member = schema.rater, schema.member
+    here = (member.c.rater_id == rater.c.id) & (member.c.project_id == project_id)
+    query = select(rater.c.manages_all, member.c.role).select_from(rater.outerjoin(member, here))
+    row = connection.execute(query.where(rater.c.id == rater_id)).first()
+    if row is None:
+        return None
+    return "manager" if row.manages_all else row.role
 
 
 def check_member(connection: Connection, rater: Rater, project_id: str) -> None:
-    """Refused with "not_found", so that nobody learns which projects there are."""
-    if project_id not in {one["id"] for one in projects_of(connection, rater)}:
+    """Refused with "not_found" for who has no role in the project, so that nobody learns which projects there are, and
+    with "forbidden" for who has another there than the rater comes as."""
+    role = role_in(connection, rater.id, project_id)
+    if role is None:
         raise Refused("not_found", "there is no such project")
+    if role not in rater.comes_as:
+        raise Refused("forbidden", meant_for(rater.comes_as))
+
+
+def meant_for(roles: Sequence[str]) -> str:
+    """Why somebody else is refused."""
+    return f"this is for {' and '.join(f'{role}s' for role in roles)} of the project"
+
+
+def check_theirs(connection: Connection, manager: Rater, rater_id: str) -> None:
+    """Refused unless all that somebody does in the store is in projects which this person manages.
+
+    An invitation opens a session as that rater, in all of their projects, and an end of access ends it in all of them.
+    With "not_found" for who is in none of the manager's projects.
+    """
+    if manages_all(connection, manager.id):
+        return
+    table = schema.member
+    theirs = set(connection.execute(select(table.c.project_id).where(table.c.rater_id == rater_id)).scalars())
+    managed = {one["id"] for one in projects_of(connection, manager, "manager")}
+    if not theirs & managed:
+        raise Refused("not_found", f"there is no rater with the id {rater_id!r}")
+    if theirs - managed:
+        raise Refused("forbidden", "this rater works in a project of others, too; ask a manager of the whole store")
 
 
 def set_lang(connection: Connection, rater_id: str, lang: str) -> None:

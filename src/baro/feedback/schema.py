@@ -199,18 +199,19 @@ rater = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("pseudonym", Text, nullable=False, unique=True),
-    Column("role", Text, nullable=False),
     Column("lang", Text, nullable=False),
     Column("active", Boolean, nullable=False),
+    Column("manages_all", Boolean, nullable=False),  # a manager of every project, of those to come too
     ms("created_ms"),
-    one_of("role", ROLES),
 )
 
-member = Table(  # who works on what; managers see every project
+member = Table(  # who works on what, and as what
     "member",
     metadata,
     Column("project_id", ref("project"), primary_key=True),
     Column("rater_id", ref("rater"), primary_key=True),
+    Column("role", Text, nullable=False),
+    one_of("role", ROLES),
 )
 
 invite = Table(

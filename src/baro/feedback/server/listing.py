@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, or_, select
@@ -26,8 +26,9 @@ def _page(connection: Connection, query: Select[Any], offset: int, limit: int) -
     return {"total": _count(connection, query.order_by(None)), "offset": offset, "items": rows}
 
 
-def projects(connection: Connection) -> list[dict[str, Any]]:
-    """All projects, with how much is in each; of its people (``raters``) those who may judge are told apart."""
+def projects(connection: Connection, ids: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """Projects, all unless given, with how much is in each; of its people (``raters``) those who may judge are told
+    apart."""
     table, rater = schema.project, schema.rater
     members = select(func.count()).select_from(schema.member).where(schema.member.c.project_id == table.c.id)
     answers = select(func.count()).select_from(schema.response).join(schema.prompt)
@@ -37,11 +38,24 @@ def projects(connection: Connection) -> list[dict[str, Any]]:
         ("responses", answers.where(schema.prompt.c.project_id == table.c.id)),
         ("tasks", select(func.count()).select_from(schema.task).where(schema.task.c.project_id == table.c.id)),
         ("raters", members),
-        ("judging", members.join(rater).where(rater.c.role == "rater", rater.c.active)),
+        ("judging", members.join(rater).where(schema.member.c.role == "rater", rater.c.active)),
     ):
         counts.append(query.scalar_subquery().label(name))
     query = select(table.c.id, table.c.name, table.c.state, table.c.created_ms, *counts).order_by(table.c.name)
-    return [row._asdict() for row in connection.execute(query)]
+    return [row._asdict() for row in connection.execute(query) if ids is None or row.id in ids]
+
+
+def people(connection: Connection, project_id: str, offset: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+    """Who works on a project, and as what; managers of the whole store work on none."""
+    rater, member, session = schema.rater, schema.member, schema.session
+    joined = select(func.count()).select_from(session).where(session.c.rater_id == rater.c.id).scalar_subquery()
+    query = select(rater, member.c.role, joined.label("sessions")).join(member)
+    query = query.where(member.c.project_id == project_id).order_by(rater.c.created_ms, rater.c.id)
+    names = ("id", "pseudonym", "role", "lang", "active", "created_ms")
+    return [
+        {name: getattr(row, name) for name in names} | {"joined": row.sessions > 0}
+        for row in connection.execute(query.offset(offset).limit(limit))
+    ]
 
 
 def events(connection: Connection, project_id: str, offset: int, limit: int) -> dict[str, Any]:
@@ -115,6 +129,12 @@ def _task_row(row: Row[Any]) -> dict[str, Any]:
              "judgments", "created_ms")  # fmt: skip
     start = prompt_start(row.messages)
     return {name: getattr(row, name) for name in names} | {"prompt": row.prompt_id, "prompt_start": start}
+
+
+def project_of_task(connection: Connection, task_id: str) -> str | None:
+    """The id of its project; None where there is no such task."""
+    found = select(schema.task.c.project_id).where(schema.task.c.id == task_id)
+    return connection.execute(found).scalar()
 
 
 def task(connection: Connection, task_id: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from baro.feedback.render import diff_html, to_html
 from baro.feedback.server import listing
 from baro.feedback.server.checked import Body, CheckedRoute
 from baro.feedback.server.manager import Kind
-from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, project_of
+from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, check_of, project_of
 
 Lang = Literal["en", "ko"]
 router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
@@ -83,6 +83,8 @@ def diff_guidelines(store: Stored, manager: Manager, guideline: Id, other: Id) -
     """In what two versions of one project's guideline differ; null where they are too long to compare."""
     with store.read() as connection:
         one, another = listing.guideline(connection, guideline), listing.guideline(connection, other)
+        for found_in in (one, another):
+            check_of(connection, manager, found_in.project_id, "guideline")
     if one.project_id != another.project_id:
         raise Refused("invalid", "the guidelines are of two projects")
     found = diff_html(one.body, another.body)

@@ -20,20 +20,24 @@ from baro.feedback.derive import newest_act, newest_event
 from baro.feedback.people import DAY_MS, INVITE_DAYS, Rater
 from baro.feedback.project import Project, project_by_id
 from baro.feedback.refusals import Refused
+from baro.feedback.server import listing
 from baro.feedback.server.checked import Body, CheckedRoute, Nothing
 from baro.feedback.server.figures import Figures
 from baro.feedback.server.rater import show
-from baro.feedback.server.sessions import Adjudicator, Id, Limit, Manager, Name, Offset, Stored, project_of
+from baro.feedback.server.sessions import Adjudicator, Id, Limit, Manager, Name, Offset, Stored, check_of, project_of
 
 BLIND = ("task", "kind", "prompt", "prompt_start")  # what adjudicators see of a disagreement
 router = APIRouter(prefix="/api/manage", route_class=CheckedRoute)
 
 
 class Invitation(Body):
-    """Who is invited: somebody new, ``count`` people, or with ``rater`` who has lost their link or works elsewhere."""
+    """Who is invited: somebody new, ``count`` people, or with ``rater`` who has lost their link or works elsewhere.
+
+    role: in this project; without one somebody new is a rater, and who is known stays what they are.
+    """
 
     pseudonym: str | None = Field(None, min_length=1, max_length=60)
-    role: Literal["rater", "adjudicator", "manager"] = "rater"
+    role: Literal["rater", "adjudicator", "manager"] | None = None
     lang: Literal["en", "ko"] = "ko"
     rater: str | None = Field(None, max_length=60)
     count: int = Field(1, ge=1, le=1000)
@@ -55,19 +59,8 @@ def list_raters(request: Request, store: Stored, manager: Manager, project: Name
     with store.read() as connection:
         found = project_of(connection, manager, project)
         return JSONResponse(
-            {"raters": _members(connection, found), "figures": _figures(request, connection, found, "raters")}
+            {"raters": listing.people(connection, found.id), "figures": _figures(request, connection, found, "raters")}
         )
-
-
-def _members(connection: Connection, project: Project) -> list[dict[str, Any]]:
-    rater, member, session = schema.rater, schema.member, schema.session
-    joined = select(func.count()).select_from(session).where(session.c.rater_id == rater.c.id).scalar_subquery()
-    query = select(rater, joined.label("sessions")).join(member).where(member.c.project_id == project.id)
-    names = ("id", "pseudonym", "role", "lang", "active", "created_ms")
-    return [
-        {name: getattr(row, name) for name in names} | {"joined": row.sessions > 0}
-        for row in connection.execute(query.order_by(rater.c.created_ms, rater.c.id))
-    ]
 
 
 @router.post("/projects/{project}/invites")
@@ -80,11 +73,15 @@ def invite(request: Request, store: Stored, manager: Manager, project: Name, giv
     def work(connection: Connection) -> list[dict[str, Any]]:
         found = project_of(connection, manager, project)
         if given.rater is None:
-            options = given.model_dump(include={"role", "lang", "pseudonym"}) | {"actor": manager.id}
+            options = {"role": given.role or "rater", "lang": given.lang, "pseudonym": given.pseudonym}
+            options |= {"actor": manager.id}
             invited = [people.add_rater(connection, found.id, **options) for _ in range(given.count)]
         else:
+            people.check_theirs(connection, manager, given.rater)
             invited = [people.active_id(people.rater_by_id(connection, given.rater))]
-            people.add_member(connection, found.id, invited[0], manager.id)
+            if given.rater == manager.id and given.role not in (None, "manager"):
+                raise Refused("conflict", "you cannot change your own role; another manager can")
+            people.add_member(connection, found.id, invited[0], manager.id, given.role)
         names = people.pseudonyms_of(connection, invited)
         tokens = [(one, people.invite(connection, one, actor=manager.id)) for one in invited]
         return [{"rater": one, "pseudonym": names[one], "link": f"{address}/join#{token}"} for one, token in tokens]
@@ -110,6 +107,7 @@ def _leave(store: Stored, manager: Rater, rater_id: str, end: Any) -> Response:
         people.rater_by_id(connection, rater_id)
         if rater_id == manager.id:
             raise Refused("conflict", "you cannot end your own access; another manager can")
+        people.check_theirs(connection, manager, rater_id)
         end(connection, rater_id, manager.id)
 
     store.write(work)
@@ -175,9 +173,10 @@ def adjudication(store: Stored, rater: Adjudicator, project: Name, limit: Limit 
     from baro.feedback import panel
 
     with store.read() as connection:
-        everything = panel.disagreements(connection, project_of(connection, rater, project), None)
+        here = project_of(connection, rater, project)
+        everything, role = panel.disagreements(connection, here, None), people.role_in(connection, rater.id, here.id)
     found = everything[:limit]
-    if rater.role != "manager":
+    if role != "manager":
         found = [{name: one[name] for name in BLIND} for one in found]
     return JSONResponse({"total": len(everything), "items": found})
 
@@ -194,13 +193,10 @@ def adjudicate(store: Stored, rater: Adjudicator, task: Id, given: Nothing) -> R
 
 
 def _project_of_task(connection: Connection, rater: Rater, task_id: str) -> Project:
-    found = connection.execute(select(schema.task.c.project_id).where(schema.task.c.id == task_id)).scalar()
-    try:
-        project = project_by_id(connection, found or "")
-        people.check_member(connection, rater, project.id)
-    except Refused:
-        raise Refused("not_found", "there is no such task to adjudicate") from None
-    return project
+    found = listing.project_of_task(connection, task_id)
+    check_of(connection, rater, found, "task to adjudicate")
+    assert found is not None, "what is of no project was refused"
+    return project_by_id(connection, found)
 
 
 # ------------------------------------------------------------------------------------------------------------- exports
@@ -270,8 +266,9 @@ def list_exports(
 def download(request: Request, store: Stored, manager: Manager, export: Id) -> Response:
     """An export's folder as a zip."""
     with store.read() as connection:
-        known = connection.execute(select(schema.export.c.id).where(schema.export.c.id == export)).scalar()
-    folder = _here(request).get(known or "")
+        of = select(schema.export.c.project_id).where(schema.export.c.id == export)
+        check_of(connection, manager, connection.execute(of).scalar(), "export")
+    folder = _here(request).get(export)
     if folder is None:
         raise Refused("not_found", "there is no such export here; the command line may have written it elsewhere")
     packed = tempfile.NamedTemporaryFile(prefix="baro-export-", suffix=".zip", delete=False)  # noqa: SIM115

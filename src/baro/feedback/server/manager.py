@@ -11,16 +11,19 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import Connection
 
 from baro.data.chat_logs import Personal
+from baro.feedback import people
 from baro.feedback import project as projects
 from baro.feedback.answers import AnyAnswer
 from baro.feedback.changes import Chosen, Kind, TaskState
+from baro.feedback.database import Store
 from baro.feedback.gold import make_gold, replace_gold, withdraw_gold
 from baro.feedback.intake import ChatLog, Source, take
+from baro.feedback.people import Rater
 from baro.feedback.refusals import Refused
 from baro.feedback.server import listing
 from baro.feedback.server.checked import Body, CheckedRoute, Nothing
-from baro.feedback.server.jobs import Draw, Jobs
-from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, project_of
+from baro.feedback.server.jobs import Draw, Job, Jobs
+from baro.feedback.server.sessions import Id, Limit, Manager, Name, Offset, Stored, check_of, project_of
 from baro.feedback.settings import ProjectSettings
 from baro.feedback.states import state_of
 
@@ -111,9 +114,11 @@ class Withdrawn(Body):
 
 @router.get("/projects")
 def list_projects(store: Stored, manager: Manager) -> Response:
-    """All projects with their counts."""
+    """The projects that this person manages, with their counts; who manages all of them may create others."""
     with store.read() as connection:
-        return JSONResponse({"projects": listing.projects(connection)})
+        theirs = {one["id"] for one in people.projects_of(connection, manager, "manager")}
+        creates = people.manages_all(connection, manager.id)
+        return JSONResponse({"projects": listing.projects(connection, theirs), "may_create": creates})
 
 
 @router.post("/projects")
@@ -122,6 +127,8 @@ def create_project(store: Stored, manager: Manager, given: NewProject) -> Respon
     settings = ProjectSettings.model_validate(given.settings)
 
     def work(connection: Connection) -> dict[str, Any]:
+        if not people.manages_all(connection, manager.id):
+            raise Refused("forbidden", "this is for managers of the whole store")
         return _told(connection, projects.create_project(connection, given.name, settings, manager.id))
 
     return JSONResponse(store.write(work), 201)
@@ -210,23 +217,31 @@ def generate(request: Request, store: Stored, manager: Manager, project: Name, g
 
 
 @router.get("/jobs/{job}")
-def get_job(request: Request, manager: Manager, job: Id) -> Response:
+def get_job(request: Request, store: Stored, manager: Manager, job: Id) -> Response:
     """How far a job is."""
-    return JSONResponse(_jobs(request).get(job).to_json())
+    return JSONResponse(_job(request, store, manager, job).to_json())
 
 
 @router.post("/jobs/{job}/again")
-def start_job_again(request: Request, manager: Manager, job: Id, given: Nothing) -> Response:
+def start_job_again(request: Request, store: Stored, manager: Manager, job: Id, given: Nothing) -> Response:
     """Start a job again that was cut short, from where it was left."""
-    _jobs(request).again(job)
-    return get_job(request, manager, job)
+    _jobs(request).again(_job(request, store, manager, job).folder.name)
+    return get_job(request, store, manager, job)
 
 
 @router.post("/jobs/{job}/cancel")
-def cancel_job(request: Request, manager: Manager, job: Id, given: Nothing) -> Response:
+def cancel_job(request: Request, store: Stored, manager: Manager, job: Id, given: Nothing) -> Response:
     """End a job for good; what was imported before stays."""
-    _jobs(request).cancel(job, manager.id)
-    return get_job(request, manager, job)
+    _jobs(request).cancel(_job(request, store, manager, job).folder.name, manager.id)
+    return get_job(request, store, manager, job)
+
+
+def _job(request: Request, store: Store, manager: Rater, job_id: str) -> Job:
+    """A job of a project that this person manages."""
+    found = _jobs(request).get(job_id)
+    with store.read() as connection:
+        check_of(connection, manager, found.project_id, "job")
+    return found
 
 
 @router.get("/projects/{project}/jobs")
@@ -283,6 +298,7 @@ def list_tasks(
 def get_task(store: Stored, manager: Manager, task: Id) -> Response:
     """Everything about a task: who wrote what, and who said what."""
     with store.read() as connection:
+        check_of(connection, manager, listing.project_of_task(connection, task), "task")
         return JSONResponse(listing.task(connection, task))
 
 

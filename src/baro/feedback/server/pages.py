@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from baro.feedback import view
 from baro.feedback.catalogue import catalogue, preferred
-from baro.feedback.people import Rater, projects_of
+from baro.feedback.people import Rater, projects_of, role_in, roles_of
 from baro.feedback.refusals import Refused
 from baro.feedback.server.checked import CheckedRoute
 from baro.feedback.server.sessions import Name, Stored, Visitor, project_of
@@ -115,10 +115,11 @@ def start(request: Request, store: Stored, rater: Visitor, stay: bool = False) -
     """Where somebody belongs; ``stay``: who comes from their only project's page is not sent back to it."""
     if rater is None:
         return _to("/join")
-    if rater.role == "manager":
-        return _to("/manage")
+    with store.read() as connection:
+        if roles_of(connection, rater) == {"manager"}:
+            return _to("/manage")
     projects = _projects(store, rater)
-    alone = len(projects) == 1 and not stay
+    alone = len(projects) == 1 and not stay  # of a manager's there are more, with another role
     return _to(_work(projects[0]["name"])) if alone else _page(request, rater, "home", projects=projects)
 
 
@@ -158,13 +159,16 @@ def manage(
         return _to("/join")
     if tab not in TABS:
         raise Refused("not_found", f"the pages of a project are {', '.join(TABS)}")
-    if rater.role != "manager" and not (rater.role == "adjudicator" and project and tab == "adjudicate"):
-        return _page(request, rater, "home", 403, projects=_projects(store, rater))
     with store.read() as connection:
-        name = project_of(connection, rater, project).name if project else ""
-        projects = projects_of(connection, rater)
+        held, name = roles_of(connection, rater), ""
+        role = "manager" if "manager" in held else None  # on the page of all projects
+        if project and held & {"manager", "adjudicator"}:
+            found = project_of(connection, rater, project)
+            name, role = found.name, role_in(connection, rater.id, found.id)
+    if role != "manager" and not (role == "adjudicator" and tab == "adjudicate"):
+        return _page(request, rater, "home", 403, projects=_projects(store, rater))
     part = f"manage_{tab if project else 'projects'}"
-    return _page(request, rater, "manage", part=part, project=name, projects=projects, tab=tab, role=rater.role)
+    return _page(request, rater, "manage", part=part, project=name, tab=tab, role=role)
 
 
 @router.get("/static/{version}/{path:path}")

@@ -26,6 +26,7 @@ from baro.feedback.server.sessions import (
     Name,
     SignedIn,
     Stored,
+    check_of,
     drop_cookie,
     project_of,
     set_cookie,
@@ -133,7 +134,8 @@ def change_me(store: Stored, rater: SignedIn, given: Language) -> Response:
 
 def me_json(connection: Connection, rater: Rater) -> dict[str, Any]:
     """A rater as they see themselves."""
-    who = {"id": rater.id, "pseudonym": rater.pseudonym, "role": rater.role, "lang": rater.lang}
+    who = {"id": rater.id, "pseudonym": rater.pseudonym, "lang": rater.lang}
+    who |= {"manages_all": people.manages_all(connection, rater.id)}
     return who | {"projects": people.projects_of(connection, rater)}
 
 
@@ -261,8 +263,15 @@ def submit(store: Stored, rater: SignedIn, assignment: Id, given: Submission) ->
 @router.post("/assignments/{assignment}/adjudication")
 def settle(store: Stored, rater: Adjudicator, assignment: Id, given: Settled) -> Response:
     """Take the answer that settles a disagreement."""
-    told = (given.submission, given.reason, given.note)
-    return _judged(store, lambda connection: judge.adjudicate(connection, assignment, rater.id, *told))
+
+    def work(connection: Connection) -> Judgment:
+        task = select(schema.assignment.c.task_id).where(schema.assignment.c.id == assignment)
+        found = listing.project_of_task(connection, connection.execute(task).scalar() or "")
+        check_of(connection, rater, found, "assignment of yours")
+        told = (given.submission, given.reason, given.note)
+        return judge.adjudicate(connection, assignment, rater.id, *told)
+
+    return _judged(store, work)
 
 
 @router.post("/assignments/{assignment}/retract")

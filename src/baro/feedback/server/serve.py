@@ -95,11 +95,11 @@ def public_address(host: str, port: int, hosts: Sequence[str], behind_https_prox
 
 
 def first_link(store: Store) -> str | None:
-    """A manager's invitation as long as no manager has used one; each start makes another until then."""
+    """An invitation for the store's manager as long as none has used one; each start makes another until then."""
 
     def work(connection: Connection) -> str | None:
         rater, session = schema.rater, schema.session
-        managers = select(rater.c.id).where(rater.c.role == "manager", rater.c.active).order_by(rater.c.created_ms)
+        managers = select(rater.c.id).where(rater.c.manages_all, rater.c.active).order_by(rater.c.created_ms)
         joined = exists().where(session.c.rater_id == rater.c.id)
         if connection.execute(managers.where(joined)).first() is not None:
             return None

@@ -6,13 +6,14 @@ A request with an Authorization header is judged by that header only, so that a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request, Response
 from sqlalchemy import Connection
 
 from baro.feedback.database import Store
-from baro.feedback.people import DAY_MS, SESSION_DAYS, Rater, check_member, who
+from baro.feedback.people import DAY_MS, SESSION_DAYS, Rater, check_member, meant_for, roles_of, who
 from baro.feedback.project import Project, get_project
 from baro.feedback.refusals import Refused
 
@@ -54,11 +55,16 @@ def visitor(request: Request) -> Rater | None:
         return None
 
 
-def _only(*roles: str) -> Callable[[Rater], Rater]:
-    def check(rater: Annotated[Rater, Depends(signed_in)]) -> Rater:
-        if rater.role not in roles:
-            raise Refused("forbidden", f"this is for {' and '.join(f'{role}s' for role in roles)}")
-        return rater
+def _only(*roles: str) -> Callable[[Rater, Store], Rater]:
+    """Who has one of these roles in some project comes as such; whether in this one, project_of tells."""
+
+    def check(
+        rater: Annotated[Rater, Depends(signed_in)], store: Annotated[Store, Depends(store_of)]
+    ) -> Rater:  # fmt: skip
+        with store.read() as connection:
+            if roles_of(connection, rater).isdisjoint(roles):
+                raise Refused("forbidden", meant_for(roles))
+        return replace(rater, comes_as=roles)
 
     return check
 
@@ -75,13 +81,26 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 def project_of(connection: Connection, rater: Rater, name: str) -> Project:
-    """A project by its name. Another's project and one that is not there are refused in the same words."""
+    """A project by its name, for who has a role there in which they may do what they ask for.
+
+    Another's project and one that is not there are refused in the same words.
+    """
     try:
         project = get_project(connection, name)
-        check_member(connection, rater, project.id)
     except Refused:
         raise Refused("not_found", "there is no such project") from None
+    check_member(connection, rater, project.id)
     return project
+
+
+def check_of(connection: Connection, rater: Rater, project_id: str | None, what: str) -> None:
+    """The same for what is asked for by its id; of another's project it is refused as if it were not there."""
+    try:
+        check_member(connection, rater, project_id or "")
+    except Refused as refused:
+        if refused.code != "not_found":
+            raise
+        raise Refused("not_found", f"there is no such {what}") from None
 
 
 def set_cookie(request: Request, response: Response, token: str) -> None:

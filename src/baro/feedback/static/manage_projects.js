@@ -5,8 +5,8 @@ import { api, call, page } from "./manage_api.js";
 import { amount, field, form, grid, heading, input, moment, nothing, number, panel, table } from "./manage_ui.js";
 
 export async function show(view) {
-  const { projects } = await call("GET", `${api}/projects`);
-  view.draw(heading(t("manage.projects.title"), t("manage.projects.hint")), projects.length ? list(projects) : nothing(t("manage.projects.none"), t("manage.projects.none.hint")), creation());
+  const { projects, may_create } = await call("GET", `${api}/projects`);
+  view.draw(heading(t("manage.projects.title"), t("manage.projects.hint")), projects.length ? list(projects) : nothing(t("manage.projects.none"), t("manage.projects.none.hint")), may_create && creation());
 }
 
 const list = (projects) => h("section", { class: "card panel flush" }, table(t("manage.projects.title"),

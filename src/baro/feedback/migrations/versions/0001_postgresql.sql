@@ -29,12 +29,11 @@ CREATE TABLE project (
 CREATE TABLE rater (
     id TEXT NOT NULL,
     pseudonym TEXT NOT NULL,
-    role TEXT NOT NULL,
     lang TEXT NOT NULL,
     active BOOLEAN NOT NULL,
+    manages_all BOOLEAN NOT NULL,
     created_ms BIGINT NOT NULL,
     CONSTRAINT pk_rater PRIMARY KEY (id),
-    CONSTRAINT ck_rater_role CHECK (role IN ('rater', 'adjudicator', 'manager')),
     CONSTRAINT uq_rater_pseudonym UNIQUE (pseudonym)
 )
 
@@ -107,7 +106,9 @@ CREATE TABLE invite (
 CREATE TABLE member (
     project_id TEXT NOT NULL,
     rater_id TEXT NOT NULL,
+    role TEXT NOT NULL,
     CONSTRAINT pk_member PRIMARY KEY (project_id, rater_id),
+    CONSTRAINT ck_member_role CHECK (role IN ('rater', 'adjudicator', 'manager')),
     CONSTRAINT fk_member_project_id FOREIGN KEY(project_id) REFERENCES project (id),
     CONSTRAINT fk_member_rater_id FOREIGN KEY(rater_id) REFERENCES rater (id)
 )
