@@ -69,10 +69,10 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "baro", "feedback", "serve", "--store", self.where, "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=self.log.open("ab"), stderr=subprocess.STDOUT)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while time.monotonic() < until and self.process.poll() is None:
             try:
-                httpx2.get(f"{self.address}/api/texts/en", timeout=2)
+                httpx2.get(f"{self.address}/api/texts/en", timeout=10)
                 return
             except httpx2.TransportError:
                 time.sleep(0.05)
@@ -87,12 +87,18 @@ class Crowd:
     """Raters who work until nothing is left, with the accidents that happen to them."""
 
     def __init__(
-        self, addresses: list[str], think: tuple[float, float], accidents: float, lease_seconds: float, most: int
+        self,
+        addresses: list[str],
+        think: tuple[float, float],
+        accidents: float,
+        lease_seconds: float,
+        most: int,
+        patience_seconds: float,
     ):
         self.addresses, self.think, self.accidents = addresses, think, accidents
-        self.lease_seconds, self.most = lease_seconds, most
+        self.lease_seconds, self.most, self.patience_seconds = lease_seconds, most, patience_seconds
         self.acknowledged: dict[str, str] = {}  # key -> judgment id
-        self.seconds: dict[str, list[float]] = {"next": [], "judgment": []}
+        self.seconds: dict[str, list[float]] = {"next": [], "judgment": [], "503": []}
         self.seen: Counter[str] = Counter()
         self.authorities = httpx2.create_ssl_context()  # of one for each rater, all would wait while they are made
 
@@ -101,7 +107,7 @@ class Crowd:
         async with httpx2.AsyncClient(
             base_url=self.addresses[number % len(self.addresses)],
             headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
+            timeout=self.patience_seconds,
             verify=self.authorities,
         ) as client:
             await asyncio.sleep(draw.uniform(0, self.think[1]))
@@ -155,6 +161,8 @@ class Crowd:
             self.seen[f"status {reply.status_code} to {what}"] += 1
             if reply.status_code not in (429, 503):
                 return None
+            if reply.status_code == 503:  # at once: something is missing; after long: the machine is slow
+                self.seconds["503"].append(time.monotonic() - started)
             await asyncio.sleep(float(reply.headers.get("Retry-After", 1)))
 
 
@@ -209,6 +217,7 @@ def main() -> None:
     parser.add_argument("--think", type=float, nargs=2, default=(1.0, 3.0), metavar=("FROM", "TO"), help="seconds")
     parser.add_argument("--accidents", type=float, default=0.05, help="how often each kind of accident happens")
     parser.add_argument("--lease", type=float, default=4.0, help="seconds")
+    parser.add_argument("--patience", type=float, default=30.0, help="seconds until a request counts as lost")
     parser.add_argument("--port", type=int, default=18765)
     parser.add_argument("--servers", type=int, default=1, help="processes on one store, at this port and the next ones")
     given = parser.parse_args()
@@ -223,12 +232,13 @@ def main() -> None:
                 servers.append(Server(where, given.port + at, Path(folder) / f"server-{at}.log"))  # noqa: PERF401
             addresses = [one.address for one in servers]
             most = 2 * given.judgments if given.tasks is None else given.judgments
-            crowd = Crowd(addresses, tuple(given.think), given.accidents, given.lease, most)
+            crowd = Crowd(addresses, tuple(given.think), given.accidents, given.lease, most, given.patience)
             seconds = asyncio.run(run(crowd, tokens))
         finally:
             for one in servers:
                 one.kill()
         found = count(store, given.overlap, crowd, finished=given.tasks is None)
+    refused = sorted(crowd.seconds.pop("503"))
     figures = {name: percentiles(values) for name, values in crowd.seconds.items()}
     answered = len(crowd.seconds["judgment"])
     print(
@@ -242,7 +252,7 @@ def main() -> None:
             | {"think": list(given.think), "seconds": round(seconds, 1)}
             | {"judgments_per_second": round(answered / seconds, 1)}
             | found
-            | {"accidents": dict(crowd.seen)}
+            | {"accidents": dict(crowd.seen), "refused_after_seconds": refused}
             | figures
         )
     )

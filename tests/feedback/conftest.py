@@ -79,7 +79,7 @@ class Cluster:
         given = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         program = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, *given]
         self.process = subprocess.Popen(program, **self._quiet())
-        for _ in range(600):
+        for _ in range(6000):
             ready = subprocess.run([self.programs / "pg_isready", "-h", self.folder], **self._quiet())
             if ready.returncode == 0:
                 return
@@ -88,7 +88,7 @@ class Cluster:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(how)
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=600)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"

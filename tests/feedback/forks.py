@@ -42,7 +42,7 @@ class Fork:
             self.returncode = self.forks.ask({"poll": self.pid})
         return self.returncode
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 600) -> int:
         until = time.monotonic() + seconds
         while (code := self.poll()) is None:
             assert time.monotonic() < until, f"it still runs after {seconds} s: {self.output}"

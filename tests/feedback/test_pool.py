@@ -63,13 +63,21 @@ def test_a_folder_has_no_pool(tmp_path: Path):
 
 @pytest.mark.slow
 def test_four_servers_and_160_raters_at_once(postgres_url: str):
-    """Each used to take up to sixty connections of PostgreSQL's hundred, and every third request was a 503."""
+    """Each used to take up to sixty connections of PostgreSQL's hundred, and every third request was a 503.
+
+    What such a want refuses, it refuses at once. On a loaded machine who has waited for BUSY_MS in vain is refused as
+    well, and asks again.
+    """
     command = [sys.executable, "-m", "benchmarks.feedback_load", "--store", postgres_url, "--servers", "4"]
     command += ["--raters", "160", "--judgments", "3", "--think", "0", "0", "--accidents", "0", "--lease", "1800"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=Path(__file__).parents[2])
+    command += ["--patience", "600"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert found["accidents"].get("unanswered", 0) == 0
-    assert [what for what in found["accidents"] if what.startswith("status")] == []
+    assert {what for what in found["accidents"] if what.startswith("status")} <= {
+        "status 503 to next", "status 503 to judgment"
+    }  # fmt: skip
+    assert all(seconds >= 0.9 * database.BUSY_MS / 1000 for seconds in found["refused_after_seconds"])
     assert (found["lost"], found["doubled"], found["tasks_with_another_overlap"]) == (0, 0, 0)
     assert found["acknowledged"] == found["stored"] == 480
