@@ -71,6 +71,8 @@ def looked(row, text, prompt="Write a function.", **options):
         (HUMAN, "    return x\n", PROMPT, 0),
         (HUMAN, f"```python\n{RIGHT}\n```", PROMPT, 1),
         (HUMAN, f"```python\n{RIGHT}\n```", f"Complete this.\n```python\n{PROMPT}```", 1),
+        (HUMAN, f"```python\n{RIGHT}\n```", f"Complete this function:\n\n{PROMPT}", 1),
+        (HUMAN, "    return half(4 * x)\n", f"Complete this function:\n\n{PROMPT}", 1),
         (HUMAN, "```python\n    return half(4 * x)\n```", PROMPT, 1),
         (CASES, "print(2 * int(input()))", "In words.", 1),
         (CASES, "print(4)", "In words.", 0),

@@ -109,6 +109,16 @@ def test_an_exception_of_the_program_is_one_of_pythons(sandbox):
     assert checked(sandbox, program, tests).passed
 
 
+def test_a_programs_words_steer_no_terminal_and_fit_any_file(sandbox):
+    found = checked(sandbox, "def double(x): raise ValueError('\\x1b[31m\\nred\\ud800' + 'x' * 9999)")
+    assert "ValueError:  [31m red xxx" in found.reason
+    assert len(found.reason) < 600
+    assert found.reason.isprintable()
+    assert checked(sandbox, "raise ValueError('\\ud800')").reason == "the program raised ValueError:  "
+    (found,) = sandbox.run([Script(("print(len(input()))",), "\ud800\n")])
+    assert found.passed
+
+
 def test_whole_programs_have_input_and_output(sandbox):
     programs = [
         "print(2 * int(input()))",

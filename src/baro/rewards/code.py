@@ -25,6 +25,7 @@ from baro.rewards.verified import Row, Verified
 from baro.verifier_config import Code
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)\n", re.MULTILINE)
+_CODE_BEGINS = re.compile(r"^(?:from \w|import \w|def \w|class \w|async def|@\w|[A-Z_]+ *=)", re.MULTILINE)
 _PYTHON = ("", "python", "python3", "py")
 
 
@@ -137,6 +138,7 @@ def problem_of(columns: Mapping[str, Any], prompt: str) -> Problem:
         if not isinstance(entry, str) or not entry.isidentifier():
             raise NoTests("the row has 'test' and no 'entry_point', the name of the function that is tested")
         code = code_in(prompt)
+        code = code[begin.start() :] if (begin := _CODE_BEGINS.search(code)) else ""
         helpers = code if re.search(rf"^\s*(async )?def +{entry}\b", code, re.MULTILINE) else ""
         return Problem("\n".join(_texts(columns, "test")), entry, helpers)
     for name in ("input_output", "tests"):

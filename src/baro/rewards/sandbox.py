@@ -88,6 +88,7 @@ class Sandbox:
                 server.kill()
                 server.wait()
                 self._groups.close()
+            self._over.set()
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """The outcomes of jobs, in their order; a job that stood there before is not run again."""
@@ -132,7 +133,8 @@ class Sandbox:
         self._channel, self._pid = ours, os.getpid()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         started: list[subprocess.Popen[bytes] | OSError] = []
-        ready = threading.Event()
+        ready, over = threading.Event(), threading.Event()
+        self._over = over
 
         def begin() -> None:
             try:
@@ -145,10 +147,11 @@ class Sandbox:
                 )
             except OSError as error:
                 started.append(error)
+                over.set()
             ready.set()
-            threading.Event().wait()
+            over.wait()
 
-        # bubblewrap ends with the thread that started it, so that thread lasts as long as the process
+        # bubblewrap ends with the thread that started it, so that thread lasts as long
         threading.Thread(target=begin, name="sandbox", daemon=True).start()
         ready.wait()
         theirs.close()

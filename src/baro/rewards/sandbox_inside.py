@@ -40,6 +40,8 @@ USUAL = (
 )
 """Modules that are imported before any fork; tests may use them without importing them."""
 
+MOST_FILES = 1024  # that the server has open; six for a job
+
 
 @dataclass
 class Side:
@@ -207,7 +209,7 @@ def keep_only(fds: set[int]) -> None:
     for fd in sorted(fds):
         os.closerange(low, fd)
         low = fd + 1
-    os.closerange(low, 1 << 20)
+    os.closerange(low, MOST_FILES)
     nothing = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
@@ -246,7 +248,7 @@ def main() -> None:
     modules = {name: importlib.import_module(name) for name in (*USUAL, *settings["modules"])}
     random.seed(0)  # the same program gives the same verdict again
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(MOST_FILES, hard), hard))
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -7,11 +7,12 @@ import hmac
 import json
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 MOST_BYTES = 1 << 20  # of what a job may write
 NONCE_CHARS = 32
+LONGEST_SHOWN = 500
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class Heard:
 
 def outcome(job: Job, heard: Heard) -> Outcome:
     """Nothing that was not said behind the nonce makes a program right."""
+    found = _outcome(job, heard)
+    return replace(found, reason=shown(found.reason), error=None if found.error is None else shown(found.error))
+
+
+def shown(text: str) -> str:
+    """A program's words as logs and files may hold them: one line, without what steers a terminal."""
+    return "".join(one if one.isprintable() else " " for one in text)[:LONGEST_SHOWN]
+
+
+def _outcome(job: Job, heard: Heard) -> Outcome:
     failed = next((one["failed"] for one in heard.ended.values() if "failed" in one), None)
     if failed is not None:
         return Outcome(None, error=str(failed), seconds=heard.seconds)

@@ -180,7 +180,7 @@ def memory_file(content: Any) -> int:
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, fd)
         with os.fdopen(fd, "wb", closefd=False) as file:
-            file.write(body.encode("utf-8", "surrogateescape" if isinstance(content, str) else "strict"))
+            file.write(body.encode("utf-8", "surrogatepass" if isinstance(content, str) else "strict"))
         os.lseek(fd, 0, os.SEEK_SET)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
                     | fcntl.F_SEAL_SEAL)  # fmt: skip

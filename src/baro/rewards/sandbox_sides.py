@@ -222,7 +222,7 @@ def run_tests(asked: Mapping[str, Any], program: Program, modules: Mapping[str, 
     if asked["helpers"]:
         quietly(asked["helpers"], names)
     tree = compile(asked["tests"], "<tests>", "exec", ast.PyCF_ONLY_AST)
-    code = compile(asked["tests"], "<tests>", "exec")
+    code = compile(tree, "<tests>", "exec")
     entry = asked["entry_point"]
     program.begin()
     for name in [entry] if entry else [*asked["functions"], *missing(tree, names)]:
@@ -263,6 +263,5 @@ def missing(tree: ast.AST, names: Mapping[str, Any]) -> list[str]:
 
 
 def begin_side() -> None:
-    """Undo what the server set up for itself."""
-    gc.unfreeze()
+    """Collect garbage again; what the server made stays frozen, so that its pages stay shared."""
     gc.enable()

@@ -27,6 +27,7 @@ UNUSED_ID = 64231  # the uid and gid of programs when the pool was started by ro
 
 DENIED = {  # x86-64 numbers; what no program of a task needs, and what reaches other processes or the kernel's insides
     "shmget": 29, "socket": 41, "socketpair": 53, "semget": 64, "msgget": 68, "ptrace": 101, "syslog": 103,
+    "uselib": 134, "modify_ldt": 154, "remap_file_pages": 216, "set_mempolicy": 238, "splice": 275, "tee": 276,
     "personality": 135, "ustat": 136, "pivot_root": 155, "sysctl": 156, "adjtimex": 159, "chroot": 161, "acct": 163,
     "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
     "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174, "init_module": 175,
