@@ -1,6 +1,5 @@
 """The pool that runs programs: what is right, what is wrong, what is an error; its limits, its starts and its ends."""
 
-import ast
 import json
 import math
 import os
@@ -20,7 +19,6 @@ from baro.rewards.sandbox import Sandbox
 from baro.rewards.sandbox_jobs import Checked, Heard, Limits, Script, outcome
 from baro.rewards.sandbox_values import Opaque, Unusable, packed, unpacked
 
-SOURCE = Path(__file__).parents[2] / "src" / "baro"
 RIGHT = "def double(x): return 2 * x"
 TESTS = "assert double(2) == 4"
 
@@ -204,26 +202,6 @@ def test_only_what_stands_behind_the_nonce_is_a_verdict(said):
     right = Heard("f" * 32, b"f" * 32 + b'{"passed": true, "reason": ""}', heard.ended, "", 0.1)
     assert outcome(Checked(("",), ""), right).passed is True
     assert outcome(Checked(("",), ""), Heard("", said, heard.ended, "", 0.1)).passed is False, "no nonce was given out"
-
-
-RUNS_INSIDE = {"sandbox_sides.py", "sandbox_inside.py", "sandbox_walls.py", "sandbox_values.py"}
-EVALUATES = {"eval", "exec", "compile", "__import__", "parse_expr", "sympify"}
-MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "sympy", "code", "runpy", "math_verify"}
-
-
-def test_nothing_outside_of_the_sandbox_evaluates_or_unpickles():
-    found = set()
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EVALUATES:
-                found.add((path.name, node.func.id))
-            if isinstance(node, ast.Attribute) and node.attr in EVALUATES - {"compile", "eval", "exec"}:
-                found.add((path.name, node.attr))
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found |= {(path.name, name) for name in names if name.split(".")[0] in MODULES}
-    assert {one for one in found if one[0] not in RUNS_INSIDE} == set()
-    assert found == {("sandbox_sides.py", "exec"), ("sandbox_sides.py", "compile")}
 
 
 # -------------------------------------------------------------------------------------------------------------- limits

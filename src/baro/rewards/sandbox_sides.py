@@ -221,7 +221,7 @@ def run_tests(asked: Mapping[str, Any], program: Program, modules: Mapping[str, 
     names |= dict(modules)
     if asked["helpers"]:
         quietly(asked["helpers"], names)
-    tree = compile(asked["tests"], "<tests>", "exec", ast.PyCF_ONLY_AST)
+    tree = ast.parse(asked["tests"], "<tests>")
     code = compile(tree, "<tests>", "exec")
     entry = asked["entry_point"]
     program.begin()
