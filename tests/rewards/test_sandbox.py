@@ -342,10 +342,37 @@ def test_the_pool_ends_with_its_process(sandbox_holds, how):
         running.kill()
     assert running.wait(30) == (-9 if how == "killed" else 0)
     running.stdout.close()
+    if how != "killed":
+        assert not list(Path("/sys/fs/cgroup").glob(f"**/{sandbox_start.NAMED}{running.pid}-*"))
     end = time.monotonic() + 10
     while alive(server) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive(server)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_control_group_bounds_the_memory_of_each_job(monkeypatch, tmp_path, version):
+    """Where the kernel would make its files, a folder has them."""
+    limit = {1: "memory.limit_in_bytes", 2: "memory.max"}[version]
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("memory")
+    dead = tmp_path / f"{sandbox_start.NAMED}999999999-1" / "0"
+    dead.mkdir(parents=True)
+    real = Path.mkdir
+
+    def made(self, *given, **named):
+        real(self, *given, **named)
+        for name in (limit, "cgroup.subtree_control"):
+            (self / name).write_text("")
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    monkeypatch.setattr(sandbox_start, "_candidates", lambda: [tmp_path])
+    groups = sandbox_start.MemoryGroups(2, 1 << 20)
+    assert not dead.parent.exists(), "its process is gone"
+    assert [(path / limit).read_text() for path in groups.made] == ["1048576", "1048576"]
+    assert (groups.folder / "cgroup.subtree_control").read_text() == ("+memory" if version == 2 else "")
+    monkeypatch.setattr(sandbox_start, "_candidates", lambda: [])
+    assert sandbox_start.MemoryGroups(2, 1 << 20).made == []
 
 
 def test_threads_may_share_it_and_it_outlives_them(sandbox):

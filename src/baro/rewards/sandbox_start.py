@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from pathlib import Path
 from baro.errors import ConfigError
 
 INSIDE = Path(__file__).parent
+NAMED = "baro-sandbox-"  # control groups
 SHOWN_AS = Path("/code/baro/rewards")
 FILES = ("sandbox_inside.py", "sandbox_sides.py", "sandbox_values.py", "sandbox_walls.py", "sandbox_math.py")
 WITHOUT = (
@@ -100,7 +102,8 @@ class MemoryGroups:
         self.made: list[Path] = []
         self.folder: Path | None = None
         for root in _candidates():
-            folder = root / f"baro-sandbox-{os.getpid()}-{id(self):x}"
+            _remove_dead(root)
+            folder = root / f"{NAMED}{os.getpid()}-{id(self):x}"
             with contextlib.suppress(OSError):
                 folder.mkdir()
                 self.folder = folder
@@ -112,10 +115,28 @@ class MemoryGroups:
 
     def close(self) -> None:
         """Remove the groups; processes that end just now keep theirs for a moment."""
-        for path in [*self.made, *([self.folder] if self.folder else [])]:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        left = [*self.made, *([self.folder] if self.folder else [])]
+        end = time.monotonic() + 2.0
+        while left:
+            try:
+                left[0].rmdir()
+            except OSError:
+                if time.monotonic() > end or not left[0].exists():
+                    break
+                time.sleep(0.01)
+            else:
+                left.pop(0)
         self.made, self.folder = [], None
+
+
+def _remove_dead(root: Path) -> None:
+    """Groups of processes that were killed before they could remove theirs."""
+    for folder in root.glob(f"{NAMED}*"):
+        process = folder.name.removeprefix(NAMED).partition("-")[0]
+        if not Path("/proc", process).exists():
+            for path in [*folder.glob("*/"), folder]:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
 
 def _group(path: Path, limit: int) -> Path:
