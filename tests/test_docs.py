@@ -29,6 +29,7 @@ from baro.compute import ComputeConfig, LoraConfig
 from baro.online_config import RolloutConfig
 from baro.pipeline import load_pipeline
 from baro.verbs import VERBS
+from baro.verifier_config import VERIFIERS
 
 ROOT = Path(__file__).parents[1]
 READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
@@ -43,6 +44,7 @@ PAIRS = [
         "speed.md",
         "feedback.md",
         "mutants.md",
+        "rewards.md",
     )
 ]
 DOCUMENTS = sorted(
@@ -428,6 +430,11 @@ def expected_defaults() -> list[tuple[str, str, str]]:
             changed = key not in shared or shared[key] != value
             if changed and value is not PydanticUndefined and value not in (None, [], {}):
                 rows.append((verb, key, value))
+    for one in VERIFIERS:
+        own = {key: value for key, value, _ in leaves(one)}
+        told = {key: value for key, value in own.items() if value is not PydanticUndefined and value is not None}
+        name = told.pop("name")
+        rows += [(f"verifier {name}", key, value) for key, value in told.items()]
     return [(verb, key, json.dumps(value)) for verb, key, value in rows]
 
 

@@ -196,6 +196,11 @@ def plain_conversation(turns: Conversation, role: Role = "user") -> str | list[d
     """A conversation as files hold it: a string for one turn of the role that strings stand for, messages otherwise."""
     if len(turns) == 1 and turns[0].role == role and turns[0].scored:
         return turns[0].content
+    return message_list(turns)
+
+
+def message_list(turns: Conversation) -> list[dict[str, Any]]:
+    """A conversation as a list of messages, one turn or many."""
     return [{"role": turn.role, "content": turn.content} | ({} if turn.scored else {"weight": 0}) for turn in turns]
 
 

@@ -1,7 +1,8 @@
 """What verifiers are told, each by a class with its own options. No torch here.
 
 In a file: ``verifier: gsm8k``, or a block with the name and options, ``verifier: {name: gsm8k, method: flexible}``.
-What is right for a prompt stands in a column of its row, which ``answer`` names.
+What is right for a prompt stands in a column of its row, which ``answer`` names; unless that is given, the names that
+data sets have for it are tried as well (``rewards/verified.py``).
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def test_where_prompts_alone_are_wanted_judgments_are_columns_like_others(jsonl)
 
 def test_every_layout_without_a_judgment_is_in_this_test():
     unjudged = {layout.name for layout in LAYOUTS if layout.makes is Demonstration}
-    assert unjudged <= {*UNJUDGED, "conversations", "prompt/answer"}
+    assert unjudged <= {*UNJUDGED, "conversations", "prompt/answer", "prompt/solution"}
     assert set(NOUNS) >= {layout.makes for layout in LAYOUTS}
 
 

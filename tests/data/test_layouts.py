@@ -182,6 +182,24 @@ CASES = {
         ({}, "says the same as rows.jsonl:1"),
         ({"question": 4}, f"column 'question' is a number; {TEXT}"),
     ),
+    "prompt/solution": (
+        {"problem": "hi", "solution": "So \\boxed{4}.", "level": "Level 1"},
+        Prompt(HI, {"solution": "So \\boxed{4}.", "level": "Level 1"}),
+        ({"problem": []}, NO_PROMPT),
+        ({"problem": 4}, f"column 'problem' is a number; {TEXT}"),
+    ),
+    "prompt/ground_truth": (
+        {"prompt": "hi", "ground_truth": ["4", "four"]},
+        Prompt(HI, {"ground_truth": ["4", "four"]}),
+        ({"prompt": []}, NO_PROMPT),
+        ({"prompt": None}, f"column 'prompt' is null; {TEXT}"),
+    ),
+    "text/tests": (
+        {"text": "hi", "code": "def f(): pass", "test_list": ["assert f(1) == 2", "assert f(2) == 3"], "task_id": 7},
+        Prompt(HI, {"code": "def f(): pass", "test_list": ["assert f(1) == 2", "assert f(2) == 3"], "task_id": 7}),
+        ({}, "says the same as rows.jsonl:1"),
+        ({"text": 4}, "column 'text' is a number; text is needed"),
+    ),
     "prompt/tests": (
         {"prompt": "hi", "tests": ["assert f(1) == 2"], "entry_point": "f"},
         Prompt(HI, {"tests": ["assert f(1) == 2"], "entry_point": "f"}),

@@ -104,13 +104,15 @@ EVERY = {
     "conversations": {"conversations": [*BEFORE, GOOD]},
     "prompt/responses": {"prompt": BEFORE, "responses": [GOOD["content"], BAD["content"]]},
     "prompt/answer": {"prompt": BEFORE, "answer": GOOD["content"]},
+    "prompt/ground_truth": {"prompt": BEFORE, "ground_truth": GOOD["content"]},
+    "prompt/solution": {"prompt": BEFORE, "solution": GOOD["content"]},
     "prompt/tests": {"prompt": BEFORE, "tests": ["assert True"]},
     "prompt": {"prompt": BEFORE},
 }  # fmt: skip
 
 
 def test_every_layout_that_holds_turns_is_here():
-    without = {"text", "message_id/parent_id/text/role/message_tree_id"}
+    without = {"text", "text/tests", "message_id/parent_id/text/role/message_tree_id"}
     assert {layout.name for layout in LAYOUTS} - without == set(EVERY)
 
 

@@ -1,8 +1,10 @@
 """Functions as rewards: what they are given, and what becomes of each thing that they may answer."""
 
 import asyncio
+import functools
 import math
 import time
+import typing
 
 import numpy as np
 import pytest
@@ -143,3 +145,47 @@ def test_no_opinion_survives_storing():
     fields = again.completions[0].fields
     assert math.isnan(fields["score/x"])
     assert fields["score/y"] == 1.0
+
+
+def as_in_trl(completions: list[list[dict[str, str]]], **kwargs) -> list[float]:
+    return [len(one[0]["content"]) for one in completions]
+
+
+def as_text(completions: "list[List[dict]]", prompts: "Sequence[Sequence[dict]]", **kwargs):
+    return [len(p[0]["content"]) + len(c[0]["content"]) for p, c in zip(prompts, completions, strict=True)]
+
+
+class AsObject:
+    def __call__(self, prompts, completions: typing.Sequence[list[dict]], **columns):
+        return [len(c[-1]["content"]) + len(p) for p, c in zip(prompts, completions, strict=True)]
+
+
+def as_strings(prompts: list[str], completions: list[str], **columns):
+    return [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+
+
+def as_either(prompts, completions: list[str | list[dict]], **columns):
+    return [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("function", "score"),
+    [
+        (as_in_trl, 3), (functools.partial(as_in_trl, unused=1), 3), (as_text, 9), (AsObject(), 9), (as_strings, 9),
+        (as_either, 9),
+    ],
+)  # fmt: skip
+def test_completions_are_messages_where_the_function_asks_for_them(function, score):
+    """By its annotation, which is how TRL's own reward functions say it."""
+    rollout = Rollout((Message("user", "Reply!"),), (Message("assistant", "yes"),))
+    assert FunctionReward(function, name="mine").score([rollout]) == [Score(score)]
+
+
+def test_the_rewards_of_trl_that_need_no_more_work_as_they_are():
+    from trl.rewards import get_soft_overlong_punishment, think_format_reward
+
+    texts = ["<think>a</think>b", "b"]
+    rollouts = [Rollout((), (Message("assistant", text),), completion_ids=(1,) * 12) for text in texts]
+    assert [one.value for one in FunctionReward(think_format_reward, name="t").score(rollouts)] == [1, 0]
+    overlong = get_soft_overlong_punishment(max_completion_len=16, soft_punish_cache=8)
+    assert [one.value for one in FunctionReward(overlong, name="o").score(rollouts)] == [-0.5, -0.5]

@@ -246,6 +246,15 @@ def prompt(row: Columns, extra: Extra, reading: Reading) -> Prompt:
     return Prompt(messages.prompt_of(row), extra)
 
 
+def prompt_in(column: str) -> Build:
+    """A prompt in a column that anywhere else holds something else."""
+
+    def build(row: Columns, extra: Extra, reading: Reading) -> Prompt:
+        return Prompt(messages.prompt_of({**row, "prompt": cells.string(row, column)}), extra)
+
+    return build
+
+
 def each(columns: Sequence[str], *keys: str) -> Callable[[Looked, Reading], bool]:
     """Whether the first of these columns that says anything holds lists of objects with these keys."""
 

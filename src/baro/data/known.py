@@ -167,8 +167,36 @@ LAYOUTS = [  # the first that fits is taken
         (*BEFORE, "finished"),
     ),
     Layout(("prompt", "answer"), Prompt, builders.prompt, "{answer} is kept for verifiers", BEFORE, keeps=("answer",)),
+    *(
+        Layout(
+            ("prompt", column),
+            Prompt,
+            builders.prompt,
+            f"{{{column}}} is kept for verifiers",
+            BEFORE,
+            keeps=(column,),
+            common=False,
+        )
+        for column in ("ground_truth", "solution")
+    ),
+    Layout(
+        ("prompt", "solution"),
+        Demonstration,
+        builders.answer_in("solution"),
+        "the answer is {solution}",
+        BEFORE,
+        common=False,
+    ),
     Layout(("prompt", "answer"), Demonstration, builders.answer_in("answer"), "the answer is {answer}", BEFORE),
     Layout(("prompt", "tests"), Prompt, builders.prompt, "{tests} is kept for verifiers", BEFORE, keeps=("tests",)),
+    Layout(
+        ("text", "tests"),
+        Prompt,
+        builders.prompt_in("text"),
+        "the prompt is {text}; {tests} is kept for verifiers",
+        keeps=("tests",),
+        common=False,
+    ),
     Layout(("text",), Demonstration, builders.text, "{text} is raw text", when=builders.not_a_turn),
     Layout(("prompt",), Prompt, builders.prompt, "{prompt} is the prompt", BEFORE),
 ]

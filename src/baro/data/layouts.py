@@ -20,7 +20,7 @@ from baro.errors import DataError
 from baro.records import Answers, Demonstration, Prompt, Record
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "prompt": ("prompt", "question", "query", "instruction", "Q", "input"),
+    "prompt": ("prompt", "question", "problem", "query", "instruction", "Q", "input"),
     "completion": ("completion", "response", "output"),
     "chosen": ("chosen", "chosen_response"),
     "rejected": ("rejected", "rejected_response"),
@@ -233,7 +233,8 @@ class Fit:
         """Keys of messages that are not read, and columns that look like turns and are no part of the record."""
         read = [name for name in looked.names if name not in others]
         keys = sorted({key for name in read for value in looked.values(name) for key in messages.unknown_keys(value)})
-        turns = [name for name in others if looked.values(name) and all(map(_like_turns, looked.values(name)))]
+        asked = [name for name in others if "test" not in name]  # asserts of a program are lists of texts, too
+        turns = [name for name in asked if looked.values(name) and all(map(_like_turns, looked.values(name)))]
         left = [f"left out of messages: {listed(keys)}"] if keys else []
         return left + ([f"look like turns of a conversation, and are not read: {listed(turns)}"] if turns else [])
 

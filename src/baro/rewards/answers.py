@@ -9,7 +9,7 @@ from typing import Any
 
 from baro.records import Rollout
 from baro.rewards.numbers import Number, numbers_in, only_number, plain
-from baro.rewards.verified import OneByOne, Row, Verified, no_column
+from baro.rewards.verified import OneByOne, Row, Verified, no_column, what_is_right
 from baro.verifier_config import Choice, Gsm8k, Text
 
 # ----------------------------------------------------------------------------------------------------------- numbers
@@ -26,11 +26,12 @@ class Gsm8kVerifier(OneByOne):
 
     def look(self, rollout: Rollout) -> Verified:
         row, column = rollout.extra, self.config.answer
-        if row.get(column) is None:
+        said = what_is_right(row, column)
+        if said is None:
             return no_column(row, column)
-        gold = _gold_number(row[column])
+        gold = _gold_number(said)
         if gold is None:
-            return Verified(None, error=f"the row's {column} is {str(row[column])[-60:]!r}, which gives no one number")
+            return Verified(None, error=f"the row's {column} is {str(said)[-60:]!r}, which gives no one number")
         read, why = self._read(rollout.text)
         if read is None:
             return Verified(0.0, why)
@@ -41,7 +42,7 @@ class Gsm8kVerifier(OneByOne):
         return Verified(float(right), why, read=str(read.value))
 
     def right(self, row: Row) -> str | None:
-        answer = row.get(self.config.answer)
+        answer = what_is_right(row, self.config.answer)
         if answer is None:
             return None
         return str(answer) if "####" in str(answer) else f"#### {answer}"
@@ -76,7 +77,7 @@ class TextVerifier(OneByOne):
 
     def look(self, rollout: Rollout) -> Verified:
         column = self.config.answer
-        value = rollout.extra.get(column)
+        value = what_is_right(rollout.extra, column)
         if value is None or value == []:
             return no_column(rollout.extra, column)
         accepted = value if isinstance(value, list | tuple) else [value]
@@ -94,7 +95,7 @@ class TextVerifier(OneByOne):
         return Verified(float(right), why, read=read or None)
 
     def right(self, row: Row) -> str | None:
-        value = row.get(self.config.answer)
+        value = what_is_right(row, self.config.answer)
         first = value[0] if isinstance(value, list | tuple) and value else value
         return None if first is None or first == [] else f"{self.config.after or ''} {first}"
 
@@ -136,11 +137,12 @@ class ChoiceVerifier(OneByOne):
 
     def look(self, rollout: Rollout) -> Verified:
         row, column = rollout.extra, self.config.answer
-        if row.get(column) is None:
+        said = what_is_right(row, column)
+        if said is None:
             return no_column(row, column)
-        gold = self._gold(row[column])
+        gold = self._gold(said)
         if gold is None:
-            return Verified(None, error=self._unread(row[column]))
+            return Verified(None, error=self._unread(said))
         read = _named_choice(rollout.text)
         if read is None:
             return Verified(0.0, "no choice is named")
@@ -149,7 +151,7 @@ class ChoiceVerifier(OneByOne):
         return Verified(float(right), why, read=letter)
 
     def right(self, row: Row) -> str | None:
-        gold = None if row.get(self.config.answer) is None else self._gold(row[self.config.answer])
+        gold = self._gold(what_is_right(row, self.config.answer))
         return None if gold is None else f"The answer is {_FORMS[0][gold]}."
 
     def _gold(self, value: Any) -> int | None:

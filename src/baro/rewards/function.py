@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import re
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from baro.errors import ConfigError
-from baro.records import Rollout, Score, plain_conversation
+from baro.records import Conversation, Role, Rollout, Score, message_list, plain_conversation
 
 _ARGUMENTS = ("prompts", "completions", "completion_ids")
 
@@ -20,7 +21,9 @@ _ARGUMENTS = ("prompts", "completions", "completion_ids")
 class FunctionReward:
     """``function(prompts, completions, completion_ids, **columns) -> list[float | None]``, which may be async.
 
-    Prompts and completions are strings where they are one turn, messages otherwise; ``columns`` are the prompt rows'
+    Prompts and completions are strings where they are one turn, messages otherwise; of an argument that the function
+    annotates as a list of lists (``completions: list[list[dict[str, str]]]``, as TRL's own rewards do) each is a list
+    of messages, one turn too. ``columns`` are the prompt rows'
     other columns, one list each, with None where a row lacks one. None in the answer means that the function has no
     opinion on this completion. NaN is a failure; so is an exception, for the whole call. ConfigError for an answer that
     is no list of numbers, one for each completion.
@@ -28,6 +31,7 @@ class FunctionReward:
 
     def __init__(self, function: Callable[..., Any], *, name: str) -> None:
         self.function, self.name = function, name
+        self._messages = {argument: _wants_messages(function, argument) for argument in ("prompts", "completions")}
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         return self.start_scoring(rollouts)()
@@ -39,8 +43,8 @@ class FunctionReward:
             raise ConfigError(f"{self.name}: gets an argument {taken[0]!r} already; rename that column of the prompts")
         try:
             values = self.function(
-                prompts=[plain_conversation(r.prompt) for r in rollouts],
-                completions=[plain_conversation(r.completion, "assistant") for r in rollouts],
+                prompts=[self._written("prompts", r.prompt, "user") for r in rollouts],
+                completions=[self._written("completions", r.completion, "assistant") for r in rollouts],
                 completion_ids=[list(r.completion_ids) for r in rollouts],
                 **{name: [one.extra.get(name) for one in rollouts] for name in names},
             )
@@ -60,6 +64,9 @@ class FunctionReward:
             return self._scores(values, len(rollouts))
 
         return finish
+
+    def _written(self, argument: str, turns: Conversation, role: Role) -> str | list[dict[str, Any]]:
+        return message_list(turns) if self._messages[argument] else plain_conversation(turns, role)
 
     def _failed(self, error: Exception, count: int) -> list[Score]:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -91,6 +98,22 @@ class FunctionReward:
                 "None is needed"
             ) from None
         return Score(number) if math.isfinite(number) else Score(None, f"{self.name} returned {number}")
+
+
+def _wants_messages(function: Callable[..., Any], argument: str) -> bool:
+    """Whether an argument is annotated as a list of lists. The annotation is read as it is written, not evaluated."""
+    try:
+        parameter = inspect.signature(function).parameters.get(argument)
+    except (TypeError, ValueError):  # written in C, and without a signature
+        return False
+    if parameter is None or parameter.annotation is inspect.Parameter.empty:
+        return False
+    said = parameter.annotation
+    text = said if isinstance(said, str) else inspect.formatannotation(said)
+    return (
+        re.fullmatch(r"([\w.]*\.)?(list|List|Sequence)\[([\w.]*\.)?(list|List|Sequence)\b.*\]", text.strip())
+        is not None
+    )
 
 
 async def _awaited(values: Awaitable[Any]) -> Any:

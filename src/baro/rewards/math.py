@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from baro.errors import ConfigError
 from baro.records import Rollout
 from baro.rewards.sandbox import shared_sandbox
 from baro.rewards.sandbox_jobs import Limits, Outcome, Trusted
-from baro.rewards.verified import Row, Verified, no_column
+from baro.rewards.verified import Row, Verified, no_column, what_is_right
 from baro.verifier_config import Math
 
 MODULE = "baro.rewards.sandbox_math"
@@ -37,7 +38,7 @@ class MathVerifier:
 
     def check(self, rollouts: Sequence[Rollout]) -> list[Verified]:
         column = self.config.answer
-        golds = [one.extra.get(column) for one in rollouts]
+        golds = [self._gold(one.extra) for one in rollouts]
         jobs = [
             Trusted(MODULE, {"gold": str(gold), "answer": one.text})
             for one, gold in zip(rollouts, golds, strict=True)
@@ -50,10 +51,15 @@ class MathVerifier:
         ]
 
     def right(self, row: Row) -> str | None:
-        gold = row.get(self.config.answer)
+        gold = self._gold(row)
         if gold is None:
             return None
         return str(gold) if "\\boxed" in str(gold) else f"\\boxed{{{gold}}}"
+
+    def _gold(self, row: Row) -> Any:
+        """What is right, which a row of MATH says in its solution alone."""
+        said = what_is_right(row, self.config.answer)
+        return row.get("solution") if said is None and self.config.answer == "answer" else said
 
 
 def _verified(outcome: Outcome) -> Verified:

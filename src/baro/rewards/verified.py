@@ -66,6 +66,25 @@ def failed(error: Exception) -> Verified:
     return Verified(None, error=f"raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})")
 
 
+ANSWER = ("answer", "ground_truth", "reward_model.ground_truth", "answerKey")
+"""What data sets call the column that says what is right; a verifier whose column is ``answer`` takes the first."""
+
+
+def what_is_right(row: Row, column: str) -> Any:
+    """What the row says in a column, or inside one (``reward_model.ground_truth``); None where it says nothing.
+
+    ``answer``, which is every verifier's default, stands for the names of ``ANSWER`` as well.
+    """
+    for name in ANSWER if column == "answer" else (column,):
+        value = row.get(name)
+        outer, dot, inner = name.partition(".")
+        if value is None and dot and isinstance(row.get(outer), Mapping):
+            value = row[outer].get(inner)
+        if value is not None:
+            return value
+    return None
+
+
 def no_column(row: Row, column: str) -> Verified:
     """The error of a row that does not say what is right."""
     known = ", ".join(row) or "none"
