@@ -1,6 +1,10 @@
 """The code verifier: which part of a completion is the program, which columns are tests, and what it scores."""
 
+import gzip
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +55,7 @@ HUMAN = {
 PROMPT = "def half(x):\n    return x // 2\n\ndef double(x):\n    '''Twice x.'''\n"
 CASES = {"input_output": {"inputs": ["2\n", "5\n"], "outputs": ["4", "10\n"]}}
 RIGHT = "def double(x): return 2 * x"
+ROOT = Path(__file__).parents[2]
 
 
 def looked(row, text, prompt="Write a function.", **options):
@@ -142,3 +147,24 @@ def test_verifiers_of_one_process_share_a_pool(sandbox_holds):
     one, other = (load_verifier(Code(), name=name).verifier.sandbox for name in ("a", "b"))
     assert one is other
     assert load_verifier(Code(memory_mb=256), name="c").verifier.sandbox is not one
+
+
+def test_the_benchmark_tells_what_passes_and_what_is_refused(sandbox_holds, tmp_path):
+    human = [
+        {"task_id": f"H/{k}", "prompt": PROMPT, "canonical_solution": "    return 2 * x\n", **HUMAN} for k in range(3)
+    ]
+    mbpp = [{"task_id": k, "prompt": "Double.", "code": RIGHT, **ASSERTS} for k in range(2)]
+    mbpp += [{"task_id": 9, "prompt": "Double.", "code": RIGHT, "test_list": ["assert missing_module.double(2)"]}]
+    mbpp += [
+        {"task_id": 10, "prompt": "Double.", "code": RIGHT, "test_list": ["import numpy", "assert double(2) == 4"]}
+    ]
+    (tmp_path / "human.jsonl").write_text("\n".join(map(json.dumps, human)))
+    with gzip.open(tmp_path / "mbpp.json.gz", "wt") as file:
+        json.dump(mbpp, file)
+    command = [sys.executable, "-m", "benchmarks.sandbox", tmp_path / "human.jsonl", tmp_path / "mbpp.json.gz"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=True).stdout
+    assert "HumanEval, canonical solutions: 3 of 3 pass, 0 score 0, 0 are refused" in told
+    assert "MBPP sanitized, canonical solutions: 2 of 4 pass, 0 score 0, 2 are refused" in told
+    assert "  10: the tests cannot run: ModuleNotFoundError: No module named 'numpy'" in told
+    assert "  9: the tests fail before they call the program: AttributeError" in told
+    assert "HumanEval, mutations: 0 of 3 pass, 3 score 0, 0 are refused" in told

@@ -44,8 +44,8 @@ def alive(pid):
 @pytest.mark.parametrize(
     ("program", "passed", "reason"),
     [
-        (RIGHT, True, "1 calls as the tests want"),
-        ("double = lambda x: x + x", True, "1 calls"),
+        (RIGHT, True, "one call as the tests want"),
+        ("double = lambda x: x + x", True, "one call"),
         ("def double(x): return x", False, "line 1 of the tests: AssertionError"),
         ("def double(x): return 1 / 0", False, "the program raised ZeroDivisionError: division by zero"),
         ("def twice(x): return 2 * x", False, "the program defines no 'double'"),
@@ -256,6 +256,13 @@ def test_without_bubblewrap_nothing_runs(monkeypatch):
         ConfigError, match=r"^code rewards run programs in bubblewrap.*apt-get install bubblewrap.*unsafe"
     ):
         Sandbox().run([Checked((RIGHT,), TESTS)])
+
+
+def test_elsewhere_than_on_linux_nothing_runs(monkeypatch):
+    monkeypatch.setattr(pool.sys, "platform", "darwin")
+    for unsafe in (False, True):
+        with pytest.raises(ConfigError, match="on Linux alone"):
+            Sandbox(unsafe_local=unsafe).start()
 
 
 def test_the_wheel_serves_where_the_system_has_none(monkeypatch, sandbox_holds):

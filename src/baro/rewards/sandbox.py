@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import OrderedDict, deque
@@ -50,7 +51,7 @@ class Sandbox:
         paths: Sequence[str] = (),
     ) -> None:
         self.limits, self.unsafe_local = limits or Limits(), unsafe_local
-        self.jobs = jobs or max(2, len(os.sched_getaffinity(0)))
+        self.jobs = jobs or max(2, len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0)
         self.modules, self.paths = tuple(modules), tuple(paths)
         self._lock = threading.RLock()
         self._known: OrderedDict[str, Outcome] = OrderedDict()
@@ -63,6 +64,8 @@ class Sandbox:
             if self._server is not None and self._pid == os.getpid() and self._server.poll() is None:
                 return
             self.close()
+            if sys.platform != "linux":
+                raise ConfigError("programs of models are run on Linux alone, with unsafe_local too")
             bwrap = None if self.unsafe_local else find_bwrap()
             if bwrap is None and not self.unsafe_local:
                 raise ConfigError(WITHOUT)

@@ -188,7 +188,8 @@ def decide(modules: Mapping[str, types.ModuleType], source: int, verdict: int, c
     found: dict[str, Any]
     try:
         run_tests(asked, program, modules)
-        found = {"passed": True, "reason": f"{program.count} calls as the tests want"}
+        called = "one call" if program.count == 1 else f"{program.count} calls"
+        found = {"passed": True, "reason": f"{called} as the tests want"}
     except Refused as error:
         found = {"error": str(error)[:LONGEST_REASON]}
     except Unusable as error:
