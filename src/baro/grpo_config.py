@@ -75,7 +75,7 @@ class SamplerGateConfig(blocks.Config):
     def _fits_together(self) -> SamplerGateConfig:
         low, high = self.band
         if not (0 <= low <= 1 <= high and low < high):
-            raise ValueError(f"band is {low:g} to {high:g}; it must hold 1, the ratio of an exact sampler: [0.5, 5]")
+            raise ValueError(f"band is {low:g} to {high:g}; it must hold 1, the ratio of an exact sampler, as [0.5, 5]")
         if self.statistic is not None and self.level == "token":
             raise ValueError("statistic makes one ratio of a completion's; give level: sequence, or leave it out")
         return self

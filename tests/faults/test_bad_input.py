@@ -49,6 +49,11 @@ def ppo(**changes):
     return ["ppo", *given(**settings | rollout | changes)]
 
 
+def grpo(**changes):
+    settings = {"policy": "base", "prompts": "prompts.jsonl", "trainer__steps": 1, "sampling__max_new_tokens": 4}
+    return ["grpo", *given(**settings | {"rollout__prompts": 2, "rollout__completions": 2} | changes)]
+
+
 def write(project, name, text):
     (project / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
@@ -131,6 +136,7 @@ def test_every_verb_says_it(project, refused):
         dpo("every.jsonl"),
         kto("every.jsonl"),
         ppo(prompts="every.jsonl", rewards="[{by: judge:score}]"),
+        grpo(prompts="every.jsonl", rewards="[{by: judge:score}]"),
         ["generate", "base", "--prompts", "every.jsonl"],
         ["label", "every.jsonl", "--by", "judge:score"],
         ["verify", "every.jsonl", "--verifier", "gsm8k"],
@@ -192,7 +198,8 @@ def test_more_unusable_rows_than_allowed(project, refused, baro):
             "  equal.jsonl:10: 'chosen' equals 'rejected'; a pair needs two different completions"
         )
     short = given(data__max_length=40, sampling__max_new_tokens=4)
-    for command in (["generate", "base", "--prompts", "long.jsonl"], ppo(prompts="long.jsonl", reward_model="base")):
+    online = [one(prompts="long.jsonl", reward_model="base") for one in (ppo, grpo)]
+    for command in (["generate", "base", "--prompts", "long.jsonl"], *online):
         assert refused(*command, *short) == (
             "long.jsonl: 1 of 5 rows cannot be used (1 prompt too long), more than max_dropped_fraction 0.01 allows;"
             " fix them, or raise data.max_length or data.max_dropped_fraction. The first:\n"
@@ -362,10 +369,11 @@ def test_a_run_without_what_is_asked_of_it(project, refused, baro, raw_runs):
     assert refused(*sft(demonstrations="raw/sft")) == (
         "raw/sft: this run holds no records.jsonl; name a stage that makes records"
     )
-    assert refused(*ppo(reward_model="raw/sft")) == (
-        "raw/sft/model: is no reward model (LlamaForCausalLM, and reward_head.json is missing); train one with "
-        "`baro reward`"
-    )
+    for online in (ppo, grpo):
+        assert refused(*online(reward_model="raw/sft")) == (
+            "raw/sft/model: is no reward model (LlamaForCausalLM, and reward_head.json is missing); train one with "
+            "`baro reward`"
+        )
     (project / "damaged").mkdir()
     write(project, "damaged/run.json", "{")
     assert refused(*sft(policy="damaged")) == (
@@ -396,6 +404,31 @@ def test_kept_reference_log_probs_that_are_damaged_or_stale(baro, project, verb)
     assert re.search(r"differ by .* nats before the first step, .*, or the cache is stale$", said.errors), said.errors
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"preset": "dapoo"}, "or 'dppo', not the text 'dapoo'; did you mean 'dapo'?"),
+        (
+            {"rollout__completions": 1},
+            "rollout.completions is 1, and advantage.baseline: group compares completions of one prompt; sample two or "
+            "more",
+        ),
+        (
+            {"sampler_gate__band": "[2, 3]"},
+            "'sampler_gate': band is 2 to 3; it must hold 1, the ratio of an exact sampler, as [0.5, 5]",
+        ),
+        ({"kl__coef": 0.1, "kl__estimator": "k1"}, "estimator k1 has no gradient in the loss of fresh samples"),
+        ({"preset": "cispo", "clip_range": 0.1}, "clip_range is not used by policy_loss: cispo, which has limit"),
+        ({"ref_policy": "gone"}, "gone: no such file or folder; give a run directory, a path, or a hub id"),
+        ({"rewards": "[{verifier: gsm8q}]"}, "'gsm8q' names no verifier; did you mean 'gsm8k'?"),
+        ({"rewards": "[{verifier: gsm8k}]"}, "the row has no column 'answer'"),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+)
+def test_what_grpo_cannot_do(refused, changes, sentence):
+    assert sentence in refused(*grpo(**{"rewards": "[{by: length_reward:short}]"} | changes))
+
+
 def test_what_cannot_stand_on_one_backbone(project, refused):
     shutil.copytree(project / "base", project / "another")
     function = {"rewards": "[{by: length_reward:short}]"}
@@ -413,7 +446,14 @@ def test_what_cannot_stand_on_one_backbone(project, refused):
 
 
 @pytest.mark.parametrize(
-    "verb", [sft(), dpo("preferences.jsonl"), kto("thumbs.jsonl"), ppo(rewards="[{by: length_reward:short}]")]
+    "verb",
+    [
+        sft(),
+        dpo("preferences.jsonl"),
+        kto("thumbs.jsonl"),
+        ppo(rewards="[{by: length_reward:short}]"),
+        grpo(rewards="[{by: length_reward:short}]"),
+    ],
 )
 def test_a_launcher_of_several_processes(baro, project, verb):
     out = f"bad/ranks-{verb[0]}"

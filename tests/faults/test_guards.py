@@ -36,6 +36,9 @@ def failing(prompts, completions, **columns):
 
 def short(prompts, completions, **columns):
     return [1.0]
+
+def same(prompts, completions, **columns):
+    return [1.0 for _ in completions]
 """
 
 
@@ -143,6 +146,25 @@ def test_rewards_that_fail(stopped, project):
     nobody = f"{much} no reward scores this completion"
     assert fails("none") == (f"rollout 0: 4 of 4 {nobody} (none returned None)", [])
     assert fails("half") == (f"rollout 0: 2 of 4 {nobody} (half returned None)", [])
+
+
+GRPO = """
+policy: base
+prompts: prompts.jsonl
+rewards: [{by: "guard_rewards:same"}]
+rollout: {prompts: 2, completions: 2}
+sampling: {max_new_tokens: 4}
+trainer: {steps: 30, checkpoint_every: 10, learning_rate: 1e-2}
+"""
+
+
+def test_a_reward_that_tells_nothing_apart(stopped):
+    sentence, checkpoints = stopped("grpo", "same", GRPO)
+    assert sentence == (
+        "in 20 rollouts one after the other all completions of every prompt had equal scores, so that nothing can be "
+        "learned; look at samples.jsonl: is the reward broken, or the task too hard or too easy?"
+    )
+    assert checkpoints[-1] == 10
 
 
 def test_a_reward_function_that_raises(run, project):
