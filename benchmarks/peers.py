@@ -29,6 +29,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import peers_grpo
+
 BATCH, WARM_UP, MAX_LENGTH, SAME_LOSS = 16, 2, 1024, 1e-4
 VOCABULARY = 8192
 SHAPES = {
@@ -41,7 +43,7 @@ LENGTHS = {
 }
 """Tokens of the files' columns, mean and 95th percentile, for rows that are made when no file is given."""
 
-ROWS_OF = {"sft": "gsm8k", "reward": "hh", "dpo": "hh", "kto": "hh"}
+ROWS_OF = {"sft": "gsm8k", "reward": "hh", "dpo": "hh", "kto": "hh", "grpo": "gsm8k"}
 REFERRING = ("dpo", "kto")  # methods with a reference
 Rows = list[dict[str, str]]
 
@@ -54,6 +56,8 @@ class Variant:
     name: str
     peer: dict[str, Any] = field(default_factory=dict)
     cached: bool = False  # reference log-probs before the first step, untimed
+    beta: float = 0.0  # of grpo: the weight of the KL in the loss
+    tied: bool = False  # of grpo: every other prompt's completions have equal rewards
 
 
 ACCUMULATED = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": BATCH}
@@ -68,6 +72,10 @@ VARIANTS = [
     Variant("dpo", "cached, TRL row by row", {"precompute_ref_log_probs": True, **ACCUMULATED}, cached=True),
     Variant("kto", "reference in the step"),
     Variant("kto", "reference cached on both sides", {"precompute_ref_log_probs": True}, cached=True),
+    Variant("grpo", "KL in the loss", beta=0.04),
+    Variant("grpo", "no KL"),
+    Variant("grpo", "no KL, every other prompt tied", tied=True),
+    Variant("grpo", "no KL, TRL row by row", ACCUMULATED | {"steps_per_generation": BATCH}),
 ]
 
 # --------------------------------------------------------------------------------------------------- rows and models
@@ -325,6 +333,7 @@ def theirs(job: Job, pace: Pace) -> None:
 
 
 SIDES: dict[str, Callable[[Job, Pace], None]] = {"ours": ours, "theirs": theirs}
+GRPO_SIDES: dict[str, Callable[[Job, Pace], None]] = {"ours": peers_grpo.ours, "theirs": peers_grpo.theirs}
 
 # ------------------------------------------------------------------------------------------------------ taking turns
 
@@ -418,7 +427,9 @@ def compare(variant: Variant, folder: Path, size: str, repeats: int, threads: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     methods = sorted({one.method for one in VARIANTS})
-    parser.add_argument("--methods", default="sft,reward,dpo,kto", help=f"of {', '.join(methods)}, with commas between")
+    parser.add_argument(
+        "--methods", default="sft,reward,dpo,kto,grpo", help=f"of {', '.join(methods)}, with commas between"
+    )
     parser.add_argument("--first", action="store_true", help="only the first variant of each method")
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each side")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -430,7 +441,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.job:
         job = Job(**json.loads(arguments.job, object_hook=_typed))
-        SIDES[job.side](job, Pace())
+        (GRPO_SIDES if job.variant.method == "grpo" else SIDES)[job.side](job, Pace())
     elif arguments.json:
         for found in compare_all(arguments):
             print(json.dumps(found), flush=True)

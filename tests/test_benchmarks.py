@@ -59,7 +59,7 @@ def test_every_variant_on_rows_from_files(tmp_path):
     for name, rows in (("hh", pairs), ("gsm8k", solved)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = compared("--hh", str(tmp_path / "hh"), "--gsm8k", str(tmp_path / "gsm8k"))
-    check(lines, ["sft"] * 3 + ["reward"] * 2 + ["dpo"] * 3 + ["kto"] * 2)
+    check(lines, ["sft"] * 3 + ["reward"] * 2 + ["dpo"] * 3 + ["kto"] * 2 + ["grpo"] * 4)
 
 
 def on_a_cpu(folder: Path, parts: str) -> dict:
