@@ -49,7 +49,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Gemma2": {"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 48},
     "Mistral": {"sliding_window": 48},
 }
-METHODS = ("sft", "reward", "dpo", "kto", "ppo")
+METHODS = ("sft", "reward", "dpo", "kto", "ppo", "grpo")
 EXACT, BF16_PROBABILITY = 1e-4, 0.01
 WARM_UP, TIMED = 2, 5
 Found = dict[str, Any]

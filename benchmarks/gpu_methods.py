@@ -84,7 +84,9 @@ class Told:
 
 def made(bench: Bench, method: str, size: str, lora: bool) -> Job:
     """The method's trainer on random models of this size."""
-    return {"sft": _sft, "reward": _reward, "dpo": _dpo, "kto": _kto, "ppo": _ppo}[method](bench, size, lora)
+    return {"sft": _sft, "reward": _reward, "dpo": _dpo, "kto": _kto, "ppo": _ppo, "grpo": _grpo}[method](
+        bench, size, lora
+    )
 
 
 def _policy(bench: Bench, size: str, lora: bool, *, seed: int = 0, scalar: bool = False) -> Any:
@@ -229,13 +231,89 @@ def _kto(bench: Bench, size: str, lora: bool) -> Job:
 
 
 def _ppo(bench: Bench, size: str, lora: bool) -> Job:
-    """Rollouts of four updates; the reward is a model of the same size, and so is the value model."""
-    from baro.config import SamplingConfig, TrainerConfig
+    """Four models, the reward's and the values' of the policy's size; with LoRA they are roles of one backbone."""
     from baro.methods import ppo
     from baro.models.roles import InRole
-    from baro.online_config import RolloutConfig
-    from baro.records import Message, Prompt
     from baro.rewards.learned import LearnedReward
+
+    policy, template = _policy(bench, size, lora), _template(size)
+    if lora:
+        value_model, reward_model = _roles(bench, policy)
+        ref_policy, frozen = InRole(policy, None), {}
+    else:
+        value_model, reward_model = (_policy(bench, size, False, seed=seed, scalar=True) for seed in (1, 2))
+        ref_policy = _policy(bench, size, False)
+        frozen = {"reward_model": reward_model.requires_grad_(False), "ref_policy": ref_policy.requires_grad_(False)}
+    config = ppo.Config(**_told(bench))
+    reward = LearnedReward(reward_model, template, sampler_fingerprint=template.fingerprint)
+    prepare = ppo.Prepare(policy, ref_policy, value_model, config)
+    objective = ppo.Objective(policy, value_model, config)
+    return _online(bench, size, policy, config, reward, prepare, objective, frozen, [policy, value_model], lora)
+
+
+def _grpo(bench: Bench, size: str, lora: bool) -> Job:
+    """The policy and its reference, for the KL in the loss; the reward is a function of the tokens."""
+    from baro.grpo_config import Config
+    from baro.methods import grpo
+    from baro.models.roles import InRole
+    from baro.rewards.function import FunctionReward
+
+    def by_tokens(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
+        return [float(sum(ids) % 7) for ids in completion_ids]
+
+    policy = _policy(bench, size, lora)
+    ref_policy = InRole(policy, None) if lora else _policy(bench, size, False).requires_grad_(False)
+    config = Config(**_told(bench), preset="grpo")
+    prepare, objective = grpo.Prepare(policy, ref_policy, config), grpo.Objective(policy, config)
+    frozen = {} if lora else {"ref_policy": ref_policy}
+    reward = FunctionReward(by_tokens, name="by_tokens")
+    return _online(bench, size, policy, config, reward, prepare, objective, frozen, [policy], lora)
+
+
+def _told(bench: Bench) -> dict[str, Any]:
+    """What both online methods are told: rollouts of four updates."""
+    count, new = (SMALL, 8) if bench.small else (PROMPTS, ANSWER_TOKENS)
+    return {
+        "policy": "-", "prompts": "-", "reward_model": "-",
+        "rollout": {"prompts": count, "completions": 4, "epochs": 2, "minibatches": 2},
+        "sampling": {"max_new_tokens": new}, "trainer": {"learning_rate": 1e-6, "steps": _steps()},
+    }  # fmt: skip
+
+
+def _roles(bench: Bench, policy: Any) -> tuple[Any, Any]:
+    """A value model to train and a reward model that stays, as adapters with heads on the policy's backbone."""
+    from torch import nn
+
+    from baro.compute import LoraConfig
+    from baro.models.lora import add_adapter
+    from baro.models.roles import InRole
+    from baro.models.trunk import new_value_role
+
+    value_model = new_value_role(policy, LoraConfig(), seed=1)
+    add_adapter(policy, LoraConfig(), seed=2, role="reward_model")
+    head = nn.Linear(policy.hidden_size, 1, bias=False)
+    reward_model = InRole(policy, "reward_model", head=head)
+    for name, parameter in policy.named_parameters():
+        if ".reward_model" in name:
+            parameter.requires_grad_(False)
+    policy.to(bench.device)
+    return value_model, reward_model
+
+
+def _online(
+    bench: Bench,
+    size: str,
+    policy: Any,
+    config: Any,
+    reward: Any,
+    prepare: Any,
+    objective: Any,
+    frozen: Mapping[str, Any],
+    passes: Sequence[Any],
+    lora: bool,
+) -> Job:
+    """The trainer on rollouts of the policy; ``passes``: what each step computes with gradient."""
+    from baro.records import Message, Prompt
     from baro.rewards.terms import WeightedReward
     from baro.rollout.engine import Engine
     from baro.rollout.fresh import OldLogprobs
@@ -243,22 +321,9 @@ def _ppo(bench: Bench, size: str, lora: bool) -> Job:
     from baro.rollout.source import OnPolicySource
     from baro.trainer import Trainer
 
-    policy, value_model = _policy(bench, size, lora), _policy(bench, size, lora, seed=1, scalar=True)
-    reward_model = _policy(bench, size, False, seed=2, scalar=True)
-    ref_policy = InRole(policy, None) if lora else _policy(bench, size, False)
     rows, count = _samples(bench, size, 1, 1)
-    template, rollouts = _template(size), -(-_steps() // 4)
-    new = 8 if bench.small else ANSWER_TOKENS
-    config = ppo.Config(
-        policy="-",
-        prompts="-",
-        reward_model="-",
-        rollout=RolloutConfig(prompts=count, completions=4, epochs=2, minibatches=2),
-        sampling=SamplingConfig(max_new_tokens=new),
-        trainer=TrainerConfig(learning_rate=1e-6, steps=_steps()),
-    )
+    template, budget = _template(size), config.trainer.micro_batch_tokens
     prompts = [Prompt((Message("user", template.decode(row.prompt_ids.tolist())),)) for row in rows]
-    reward = LearnedReward(reward_model, template, sampler_fingerprint=template.fingerprint)
     timed = Timed(Engine(policy, end_ids=frozenset()))
     source = Told(
         OnPolicySource(
@@ -272,19 +337,18 @@ def _ppo(bench: Bench, size: str, lora: bool) -> Job:
                 config=config.rollout,
                 seed=0,
             ),
-            prepare=ppo.Prepare(policy, ref_policy, value_model, config),
-            old_logprobs=OldLogprobs(policy, timed, micro_batch_tokens=config.trainer.micro_batch_tokens),
-            count=rollouts,
-            micro_batch_tokens=config.trainer.micro_batch_tokens,
+            prepare=prepare,
+            old_logprobs=OldLogprobs(policy, timed, micro_batch_tokens=budget),
+            count=-(-_steps() // 4),
+            micro_batch_tokens=budget,
             hidden_size=policy.hidden_size,
         )
     )
-    trainer = Trainer(ppo.Objective(policy, value_model, config), source, config.trainer)
     # a minibatch has half of the completions, of most prompts
-    tokens = sum(len(row.prompt_ids) for row in rows) + 2 * count * new
-    work = _operations(tokens, [policy, value_model], lora=lora)
-    frozen = {"reward_model": reward_model} | ({} if lora else {"ref_policy": ref_policy})
-    return Job(trainer, source, {"policy": policy, "value_model": value_model}, frozen, tokens, work, timed.spent)
+    tokens = sum(len(row.prompt_ids) for row in rows) + 2 * count * config.sampling.max_new_tokens
+    work = _operations(tokens, passes, lora=lora)
+    trainer = Trainer(objective, source, config.trainer)
+    return Job(trainer, source, objective.modules(), frozen, tokens, work, timed.spent)
 
 
 class Timed:
@@ -320,7 +384,7 @@ def _template(size: str) -> Any:
 
 # --------------------------------------------------------------------------------------------------------- whole runs
 
-RESUMED = ("sft", "reward-ensemble", "dpo-lora", "kto", "ppo")
+RESUMED = ("sft", "reward-ensemble", "dpo-lora", "kto", "ppo", "grpo")
 WORDS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink")
 
 
@@ -344,6 +408,7 @@ def commands(device: str) -> dict[str, list[str]]:
     shape = ["architecture.vocabulary=300", "architecture.hidden_size=64", "architecture.max_positions=128"]
     worst = "rewards=[{by: whole/reward-ensemble, combine: worst}]"
     policy, ppo = "policy=whole/base", ["rollout.prompts=8", "rollout.epochs=1", "rollout.minibatches=2"]
+    grpo = ["rollout.prompts=4", "rollout.completions=4", "rollout.minibatches=2", "preset=grpo"]
     given = {
         "base": ["text=text.jsonl", *shape, *steps],
         "sft": [policy, "demonstrations=demonstrations.jsonl", *steps],
@@ -356,5 +421,7 @@ def commands(device: str) -> dict[str, list[str]]:
         "ppo": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", *ppo, *steps],
         "ppo-ensemble": [policy, "prompts=prompts.jsonl", worst, *ppo, *steps],
         "ppo-lora": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", "lora.r=4", *ppo, *steps],
+        "grpo": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", *grpo, *steps],
+        "grpo-lora": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", "lora.r=4", *grpo, *steps],
     }
     return {name: [name.split("-")[0], *(w for one in keys for w in ("--set", one))] for name, keys in given.items()}

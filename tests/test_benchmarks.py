@@ -79,12 +79,15 @@ def test_what_is_proven_on_a_gpu_holds_on_a_cpu(tmp_path):
     }
     assert all(one["max_logprob"] < 1e-4 for one in found["layout"] + found["sampling"] if one["dtype"] == "fp32")
     assert [(one["method"], one["lora"]) for one in found["steps"]] == [
-        (method, lora) for lora in (False, True) for method in ("sft", "reward", "dpo", "kto", "ppo")
+        (method, lora) for lora in (False, True) for method in ("sft", "reward", "dpo", "kto", "ppo", "grpo")
     ]
     for one in found["steps"]:
         assert one["tokens_per_second"] > 0
         assert (one["trained"] < one["parameters"]) is one["lora"]
         assert one["memory_by_role"]["optimizer"] > 0
+        on_one_trunk = one["method"] == "ppo" and one["lora"]
+        assert ("trunk.weights" in one["memory_by_role"]) == on_one_trunk
+        assert on_one_trunk <= (len(one["memory_by_role"]) == 2)  # its weights, and the optimiser's state
     assert "versions" in found["environment"]
 
 
@@ -101,8 +104,8 @@ def test_a_part_that_fails_is_told_and_ends_with_1(tmp_path):
 def test_every_method_runs_to_a_saved_model_and_resumes(tmp_path):
     found = on_a_cpu(tmp_path, "runs")["runs"]
     names = ["base", "sft", "sft-lora", "reward", "reward-ensemble", "dpo", "dpo-lora", "kto", "ppo", "ppo-ensemble"]
-    assert [one["run"] for one in found] == [*names, "ppo-lora"]
-    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 5
+    assert [one["run"] for one in found] == [*names, "ppo-lora", "grpo", "grpo-lora"]
+    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 6
 
 
 def test_the_best_of_n_without_the_luck_of_a_choice():
