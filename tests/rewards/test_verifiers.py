@@ -354,3 +354,39 @@ def test_every_option_of_every_verifier_changes_what_it_finds(key, request):
     beside, value, row, text = OPTIONS[name, option]
     one, other = ({"name": name, **beside, **changed} for changed in ({}, {option: value}))
     assert looked(one, text, **row) != looked(other, text, **row)
+
+
+LONG = 50_000
+HOSTILE = {
+    "digits": "9" * LONG, "commas": "1," * LONG, "fractions": "1/" * LONG, "powers": "1^" * LONG, "dots": ".1" * LONG,
+    "minuses": "-" * LONG, "currency": "$-" * LONG, "blanks": "A" + " " * LONG + "x", "marks": "####" * LONG,
+    "lines": "#### 1\n" * LONG, "answers": "the answer is " * LONG, "brackets": "[" * LONG, "objects": '{"a":' * LONG,
+    "stars": "*" * LONG, "units": "1만 " * LONG, "frac": "\\frac{1}{" * LONG, "braces": "^{1" * LONG,
+    "half": "½" * LONG, "raised": "⁹" * LONG,
+    "exponent": "1e" + "9" * LONG, "boxed": "\\boxed{" * LONG, "parts": "1 1/2 " * LONG,
+    "combining": "e" + "\u0301" * LONG, "quotes": '"' * LONG, "jamo": "\u1100" * LONG, "nothing": "\0" * LONG,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "told",
+    [
+        "gsm8k", FLEXIBLE, "text", "choice", "json", {"name": "repetition", "unit": "characters"}, "repetition",
+        {"name": "length", "at_most": 3, "unit": "words"}, {"name": "json", "json_schema": {"uniqueItems": True}},
+    ],
+)  # fmt: skip
+def test_no_completion_takes_long_or_breaks_what_reads_it(told, name):
+    """Of some hundred thousand characters, more than any completion has: each is looked at, and none is right."""
+    started = time.perf_counter()
+    found = looked(told, HOSTILE[name], answer="B" if told == "choice" else "18")
+    assert time.perf_counter() - started < 2
+    assert found.error is None
+    assert found.score == 0 or told not in ("gsm8k", FLEXIBLE, "text", "choice", "json")
+
+
+@pytest.mark.parametrize("before", [0, 10, 2990, 2999, 3000, 3500, 3999, 4000, 4001, 40_000])
+@pytest.mark.parametrize(("written", "value"), [("18만 5천 3", 185_003), ("1 1/2", 1.5), ("$-1,234.50", -1234.5)])
+def test_the_last_number_is_whole_wherever_a_long_text_is_cut(before, written, value):
+    for text in ("7 " * 3000 + written + "." * before, "y " * before + written, "7 " * 3000 + written + " " * before):
+        assert looked(FLEXIBLE, text, answer=value).score == 1

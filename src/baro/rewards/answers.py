@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from baro.records import Rollout
-from baro.rewards.numbers import Number, numbers_in, only_number, plain
+from baro.rewards.numbers import Number, last_number, only_number
 from baro.rewards.verified import OneByOne, Row, Verified, no_column, what_is_right
 from baro.verifier_config import Choice, Gsm8k, Text
 
@@ -49,8 +49,7 @@ class Gsm8kVerifier(OneByOne):
 
     def _read(self, text: str) -> tuple[Number | None, str]:
         if self.config.method == "flexible":
-            found = numbers_in(plain(text))
-            return (found[-1], "") if found else (None, "there is no number")
+            return last_number(text), "there is no number"
         _, mark, after = text.rpartition("####")
         if not mark:
             return None, "there is no ####"
@@ -121,6 +120,7 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _ALONE = re.compile(rf"[\s*\"'`]*{_LETTER}[\s*\"'`.):]*(?:입니다|이다)?[.\s]*", re.IGNORECASE)
+_LONGEST_ALONE = 40
 _LEADING = re.compile(r"[\s*\"'`]*(?:\(([A-E①-⑤가나다라마])\)|([A-E])[.):]|([①-⑤]))\s")
 
 
@@ -173,7 +173,8 @@ class ChoiceVerifier(OneByOne):
 
 
 def _named_choice(text: str) -> int | None:
-    alone = _ALONE.fullmatch(text)
+    short = text.strip()
+    alone = _ALONE.fullmatch(short) if len(short) <= _LONGEST_ALONE else None
     if alone:
         return _index(alone[1])
     stated = list(_STATED.finditer(text))

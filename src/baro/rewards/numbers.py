@@ -70,6 +70,21 @@ def numbers_in(text: str) -> list[Number]:
     return found
 
 
+def last_number(text: str) -> Number | None:
+    """The last number of a text, read from its end: of a text with a hundred thousand numbers only some are."""
+    size = _TAIL
+    while True:
+        found = numbers_in(plain(text[-size:]))
+        whole = size >= len(text)
+        if whole or (found and found[-1].start > _WIDEST):
+            return found[-1] if found else None
+        size *= 8
+
+
+_TAIL, _WIDEST = 4000, 1000
+"""Characters that are looked at first, and more than a number with its parts has: one nearer to the cut may be cut."""
+
+
 def only_number(text: str) -> Number | None:
     """The number of a text that has one and no other; None otherwise."""
     text = plain(text).strip()
