@@ -82,6 +82,12 @@ def test_there_are_enough_of_them():
     assert len(set(names)) == len(names) >= 60
 
 
+def test_the_documentation_lists_each_of_them():
+    said = (SOURCE.parents[1] / "docs" / "rewards.md").read_text()
+    assert [one.name for one in ATTACKS if one.name not in said] == []
+    assert f"{len(ATTACKS)} programs" in said
+
+
 @pytest.mark.parametrize("which", ["hostile", "twin"])
 def test_attacks_score_0_and_their_twins_1(run, which):
     start = time.time()
