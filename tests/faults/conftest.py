@@ -1,15 +1,13 @@
 """A small project to break things in: a base model, data files, and a way to run `baro` there in a forked process."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import BARO, Fork, Forks
 
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
@@ -37,52 +35,30 @@ class Said:
 class Running:
     """A command that was started."""
 
-    def __init__(self, forks: "Forks", pid: int, log: Path) -> None:
-        self.forks, self.pid, self.log = forks, pid, log
+    def __init__(self, fork: Fork) -> None:
+        self.fork, self.pid = fork, fork.pid
 
     def wait(self) -> Said:
         """Its end. Until it is waited for, its pid is nobody else's, so that it may be killed at any time."""
-        code = self.forks.ask({"wait": self.pid})
-        return Said(code, *(Path(f"{self.log}.{suffix}").read_text() for suffix in ("out", "err")))
+        return Said(self.fork.wait(), self.fork.output, self.fork.errors)
 
 
-class Forks:
-    """The process of forks.py, with the project as its working directory."""
+class Commands:
+    """Runs `baro` in forks, with the project as its working directory."""
 
     def __init__(self, project: Path) -> None:
-        self.project, self.started = project, 0
+        self.project = project
         (project / "logs").mkdir()
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("forks.py")],
-            cwd=project,
-            env={**os.environ, **threads, "COLUMNS": "200", "BARO_CACHE": str(project / "cache")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def ask(self, request: Mapping[str, Any]) -> int:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        self.forks = Forks(project / "logs", ["faults.imported"], COLUMNS="200", BARO_CACHE=str(project / "cache"))
 
     def start(self, *arguments: object, first: str = "", env: Mapping[str, str] | None = None) -> Running:
         """Begin a command; ``first`` is a program that runs before it."""
-        self.started += 1
-        log = self.project / "logs" / str(self.started)
-        request = {"arguments": [str(one) for one in arguments], "first": first, "env": env or {}, "log": str(log)}
-        return Running(self, self.ask(request), log)
+        program = f"exec({first!r}, {{}})\n{BARO}"
+        return Running(self.forks.start(program, *arguments, cwd=self.project, **(env or {})))
 
     def __call__(self, *arguments: object, **options: Any) -> Said:
         """Run a command to its end."""
         return self.start(*arguments, **options).wait()
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="session")
@@ -121,11 +97,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def baro(project: Path) -> Iterator[Forks]:
+def baro(project: Path) -> Iterator[Commands]:
     """Runs the command line in the project's folder."""
-    forks = Forks(project)
-    yield forks
-    forks.close()
+    commands = Commands(project)
+    yield commands
+    commands.forks.close()
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feedback.forks import Forks
 from feedback.judging import unwaiting
+from forks import Forks
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.util import LRUCache
 
@@ -23,6 +23,12 @@ from baro.feedback import database as database_module
 from baro.feedback.database import FILE, Store
 
 HERE = Path(__file__).parent
+IMPORTED = (  # by the process that forks
+    "alembic.command", "psycopg", "uvicorn.protocols.http.h11_impl", "feedback.store_work", "baro.cli",
+    "baro.demo.world", "baro.feedback.collect", "baro.feedback.commands_out", "baro.feedback.commands_people",
+    "baro.feedback.commands_changes", "baro.feedback.imports", "baro.feedback.migrate", "baro.feedback.server.app",
+    "baro.feedback.server.serve",
+)  # fmt: skip
 number = count()
 EVERY = {"test_processes_claim_and_submit_at_once"}  # quick on PostgreSQL with all parameters
 SLOW = {  # there with any; the queries of the figures, kills and imports have other tests
@@ -245,7 +251,7 @@ def store(address: str, database: str, request: pytest.FixtureRequest) -> Iterat
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """Starts programs that need import nothing."""
-    made = Forks(tmp_path_factory.mktemp("forks"))
+    made = Forks(tmp_path_factory.mktemp("forks"), IMPORTED)
     yield made
     made.close()
 

@@ -33,10 +33,11 @@ def unwaiting(store: Store) -> Store:
     return store
 
 
-def new_store(folder: Path) -> Store:
-    """An empty store; a copy, since making all tables takes longer than most tests. It waits for no disk."""
+def new_store(folder: Path, content: bytes | None = None) -> Store:
+    """A store of this content, or an empty one: a copy, since to make it takes longer than most tests. Waits for no
+    disk."""
     folder.mkdir(exist_ok=True)
-    (folder / FILE).write_bytes(_empty())
+    (folder / FILE).write_bytes(_empty() if content is None else content)
     return unwaiting(Store.open(folder))
 
 

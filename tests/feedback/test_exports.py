@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import hashlib
@@ -79,6 +80,25 @@ def a_bit_of_everything(desk, prompt="질문 하나?"):
             desk.say(name, desk.made[kind], answer)
 
 
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A store with a bit of everything, as a file, and what is known of it."""
+    made = Desk(new_store(tmp_path_factory.mktemp("judged")), overlap=3)
+    a_bit_of_everything(made)
+    made.store.close()
+    return (made.store.file).read_bytes(), made
+
+
+@pytest.fixture
+def full(judged, tmp_path):
+    """A copy of it for one test: making it takes longer than most of them."""
+    content, made = judged
+    opened = copy.copy(made)
+    opened.store, opened.raters, opened.made = new_store(tmp_path / "store", content), {**made.raters}, {**made.made}
+    yield opened
+    opened.store.close()
+
+
 def read(result, side="data"):
     return read_records(Path(result["folder"]) / f"{side}.jsonl")
 
@@ -89,9 +109,8 @@ def one(text):
 
 @pytest.mark.parametrize("layout", PREFERENCES)
 @pytest.mark.parametrize("of", ["pairs", "helpful", "safer", "edits"])
-def test_comparisons_are_read_back_as_preferences(desk, tmp_path, layout, of):
-    a_bit_of_everything(desk)
-    loaded = read(write(desk, layout, tmp_path / "out", of=of))
+def test_comparisons_are_read_back_as_preferences(full, tmp_path, layout, of):
+    loaded = read(write(full, layout, tmp_path / "out", of=of))
     assert loaded.kind is Preference
     record = loaded.records[0]
     better = {"pairs": HANGUL, "helpful": EMOJI, "safer": HANGUL, "edits": "더 나은 답 ✨"}[of]
@@ -139,9 +158,8 @@ def test_a_prompt_that_looks_like_a_transcript_stays_a_prompt(desk, tmp_path):
     assert read(write(desk, "pairs", tmp_path / "out")).records[0].prompt == (Message("user", text),)
 
 
-def test_rankings(desk, tmp_path):
-    a_bit_of_everything(desk)
-    loaded = read(write(desk, "ranks", tmp_path / "out"))
+def test_rankings(full, tmp_path):
+    loaded = read(write(full, "ranks", tmp_path / "out"))
     assert loaded.kind is Ranking
     (record,) = loaded.records
     assert record.completions == (one(HANGUL), one(EMOJI), one("c"))
@@ -149,19 +167,17 @@ def test_rankings(desk, tmp_path):
 
 
 @pytest.mark.parametrize(("expand", "count"), [("all", 3), ("adjacent", 2), ("best", 2)])
-def test_pairs_of_rankings(desk, expand, count):
-    a_bit_of_everything(desk)
-    found = preview(desk, "pairs", of="rankings", expand=expand)
+def test_pairs_of_rankings(full, expand, count):
+    found = preview(full, "pairs", of="rankings", expand=expand)
     assert found["count"] == count
     assert len({row["group_id"] for row in found["rows"]}) == 1
 
 
-def test_thumbs_and_both_bad(desk, tmp_path):
-    a_bit_of_everything(desk)
-    bad = desk.task("pair", "other", ("x", "y"))
+def test_thumbs_and_both_bad(full, tmp_path):
+    bad = full.task("pair", "other", ("x", "y"))
     for name in ("ann", "ben"):
-        desk.say(name, bad, neither("both_bad"))
-    result = write(desk, "kto", tmp_path / "out")
+        full.say(name, bad, neither("both_bad"))
+    result = write(full, "kto", tmp_path / "out")
     loaded = read(result)
     assert loaded.kind is Thumb
     found = {record.completion[0].content: record.label for record in loaded.records}
@@ -169,9 +185,9 @@ def test_thumbs_and_both_bad(desk, tmp_path):
     assert "up 1, down 3; to weigh both alike, give thumbs down the weight 0.333" in card(result)
 
 
-def kto(desk, **settings):
+def kto(full, **settings):
     """Of each answer the thumb and whether an adjudicator decided; what was left out."""
-    found = preview(desk, "kto", **settings)
+    found = preview(full, "kto", **settings)
     return sorted((row["completion"], row["label"], row["adjudicated"]) for row in found["rows"]), found["dropped"]
 
 
@@ -227,11 +243,10 @@ def test_unsafe_that_nobody_marked_so(desk, monkeypatch):
     assert (found["count"], found["dropped"]) == (0, {"safety_undecided": 1})
 
 
-def test_pku(desk, tmp_path):
-    a_bit_of_everything(desk)
-    divided = desk.task("safety", "other", ("x", "y"))
-    desk.say("ann", divided, safety([0, 0], None, 1))
-    loaded = read(write(desk, "pku", tmp_path / "out"))
+def test_pku(full, tmp_path):
+    divided = full.task("safety", "other", ("x", "y"))
+    full.say("ann", divided, safety([0, 0], None, 1))
+    loaded = read(write(full, "pku", tmp_path / "out"))
     assert loaded.kind is Preference
     (record,) = loaded.records
     assert (record.chosen, record.rejected) == (one(EMOJI), one(HANGUL))
@@ -245,21 +260,19 @@ def test_pku(desk, tmp_path):
     assert len(harms) == 19
     assert [name for name, found in harms.items() if found] == ["Violence"]
     assert {"White-Collar Crime", "Endangering National Security"} < set(harms)
-    assert preview(desk, "pku")["dropped"] == {"helpful_undecided": 1}
+    assert preview(full, "pku")["dropped"] == {"helpful_undecided": 1}
 
 
-def test_criteria(desk, tmp_path):
-    a_bit_of_everything(desk)
-    loaded = read(write(desk, "criteria", tmp_path / "out"))
+def test_criteria(full, tmp_path):
+    loaded = read(write(full, "criteria", tmp_path / "out"))
     assert loaded.kind is Rated
     (record,) = loaded.records
     assert record.scores == ({"clarity": 4.0, "말투": 2.0},)
 
 
-def test_edits(desk, tmp_path):
-    a_bit_of_everything(desk)
-    desk.say("cat", desk.made["edit"], {"kind": "edit", "critique": "only words"})
-    result = write(desk, "edits", tmp_path / "out")
+def test_edits(full, tmp_path):
+    full.say("cat", full.made["edit"], {"kind": "edit", "critique": "only words"})
+    result = write(full, "edits", tmp_path / "out")
     loaded = read(result)
     assert loaded.kind is Demonstration
     assert [record.completion for record in loaded.records] == [one("더 나은 답 ✨")] * 2
@@ -297,15 +310,14 @@ def test_criteria_whose_names_look_alike(desk):
     assert found == {"score/정확성 1": 1.0, "score/정확성-1": 2.0, "clarity": 3.0}
 
 
-def test_facts_tell_everything_but_known_answers(desk):
-    a_bit_of_everything(desk)
-    gold = desk.task("pair", "gold", ("x", "y"))
-    make_gold(desk, gold, win(0))
-    desk.say("ann", gold, win(0))
-    made = desk.say("cat", desk.made["pair"], win(1))
-    desk.again("cat", made, win(0))
-    desk.take_back("cat", made)
-    found = preview(desk, "facts")
+def test_facts_tell_everything_but_known_answers(full):
+    gold = full.task("pair", "gold", ("x", "y"))
+    make_gold(full, gold, win(0))
+    full.say("ann", gold, win(0))
+    made = full.say("cat", full.made["pair"], win(1))
+    full.again("cat", made, win(0))
+    full.take_back("cat", made)
+    found = preview(full, "facts")
     assert found["count"] == 15
     assert found["dropped"] == {"known_answer": 1}
     assert [row["action"] for row in found["rows"][-3:]] == ["submit", "revise", "retract"]
@@ -315,14 +327,13 @@ def test_facts_tell_everything_but_known_answers(desk):
 
 
 @pytest.mark.parametrize("layout", exports.LAYOUTS)
-def test_the_same_again_byte_for_byte(desk, tmp_path, layout):
-    a_bit_of_everything(desk)
+def test_the_same_again_byte_for_byte(full, tmp_path, layout):
     settings = {"held_out": 0.3, "csv": True, "models": True, "lang": "ko"}
-    first = write(desk, layout, tmp_path / "one", **settings)
-    with desk.store.read() as connection:
-        watermark = last_event(connection, desk.project.id)
-    desk.say("dora", desk.task("pair", "later", ("x", "y")), win(0))
-    second = write(desk, layout, tmp_path / "two", **settings, watermark=watermark)
+    first = write(full, layout, tmp_path / "one", **settings)
+    with full.store.read() as connection:
+        watermark = last_event(connection, full.project.id)
+    full.say("dora", full.task("pair", "later", ("x", "y")), win(0))
+    second = write(full, layout, tmp_path / "two", **settings, watermark=watermark)
     assert first["sha256"] == second["sha256"] == hash_path(Path(first["folder"])) == hash_path(Path(second["folder"]))
     assert first["id"] != second["id"]
 
@@ -342,11 +353,10 @@ def test_known_answers_never_leave(desk, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", exports.LAYOUTS)
-def test_datasets_loads_rows_and_parquet(desk, tmp_path, layout, monkeypatch):
+def test_datasets_loads_rows_and_parquet(full, tmp_path, layout, monkeypatch):
     import datasets
 
-    a_bit_of_everything(desk)
-    result = write(desk, layout, tmp_path / "out")
+    result = write(full, layout, tmp_path / "out")
     folder = Path(result["folder"])
     options = {"cache_dir": str(tmp_path / "cache"), "split": "train"}
     rows = datasets.load_dataset("json", data_files=str(folder / "data.jsonl"), **options)
@@ -365,10 +375,9 @@ def card(result):
     return (Path(result["folder"]) / "README.md").read_text()
 
 
-def test_the_card_and_export_json(desk, tmp_path):
-    a_bit_of_everything(desk)
-    desk.say("ann", desk.task("pair", "q2", ("x", "y")), neither())
-    result = write(desk, "pairs", tmp_path / "out", labels={"method": "majority"})
+def test_the_card_and_export_json(full, tmp_path):
+    full.say("ann", full.task("pair", "q2", ("x", "y")), neither())
+    result = write(full, "pairs", tmp_path / "out", labels={"method": "majority"})
     text, told = card(result), about(result)
     for part in (
         "event ",
@@ -386,7 +395,7 @@ def test_the_card_and_export_json(desk, tmp_path):
     for name in names:
         content = (Path(result["folder"]) / name).read_bytes()
         assert told["files"][name] == hashlib.sha256(content).hexdigest()
-    korean = card(write(desk, "pairs", tmp_path / "out", lang="ko"))
+    korean = card(write(full, "pairs", tmp_path / "out", lang="ko"))
     assert "사람의 피드백" in korean
     assert "두 응답이 동률" in korean
     assert all(len(words) == 2 for words in REASONS.values())
@@ -486,9 +495,8 @@ def test_held_out_prompts_are_on_one_side_and_stay_there(desk, tmp_path):
     assert "split: test" in card(late)
 
 
-def test_gzip(desk, tmp_path):
-    a_bit_of_everything(desk)
-    plain, zipped = (Path(write(desk, "pairs", tmp_path / "out", gzip=z)["folder"]) for z in (False, True))
+def test_gzip(full, tmp_path):
+    plain, zipped = (Path(write(full, "pairs", tmp_path / "out", gzip=z)["folder"]) for z in (False, True))
     assert gzip.decompress((zipped / "data.jsonl.gz").read_bytes()) == (plain / "data.jsonl").read_bytes()
     assert not (zipped / "data.jsonl").exists()
 
@@ -506,31 +514,27 @@ def test_no_cell_of_the_csv_is_a_formula(desk, tmp_path, start):
     assert pyarrow.parquet.read_table(folder / "data.parquet").to_pylist()[0]["prompt"] == evil
 
 
-def test_no_csv_unless_asked(desk, tmp_path):
-    a_bit_of_everything(desk)
-    folder = Path(write(desk, "pairs", tmp_path / "out")["folder"])
+def test_no_csv_unless_asked(full, tmp_path):
+    folder = Path(write(full, "pairs", tmp_path / "out")["folder"])
     assert sorted(one.name for one in folder.iterdir()) == ["README.md", "data.jsonl", "data.parquet", "export.json"]
     assert all(one.stat().st_mode & 0o077 == 0 for one in folder.iterdir())
 
 
-def test_a_link_is_never_followed(desk, tmp_path):
-    a_bit_of_everything(desk)
+def test_a_link_is_never_followed(full, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="no link"):
-        write(desk, "pairs", tmp_path / "link")
+        write(full, "pairs", tmp_path / "link")
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_failed_export_leaves_nothing(desk, tmp_path, monkeypatch):
-    a_bit_of_everything(desk)
-
-    def full(*_, **__):
+def test_a_failed_export_leaves_nothing(full, tmp_path, monkeypatch):
+    def no_room(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", full)
+    monkeypatch.setattr(os, "rename", no_room)
     with pytest.raises(OSError, match="No space"):
-        write(desk, "pairs", tmp_path / "out")
+        write(full, "pairs", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -555,8 +559,7 @@ def test_an_unknown_layout(desk):
         ("scores", Rated), ("demonstrations", Demonstration), ("prompts", Prompt), ("answers", Answers),
     ],
 )  # fmt: skip
-def test_a_project_as_the_input_of_a_stage(desk, tmp_path, form, kind):
-    a_bit_of_everything(desk)
+def test_a_project_as_the_input_of_a_stage(full, tmp_path, form, kind):
     path = records_file(tmp_path / "store", "demo", form)
     assert path.parent == tmp_path / "store" / "records"
     loaded = read_records(path, kind)
@@ -582,11 +585,10 @@ def test_a_form_holds_all_that_was_compared(desk, tmp_path):
     assert loaded.records[1].chosen == one("x")
 
 
-def test_what_a_form_leaves_out_is_said(desk, tmp_path, monkeypatch):
+def test_what_a_form_leaves_out_is_said(full, tmp_path, monkeypatch):
     """Answers to imitate are of several layouts: edits come before answers that were only preferred."""
     said = []
     monkeypatch.setattr(stage_input.log, "warning", lambda words, *more: said.append(words % more))
-    a_bit_of_everything(desk)
     records_file(tmp_path / "store", "demo", "demonstrations")
     assert len(said) == 3
     assert "2 rows of the layout edits, while 1 of pairs are left out" in said[0]
@@ -618,19 +620,18 @@ def test_an_event_that_is_yet_to_come(desk, tmp_path):
         records_file(tmp_path / "store", "demo", "pairs", watermark=newest + 1)
 
 
-def test_the_file_is_named_after_its_content(desk, tmp_path):
-    a_bit_of_everything(desk)
+def test_the_file_is_named_after_its_content(full, tmp_path):
     first = records_file(tmp_path / "store", "demo", "pairs")
-    before, watermark = first.read_bytes(), last_event_of(desk)
-    desk.say("ann", desk.task("pair", "later", ("x", "y")), win(0))
+    before, watermark = first.read_bytes(), last_event_of(full)
+    full.say("ann", full.task("pair", "later", ("x", "y")), win(0))
     assert records_file(tmp_path / "store", "demo", "pairs") != first
     assert records_file(tmp_path / "store", "demo", "pairs", watermark=watermark) == first
     assert first.read_bytes() == before
 
 
-def last_event_of(desk) -> int:
-    with desk.store.read() as connection:
-        return last_event(connection, desk.project.id)
+def last_event_of(full) -> int:
+    with full.store.read() as connection:
+        return last_event(connection, full.project.id)
 
 
 @pytest.mark.parametrize(

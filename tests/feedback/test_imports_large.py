@@ -7,8 +7,8 @@ import signal
 import time
 
 import pytest
-from feedback.forks import BARO
 from feedback.judging import Desk
+from forks import BARO
 from sqlalchemy import func, select
 
 from baro.feedback import assign, imports, schema

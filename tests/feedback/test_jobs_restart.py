@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feedback.forks import Fork, Forks
 from feedback.serving import error_of, serving
 from feedback.test_server_jobs import FAKE
+from forks import Fork, Forks
 from sqlalchemy import select
 
 from baro.feedback import project, schema

@@ -10,8 +10,8 @@ from collections import Counter
 
 import httpx2
 import pytest
-from feedback.forks import BARO, Forks
 from feedback.store_work import any_answer, broken, set_up
+from forks import BARO, Forks
 from sqlalchemy import select
 
 from baro.feedback import people, schema

@@ -1,8 +1,9 @@
-"""Programs that run in forks of one process which has imported everything: a second or two less for each of them.
+"""Programs that run in forks of one process which has imported everything: seconds less for each of them.
 
-As a script: reads one JSON request a line. {"program", "arguments", "cwd", "env", "out", "err"} starts a program, whose
-pid is answered; {"poll": pid} answers the exit code, -9 for a SIGKILL, or null while it runs. The parent never computes
-anything, and has one thread: that makes forking it safe.
+As a script: imports the modules that its arguments name, and reads one JSON request a line. {"program", "arguments",
+"cwd", "env", "said"} starts a program, whose pid is answered; stdout and stderr go to the files said.out and said.err.
+{"poll": pid} answers the exit code, -9 for a SIGKILL, or null while it runs. The parent never computes anything, and
+has one thread: that makes forking it safe.
 """
 
 from __future__ import annotations
@@ -17,16 +18,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-IMPORTED = (
-    "alembic.command", "psycopg", "uvicorn.protocols.http.h11_impl", "feedback.store_work", "baro.cli",
-    "baro.demo.world", "baro.feedback.collect", "baro.feedback.commands_out", "baro.feedback.commands_people",
-    "baro.feedback.commands_changes", "baro.feedback.imports", "baro.feedback.migrate", "baro.feedback.server.app",
-    "baro.feedback.server.serve",
-)  # fmt: skip
 BARO = "from baro.cli import main\nmain(sys.argv[1:])"  # the command line
 
 
@@ -69,15 +64,15 @@ class Fork:
 
 
 class Forks:
-    """The process that forks; what its programs print goes to files of a folder."""
+    """The process that forks, with so many modules; what its programs print goes to files of a folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, imported: Sequence[str], **env: str):
         self.folder, self.started, self._turn = folder, 0, threading.Lock()
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *imported],
             cwd=folder,
-            env=os.environ | threads | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+            env=os.environ | threads | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])} | env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -139,9 +134,10 @@ def poll(pid: int) -> int | None:
 
 def serve() -> None:
     """Answer requests until stdin ends; then whoever is left is killed."""
-    for name in IMPORTED:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     assert len(os.listdir("/proc/self/task")) == 1
+    os.fsync = os.fstat  # a kill loses nothing that is on its way to the disk
     gc.freeze()
     print(json.dumps("ready"), flush=True)
     living = set()
