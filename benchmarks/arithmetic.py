@@ -6,6 +6,7 @@ Runs ``baro demo --arithmetic`` stage by stage for each of --seeds, and prints o
     lead       what it has above SFT's, problem by problem
     greedy     the same of the one answer at temperature 0
     pass@8     share of problems with a right answer among the eight
+    maj@8      share of problems whose most frequent result is right
     worked     share of the eight that write out steps
     form       share of the eight that end with #### and a number
     seconds    of the stage, by the clock and of the processor
@@ -29,12 +30,12 @@ import numpy as np
 
 from baro.demo.run import arithmetic_pipeline
 from baro.files import write_atomic
-from baro.functional.statistics import Interval, bootstrap_interval
+from baro.functional.statistics import bootstrap_interval
 from baro.pipeline import run_pipeline
 from baro.rows import JsonLines
 
 REWARDED = ("grpo", "grpo-random-reward", "grpo-format-reward")
-Answers = Mapping[str, np.ndarray]  # by policy: [problems, answers], 1 where something holds
+ByPolicy = Mapping[str, np.ndarray]  # of each problem one value
 
 
 def main() -> None:
@@ -56,18 +57,24 @@ def one_seed(seed: int, out: Path) -> dict[str, Any]:
     """Run the stages one after the other, and measure who answers what."""
     outline = arithmetic_pipeline(out / "data", seed)
     seconds = timed(outline, out)
-    sampled, greedy = (answers(out / stage / "comparisons.jsonl") for stage in ("evaluation", "greedy"))
-    right = sampled["right"]
+    figures = {
+        (stage, row["name"]): [round(row[key], 3) for key in ("value", "low", "high")]
+        for stage in ("evaluation", "greedy")
+        for row in json.loads((out / stage / "figures.json").read_text())
+        if row["low"] is not None
+    }
+    right, worked = answers(out / "evaluation" / "comparisons.jsonl")
     told = {
         policy: {
-            "accuracy": rounded(over_problems(of.mean(1))),
-            "lead": rounded(over_problems(of.mean(1) - right["sft"].mean(1))),
-            "greedy": rounded(over_problems(greedy["right"][policy].mean(1))),
-            "pass@8": rounded(over_problems(of.max(1))),
-            "worked": rounded(over_problems(sampled["worked"][policy].mean(1))),
-            "form": rounded(over_problems(sampled["form"][policy].mean(1))),
+            "accuracy": figures["evaluation", f"{policy}/accuracy/right"],
+            "lead": over_problems(right[policy] - right["sft"]),
+            "greedy": figures["greedy", f"{policy}/accuracy/right"],
+            "pass@8": figures["evaluation", f"{policy}/pass_at_8/right"],
+            "maj@8": figures["evaluation", f"{policy}/maj_at_8/right"],
+            "worked": over_problems(worked[policy]),
+            "form": figures["evaluation", f"{policy}/accuracy/form"],
         }
-        for policy, of in right.items()
+        for policy in right
     }
     return {"seed": seed, "policies": told, "seconds": seconds}
 
@@ -88,26 +95,24 @@ def timed(outline: Mapping[str, Any], out: Path) -> dict[str, list[float]]:
     return seconds
 
 
-def answers(path: Path) -> dict[str, Answers]:
-    """By reward and policy the scores of every problem's answers, and whether they are worked out."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+def answers(path: Path) -> tuple[ByPolicy, ByPolicy]:
+    """By policy, for each problem: the share of its answers that are right, and of those that write out steps."""
+    right: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    worked: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in JsonLines(path).read():
-        steps = {policy: float("=" in answer) for policy, answer in row["answers"].items()}
-        for reward, by_policy in (row["scores"] | {"worked": steps}).items():
-            for policy, score in by_policy.items():
-                found[reward][policy][row["prompt"]].append(score)
-    return {
-        reward: {policy: np.array(list(by_problem.values())) for policy, by_problem in policies.items()}
-        for reward, policies in found.items()
-    }
+        for policy, answer in row["answers"].items():
+            right[policy][row["prompt"]].append(row["scores"]["right"][policy])
+            worked[policy][row["prompt"]].append(float("=" in answer))
+    one, other = (
+        {policy: np.array([np.mean(some) for some in by_problem.values()]) for policy, by_problem in found.items()}
+        for found in (right, worked)
+    )
+    return one, other
 
 
-def over_problems(values: np.ndarray) -> Interval:
-    """The mean of one value a problem."""
-    return bootstrap_interval(values, seed=0)
-
-
-def rounded(interval: Interval) -> list[float]:
+def over_problems(values: np.ndarray) -> list[float]:
+    """The mean of one value a problem, with its interval."""
+    interval = bootstrap_interval(values, seed=0)
     return [round(one, 3) for one in (interval.value, interval.low, interval.high)]
 
 
@@ -126,8 +131,8 @@ def along(out: Path) -> dict[str, dict[str, list[float]]]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a policy and seed."""
-    figures = ("accuracy", "lead", "greedy", "pass@8", "worked", "form")
-    lines = [f"| policy | seed | {' | '.join(figures)} | seconds |", "|---" * 9 + "|"]
+    figures = ("accuracy", "lead", "greedy", "pass@8", "maj@8", "worked", "form")
+    lines = [f"| policy | seed | {' | '.join(figures)} | seconds |", "|---" * 10 + "|"]
     for policy in rows[0]["policies"]:
         for row in rows:
             cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*row["policies"][policy][name]) for name in figures]

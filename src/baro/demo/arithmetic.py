@@ -9,8 +9,7 @@
 A step adds a digit of each number, from the right, and the last term is the carry. All answers that anybody imitates
 are right. Those who wrote the demonstrations worked out half of them, and had the result of the others in their heads;
 a small model that imitates them has not: where it writes no steps it guesses, and in its steps it makes mistakes. The
-reward tells neither of the two. What the base model reads is sums of one and two digits; demonstrations and problems
-have three.
+reward tells neither of the two. The base model has read other sums, most of them shorter, and most of them worked out.
 
 Three-digit numbers are split by their own hash. Held-out problems have the one part for operands, and no number of
 that part stands in anything that a model learns from, neither as an operand nor as a sum: who solves them can add.
@@ -35,9 +34,17 @@ HELD_OUT = 0.2
 """Share of the three-digit numbers that are operands of held-out problems."""
 MARKED = 0.5
 """Share of answers that put #### before their result, as GSM8K's do; the others say it in words."""
-WORKED = {"text": 0.8, "demonstrations": 0.5}
+WORKED = {"text": 0.9, "demonstrations": 0.5}
 """Share of answers that write out the steps; the others have the result alone, which is right as well."""
-SIZES: Mapping[str, int] = {"text": 9_000, "demonstrations": 500, "problems": 1_536, "validation": 100, "held_out": 256}
+LONG = 0.3
+"""Share of the sums to pre-train on that have three digits; the others have one or two."""
+SIZES: Mapping[str, int] = {
+    "text": 12_000,
+    "demonstrations": 500,
+    "problems": 1_024,
+    "validation": 100,
+    "held_out": 200,
+}
 
 WORDINGS: Mapping[Language, Sequence[Callable[[Noun, Noun], str]]] = {
     "en": (
@@ -124,14 +131,10 @@ def _distinct(stream: Iterator[Problem], n: int, by: Callable[[Problem], object]
     return list(drawn.values())
 
 
-def pretraining_text(seed: int, n: int) -> list[Row]:
-    """``n`` different questions for sums of numbers up to 99, and an answer to each."""
-    rng = np.random.default_rng([seed, 20])
-    asked = _distinct(_to_learn(rng, range(1, 100)), n, lambda one: one.prompt)
-    return [
-        {"text": f"User: {row['prompt']}\nAssistant: {row['completion']}"}
-        for row in _answered(asked, rng, worked=WORKED["text"])
-    ]
+def _text(sums: Sequence[Problem], rng: np.random.Generator) -> list[Row]:
+    """Questions and answers as texts, in a random order."""
+    rows = _answered([sums[int(i)] for i in rng.permutation(len(sums))], rng, worked=WORKED["text"])
+    return [{"text": f"User: {row['prompt']}\nAssistant: {row['completion']}"} for row in rows]
 
 
 def _answered(asked: Sequence[Problem], rng: np.random.Generator, *, worked: float) -> list[Row]:
@@ -153,12 +156,14 @@ def files_of(seed: int, sizes: Mapping[str, int] = SIZES) -> dict[str, list[Row]
     of these.
     """
     rng = np.random.default_rng([seed, 21])
-    shown, posed = sizes["demonstrations"], sizes["problems"]
-    learned = _distinct(_to_learn(rng, operands("train")), shown + posed, lambda one: one.operands)
+    shown, posed, long = sizes["demonstrations"], sizes["problems"], round(LONG * sizes["text"])
+    short = _distinct(_to_learn(rng, range(1, 100)), sizes["text"] - long, lambda one: one.prompt)
+    sums = _distinct(_to_learn(rng, operands("train")), long + shown + posed, lambda one: one.operands)
+    read, learned = sums[:long], sums[long:]
     looked_at, asked = sizes["validation"], sizes["held_out"]
     measured = _distinct(_problems(rng, operands("held_out")), looked_at + asked, lambda one: one.operands)
     return {
-        "text": pretraining_text(seed, sizes["text"]),
+        "text": _text([*short, *read], rng),
         "demonstrations": _answered(learned[:shown], rng, worked=WORKED["demonstrations"]),
         "problems": _with_result(learned[shown:]),
         "all_answers": _answered(learned, rng, worked=1.0),
