@@ -375,6 +375,17 @@ REACHING = [
         honest("import socket", "socket.inet_aton('127.0.0.1')"),
     ),
     Attack(
+        "a pair of sockets that reaches further",
+        works("a, b = socket.socketpair()\ndef tried(f, *given):\n    try:\n        f(*given)\n        return True\n"
+              "    except OSError as error: return error.errno != 1\n"
+              "m = C.syscall(46, a.fileno(), ctypes.create_string_buffer(64), 0) >= 0 or ctypes.get_errno() != 1\n"
+              "return m or any([tried(a.bind, '\\0name'), tried(a.connect, '\\0name'), tried(a.listen, 1), "
+              "tried(a.send, b'x', socket.MSG_OOB), tried(a.setsockopt, 1, 26, b'x' * 16), "
+              "tried(socket.socketpair, socket.AF_INET)])"),
+        "import asyncio\nasync def twice(x):\n    await asyncio.sleep(0.01)\n    return 2 * x\n"
+        "def double(x): return asyncio.run(twice(x))",
+    ),
+    Attack(
         "files of the machine",
         works("seen = ['/etc/passwd', '/etc/shadow', '/home', '/var', '/sys/kernel', '/proc/1/environ', '/proc/self/fd', "
               "'/dev/fd/3', '/dev/shm', '/dev/mem']\nreturn any(os.path.exists(one) for one in seen) or os.listdir('/proc')"),

@@ -89,6 +89,38 @@ def test_names_of_the_tests_are_the_programs_unless_python_has_them_or_they_are_
     assert checked(sandbox, program, "import math\nassert math.sqrt(double(8)) == 4 and sys.maxsize > 0").passed
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def double(x):\n    try: exit()\n    except SystemExit: return 2 * x",
+        "import sys\ndef double(x): return 2 * x if sys.argv == ['program.py'] else 0",
+        "def deep(n): return n and deep(n - 1)\ndef double(x): return deep(990) or 2 * x",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\ndef double(x): return A(x).x * 2",
+        "import pickle\nclass A: pass\ndef double(x): return 2 * x if pickle.loads(pickle.dumps(A())) else 0",
+        "from __future__ import annotations\nfrom typing import get_type_hints\ndef double(x: int): return 2 * x\n"
+        "assert get_type_hints(double) == {'x': int}",
+        "import asyncio\nasync def f(x): return 2 * x\ndef double(x): return asyncio.run(f(x))",
+        "import threading\ndef double(x):\n    y = []\n    t = threading.Thread(target=y.append, args=(2 * x,))\n"
+        "    t.start(); t.join()\n    return y[0]",
+        "import subprocess, sys\n"
+        "def double(x): return int(subprocess.check_output([sys.executable, '-c', f'print({x}*2)']))",
+        "import zoneinfo, locale, tempfile, uuid, secrets, csv, sqlite3, unicodedata\ndef double(x): return 2 * x",
+        "if __name__ == '__main__': raise ValueError\ndef double(x): return 2 * x",
+        "print('한글', flush=True)\ninput_ = None\ntry: input()\nexcept EOFError: pass\ndef double(x): return 2 * x",
+    ],
+)
+def test_programs_find_the_python_that_they_are_used_to(sandbox, program):
+    found = checked(sandbox, program)
+    assert found.passed, found
+
+
+def test_a_test_that_catches_everything_does_not_pass_by_that(sandbox):
+    tests = "try:\n    assert double(2) == 4\nexcept BaseException:\n    pass"
+    assert checked(sandbox, "def double(x): return object()", tests).passed is False
+    assert checked(sandbox, "def double(x): raise SystemExit", tests).passed is False
+    assert checked(sandbox, RIGHT, tests).passed
+
+
 def test_a_prompt_that_is_code_gives_the_tests_its_helpers(sandbox):
     prompt = "def half(x): return x / 2\ndef double(x):\n    '''Twice.'''\n"
     check = "def check(candidate):\n    assert half(candidate(2)) == 2\n    assert double(3) == 6"

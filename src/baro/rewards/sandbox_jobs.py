@@ -116,7 +116,9 @@ def _outcome(job: Job, heard: Heard) -> Outcome:
         return Outcome(None, error=str(verdict["error"]), seconds=heard.seconds)
     passed = verdict.get("passed") is True
     reason = str(verdict.get("reason"))
-    return Outcome(passed, reason if passed else reason + _how(heard.ended.get("program")), seconds=heard.seconds)
+    if verdict.get("ended") is True:
+        reason += _how({**heard.ended.get("program", {"code": 0}), "on_request": False})
+    return Outcome(passed, reason, seconds=heard.seconds)
 
 
 def _of_script(heard: Heard) -> Outcome:

@@ -106,7 +106,8 @@ def run_script(source: int) -> NoReturn:
         status = 1
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    with contextlib.suppress(ValueError, OSError):  # the program may have closed it, and said all before
+        sys.stdout.flush()
     os._exit(status & 255)
 
 
@@ -115,6 +116,13 @@ def run_script(source: int) -> NoReturn:
 
 class Refused(BaseException):
     """The tests cannot be run here, whatever the program: no score, but an error."""
+
+
+class Ended(Unusable):
+    """The program's process is no more."""
+
+    def __init__(self) -> None:
+        super().__init__("the program's process has ended")
 
 
 class Program:
@@ -145,7 +153,7 @@ class Program:
         try:
             send(self.calls, message)
         except BrokenPipeError:
-            raise Unusable("the program's process has ended") from None
+            raise Ended from None
         reply = self._receive()
         if "raised" in reply:
             raise raised(reply)
@@ -157,7 +165,7 @@ class Program:
         try:
             reply = receive(self.answers)
         except EOFError:
-            raise Unusable("the program's process has ended") from None
+            raise Ended from None
         if not isinstance(reply, dict):
             raise Unusable("a message that is no answer")
         return reply
@@ -188,13 +196,15 @@ def decide(modules: Mapping[str, types.ModuleType], source: int, verdict: int, c
     found: dict[str, Any]
     try:
         run_tests(asked, program, modules)
+        if Unusable.first is not None:
+            raise Unusable.first
         called = "one call" if program.count == 1 else f"{program.count} calls"
         found = {"passed": True, "reason": f"{called} as the tests want"}
     except Refused as error:
         found = {"error": str(error)[:LONGEST_REASON]}
     except Unusable as error:
         reason = str(error) if str(error).startswith("the ") else f"the tests got {error}"
-        found = {"passed": False, "reason": reason}
+        found = {"passed": False, "reason": reason, "ended": isinstance(error, Ended)}
     except BaseException as error:
         found = judged(error, called=program.count > 0)
     os.write(verdict, (asked["nonce"] + json.dumps(found, allow_nan=False)).encode())

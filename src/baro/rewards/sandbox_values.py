@@ -22,7 +22,13 @@ DEEPEST = 100
 
 
 class Unusable(BaseException):
-    """What came across is no value that a test can look at; no ``except Exception`` of a test holds it up."""
+    """What came across is no value that a test can look at. A test that catches it does not pass by that."""
+
+    first: Unusable | None = None
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        Unusable.first = Unusable.first or self
 
 
 def send(fd: int, message: Any) -> None:

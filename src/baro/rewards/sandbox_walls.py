@@ -26,7 +26,9 @@ NOSUID_NODEV, NOEXEC = 2 | 4, 8
 UNUSED_ID = 64231  # the uid and gid of programs when the pool was started by root
 
 DENIED = {  # x86-64 numbers; what no program of a task needs, and what reaches other processes or the kernel's insides
-    "shmget": 29, "socket": 41, "socketpair": 53, "semget": 64, "msgget": 68, "ptrace": 101, "syslog": 103,
+    "shmget": 29, "socket": 41, "connect": 42, "accept": 43, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50,
+    "setsockopt": 54, "accept4": 288, "recvmmsg": 299, "sendmmsg": 307, "semget": 64, "msgget": 68,
+    "ptrace": 101, "syslog": 103,
     "uselib": 134, "modify_ldt": 154, "remap_file_pages": 216, "set_mempolicy": 238, "splice": 275, "tee": 276,
     "personality": 135, "ustat": 136, "pivot_root": 155, "sysctl": 156, "adjtimex": 159, "chroot": 161, "acct": 163,
     "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
@@ -43,6 +45,10 @@ DENIED = {  # x86-64 numbers; what no program of a task needs, and what reaches 
 }  # fmt: skip
 SIGNALS = {"kill": 62, "rt_sigqueueinfo": 129, "tkill": 200, "tgkill": 234, "rt_tgsigqueueinfo": 297, "pidfd": 424}
 CLONE, CLONE3, LAST_KNOWN = 56, 435, 462
+SOCKETPAIR, WITH_FLAGS = (
+    53,
+    (44, 45),
+)  # asyncio wakes itself by a pair of sockets: of AF_UNIX, sendto and recvfrom plain
 
 
 def is_known_machine() -> bool:
@@ -148,7 +154,7 @@ def filter_system_calls(*, signals: bool) -> None:
 
 
 def filter_instructions(denied: list[int]) -> list[tuple[int, int, int, int]]:
-    """Berkeley packet filter over ``struct seccomp_data``: number at 0, machine at 4, first argument at 16."""
+    """Berkeley packet filter over ``struct seccomp_data``: number at 0, machine at 4, arguments from 16 on."""
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, kill, not_permitted, no_such_call = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050000 | 38
     found = [(load, 0, 0, 4), (equal, 1, 0, 0xC000003E), (give, 0, 0, kill), (load, 0, 0, 0)]
@@ -157,5 +163,9 @@ def filter_instructions(denied: list[int]) -> list[tuple[int, int, int, int]]:
     found += [(equal, 0, 1, CLONE3), (give, 0, 0, no_such_call)]  # its flags cannot be read here; libc takes clone
     for number in denied:
         found += [(equal, 0, 1, number), (give, 0, 0, not_permitted)]
+    only = [(SOCKETPAIR, 16, 1), *((number, 40, 0) for number in WITH_FLAGS)]  # an argument's place, and what it may be
+    for number, argument, value in only:
+        found += [(equal, 0, 4, number), (load, 0, 0, argument), (equal, 1, 0, value), (give, 0, 0, not_permitted)]
+        found += [(give, 0, 0, allow)]
     found += [(equal, 0, 3, CLONE), (load, 0, 0, 16), (any_bit, 0, 1, ANY_NAMESPACE), (give, 0, 0, not_permitted)]
     return [*found, (give, 0, 0, allow)]
