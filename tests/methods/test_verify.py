@@ -191,3 +191,36 @@ def test_the_last_number_is_taken_from_before_where_the_end_has_none(verify):
     assert 0.1 < len(accepted) / 1200 < 0.2
     assert all(re.search(r"#### (no number|x-?\d+)$", text) for text in accepted)
     assert not [line for line in lines if line["score"] < line["known"]]
+
+
+def chosen(count: int, seed: int) -> list[dict]:
+    """Answers to questions with five choices, half of them right; wrong ones name another, two, all, or none."""
+    draw = random.Random(seed)
+    forms = ["ABCDE", "①②③④⑤", "가나다라마", [f"{i}번" for i in range(1, 6)]]
+    say = [
+        "The answer is {}.", "Answer: {}", "**Answer:** {}", "정답: {}", "정답은 {}입니다.", "{}", "({})",
+        "So \\boxed{{{}}}.",
+        "I thought of {other}. The answer is ({}).", "답은 {}", "The answer is {other}? No: the answer is {}.",
+        "A dog and a cat.\nFinal answer: {}", "The correct choice is {}, since {other} is too small.",
+    ]  # fmt: skip
+    spoil = [
+        "The answer is {} or {other}.", "정답: {} 또는 {other}", "\\boxed{{{}, {other}}}", "I do not know, {} perhaps.",
+        "The answer is {other}. It is not {}.", "Answer: {other}", "{other}", "정답은 {other}입니다.", "",
+        "{}? {other}? Who knows.", "The answer is not {}.", "The answer is {}/{other}", "답은 {}, {other}",
+    ]  # fmt: skip
+    rows = []
+    for i in range(count):
+        form, known = draw.choice(forms), i % 2 == 0
+        right, other = draw.sample(range(5), 2)
+        text = draw.choice(say if known else spoil).format(form[right], other=form[other])
+        gold = draw.choice(forms)[right]
+        rows.append({"id": i, "question": "Which?", "completion": text, "answer": gold, "known": known})
+    return rows
+
+
+def test_the_audit_of_generated_choices(verify):
+    rows = chosen(2400, seed=2)
+    _, lines = verify(rows, "--verifier", "choice", "--audit")
+    wrong = [row for row, line in zip(rows, lines, strict=True) if line["score"] != line["known"]]
+    assert [row["completion"] for row in wrong] == []
+    assert len(lines) == 2400

@@ -122,6 +122,11 @@ def test_text(told, text, answer, score):
         ("답은 나입니다", "B", 1), ("so \\boxed{B}", "B", 1), ("(B) because it is", "B", 1), ("B) it is", "B", 1),
         ("The answer is A. No, the answer is B.", "B", 1), ("the answer is **B**", "B", 1),
         ("A dog", "A", 0), ("The answer is A dog? B", "B", 0), ("C", "B", 0), ("", "B", 0), ("A or B", "B", 0),
+        ("The answer is A or B", "A", 0), ("정답: ①②", "A", 0), ("\\boxed{A, B}", "A", 0), ("Answer: A/B", "A", 0),
+        ("정답은 ① 또는 ②", "A", 0), ("The answer is a dog", "A", 0), ("The answer is a.", "A", 1),
+        ("정답은 가 아니라 나", "A", 0), ("정답은 ①이 아니다. 정답은 ②", "B", 1), ("A. x\nB. y\nC. z", "A", 0),
+        ("A. x\nB. y\nAnswer: B", "B", 1), ("The answer is not B", "B", 0), ("The answer is A, a fruit.", "A", 1),
+        ("The answer is B. A is wrong.", "B", 1), ("① x\n② y", "A", 0), ("B. It is B.", "B", 1),
         ("The answer is Because", "B", 0), ("2.5", "B", 0), ("가나다", "가", 0),
     ],
 )  # fmt: skip

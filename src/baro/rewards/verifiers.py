@@ -14,7 +14,8 @@ from typing import Any
 
 from baro.errors import BaroError, RewardError
 from baro.records import Rollout, Score
-from baro.rewards.answers import ChoiceVerifier, Gsm8kVerifier, TextVerifier
+from baro.rewards.answers import Gsm8kVerifier, TextVerifier
+from baro.rewards.choice import ChoiceVerifier
 from baro.rewards.code import CodeVerifier
 from baro.rewards.forms import FormatVerifier, JsonVerifier, LengthVerifier, RepetitionVerifier
 from baro.rewards.math import MathVerifier
