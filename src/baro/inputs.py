@@ -39,6 +39,7 @@ from baro.records import completions_of
 from baro.reward_config import RewardTerm, ScoredBy
 from baro.rewards.ensemble import EnsembleReward, Member, check_same_template, measured, scales_of_training
 from baro.rewards.function import FunctionReward
+from baro.rewards.judging import RoundRobin
 from baro.rewards.learned import LearnedReward
 from baro.rewards.terms import WeightedReward
 from baro.rewards.verifiers import load_verifier
@@ -261,6 +262,8 @@ def load_scorer(
     """
     if asked.verifier is not None:
         return load_verifier(asked.verifier, name=name)
+    if isinstance(asked, RewardTerm) and asked.judge is not None:
+        return RoundRobin(load_judge(asked.judge), name=name)
     load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute, trunk=trunk)
     if isinstance(asked.by, str):
         source = load(asked.by)

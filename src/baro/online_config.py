@@ -116,6 +116,8 @@ class EvaluationConfig(blocks.Config):
             raise ValueError(f"evaluation.{given[0]} is about held-out prompts; give evaluation.prompts")
         if self.prompts is not None and not self.rewards and self.judge is None:
             raise ValueError("nobody looks at the answers to evaluation.prompts; give evaluation.rewards or .judge")
+        if (judged := next((term for term in self.rewards if term.judge is not None), None)) is not None:
+            raise ValueError(f"evaluation.rewards: {judged.called} compares answers; name it as evaluation.judge")
         names = [term.called for term in self.rewards] + ["win_rate"] * (self.judge is not None)
         check_names(names, "metrics of evaluation", "give the reward another name, name: NAME")
         if self.keep is not None and self.keep not in names:
@@ -164,6 +166,11 @@ class OnlineConfig(blocks.Config):
                 "give either reward_model (a reward run) or rewards (a list of runs, functions or verifiers)"
             )
         check_terms(self.terms)
+        judged = next((term for term in self.terms if term.judge is not None), None)
+        if judged is not None and self.rollout.completions < 2:
+            raise ValueError(
+                f"rewards: {judged.called} compares answers to one prompt; raise rollout.completions to 2 or more"
+            )
         kept_by = self.evaluation.kept_by
         trained = {one.rstrip("/") for term in self.terms for one in term.sources}
         if kept_by is not None and (same := [one for one in kept_by.sources if one.rstrip("/") in trained]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from baro.config import Config
-from baro.declared import Records, Scorer, check_names, default_name, is_object
+from baro.declared import Object, Records, Scorer, check_names, default_name, is_object
 from baro.functional.ensembles import Combine
 from baro.verifier_config import VerifierConfig
 
@@ -35,11 +35,13 @@ class ScoredBy(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> ScoredBy:
-        if (self.by is None) == (self.verifier is None):
-            raise ValueError("give either by (a reward run or a function) or verifier (the name of one)")
+        named = [name for name in ("by", "verifier", "judge") if getattr(self, name, None) is not None]
+        if len(named) != 1:
+            judge = ", or judge (one who compares answers)" if "judge" in type(self).model_fields else ""
+            raise ValueError(f"give either by (a reward run or a function) or verifier (the name of one){judge}")
         members = [name for name in ("combine", "penalty", "scaled_on") if getattr(self, name) is not None]
-        if self.verifier is not None and members:
-            raise ValueError(f"{members[0]} is for several members, and a verifier is one; leave it out")
+        if self.by is None and members:
+            raise ValueError(f"{members[0]} is for several members, and a {named[0]} is one; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -82,11 +84,19 @@ def _is_one(by: str) -> bool:
 class RewardTerm(ScoredBy):
     """One term of a reward; its unweighted value is logged as ``objective/score/<name>``."""
 
+    judge: Object | None = Field(
+        None, description="in place of by: module:NAME with compare(pairs); the share of its siblings an answer beats"
+    )
     weight: float = Field(1.0, description="what its score is multiplied with in the sum")
     name: str | None = Field(
         None,
         description="what logs call it; unless given, the run's name, NAME of module:NAME, the verifier's, or ensemble",
     )
+
+    @property
+    def own_name(self) -> str:
+        """What logs call it where no other name was given."""
+        return super().own_name if self.judge is None else default_name(self.judge)
 
     @property
     def called(self) -> str:

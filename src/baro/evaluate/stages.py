@@ -140,10 +140,10 @@ class Stage:
 
 
 def scored_by(asked: Any) -> str:
-    """What scores, from a config's value: one source or several, or a verifier with its options."""
+    """What scores, from a config's value: one source or several, a judge, or a verifier with its options."""
     if not isinstance(asked, Mapping):
         return str(asked)
-    by, verifier = asked.get("by"), asked.get("verifier")
+    by, verifier = asked.get("by") or asked.get("judge"), asked.get("verifier")
     if isinstance(verifier, Mapping):
         options = ", ".join(f"{key}: {value}" for key, value in verifier.items() if key != "name")
         return f"{verifier.get('name')} ({options})"
