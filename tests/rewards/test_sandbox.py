@@ -25,7 +25,7 @@ TESTS = "assert double(2) == 4"
 
 @pytest.fixture(scope="module")
 def sandbox(sandbox_holds):
-    made = Sandbox(Limits(cpu_seconds=1, deadline_seconds=8.0, memory_mb=256))
+    made = Sandbox(Limits(cpu_seconds=1, deadline_seconds=60.0, memory_mb=256))
     yield made
     made.close()
 
@@ -240,22 +240,22 @@ def test_only_what_stands_behind_the_nonce_is_a_verdict(said):
 
 
 def test_each_deadline_begins_with_its_own_job(sandbox_holds):
-    sandbox = Sandbox(Limits(deadline_seconds=2.0), jobs=1)
+    sandbox = Sandbox(Limits(deadline_seconds=3.0), jobs=1)
     sandbox.start()
-    slow = [f"import time\ntime.sleep(0.6)\ndef double(x): return 2 * x + {k}" for k in (0, 0, 0, 0, 1, 2, 3)]
+    slow = [f"import time\ntime.sleep(0.9)\ndef double(x): return 2 * x + {k}" for k in (0, 0, 0, 0, 1, 2, 3)]
     start = time.monotonic()
     found = sandbox.run([Checked((one,), TESTS) for one in slow])
     assert [one.passed for one in found] == [True] * 4 + [False] * 3, (
-        "two and a half seconds together, and none is late"
+        "more than three seconds together, and none is late"
     )
-    assert time.monotonic() - start > 2.3, "four different programs, one after another"
+    assert time.monotonic() - start > 3.5, "four different programs, one after another"
     (late,) = sandbox.run([Checked(("import time\ntime.sleep(60)",), TESTS)])
-    assert (late.passed, late.reason, late.timed_out) == (False, "more than 2 seconds", True)
+    assert (late.passed, late.reason, late.timed_out) == (False, "more than 3 seconds", True)
     sandbox.close()
 
 
 def test_what_the_clock_ended_is_tried_again_and_all_else_is_remembered(sandbox_holds):
-    sandbox = Sandbox(Limits(deadline_seconds=1.0))
+    sandbox = Sandbox(Limits(deadline_seconds=2.0))
     jobs = [Checked((program,), TESTS) for program in (RIGHT, "def double(x): return x", "import time\ntime.sleep(9)")]
     broken = Checked((RIGHT,), "assert 1")
     sandbox.run([*jobs, broken])
