@@ -54,7 +54,11 @@ def alive(pid):
         ("x = {", False, "the program raised SyntaxError"),
         ("", False, "the program defines no 'double'"),
         ("def double(x): return object()", False, "a object, which is no Python literal"),
-        ("def double(x):\n  while True: pass", False, "ended by SIGKILL after"),
+        (
+            "def double(x):\n  while True: pass",
+            False,
+            "(its process ended by SIGKILL, when its 1 s of CPU time were over)",
+        ),
     ],
 )
 def test_what_is_right_and_why_not(sandbox, program, passed, reason):
@@ -229,11 +233,13 @@ def test_messages_that_hold_no_value(message):
     [b"", b'{"passed": true}', b"0" * 32 + b'{"passed": true}', b"f" * 32, b"f" * 32 + b"[]", b"f" * 32 + b"{" * 9**5],
 )
 def test_only_what_stands_behind_the_nonce_is_a_verdict(said):
-    heard = Heard("f" * 32, said, {"program": {"code": 0}, "tests": {"code": 0}}, "", 0.1)
+    heard = Heard("f" * 32, said, {"program": {"code": 0}, "tests": {"code": 0}}, "", 0.1, 5)
     assert outcome(Checked(("",), ""), heard).passed is False
-    right = Heard("f" * 32, b"f" * 32 + b'{"passed": true, "reason": ""}', heard.ended, "", 0.1)
+    right = Heard("f" * 32, b"f" * 32 + b'{"passed": true, "reason": ""}', heard.ended, "", 0.1, 5)
     assert outcome(Checked(("",), ""), right).passed is True
-    assert outcome(Checked(("",), ""), Heard("", said, heard.ended, "", 0.1)).passed is False, "no nonce was given out"
+    assert outcome(Checked(("",), ""), Heard("", said, heard.ended, "", 0.1, 5)).passed is False, (
+        "no nonce was given out"
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- limits

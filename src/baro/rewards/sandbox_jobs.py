@@ -87,6 +87,7 @@ class Heard:
     ended: Mapping[str, Mapping[str, Any]]  # by side: code and CPU seconds, or why it could not begin
     stopped: str  # why it was ended from outside
     seconds: float
+    cpu_seconds: int  # that a side may take
 
 
 def outcome(job: Job, heard: Heard) -> Outcome:
@@ -110,14 +111,14 @@ def _outcome(job: Job, heard: Heard) -> Outcome:
     if isinstance(job, Trusted):
         return _of_trusted(verdict, heard)
     if verdict is None:
-        reason = heard.stopped or f"the tests ended without a verdict{_how(heard.ended.get('tests'))}"
-        return Outcome(False, reason + _how(heard.ended.get("program")), seconds=heard.seconds, timed_out=_late(heard))
+        reason = heard.stopped or f"the tests ended without a verdict{_how(heard, 'tests')}"
+        return Outcome(False, reason + _how(heard, "program"), seconds=heard.seconds, timed_out=_late(heard))
     if "error" in verdict:
         return Outcome(None, error=str(verdict["error"]), seconds=heard.seconds)
     passed = verdict.get("passed") is True
     reason = str(verdict.get("reason"))
     if verdict.get("ended") is True:
-        reason += _how({**heard.ended.get("program", {"code": 0}), "on_request": False})
+        reason += _how(heard, "program", by_itself=True)
     return Outcome(passed, reason, seconds=heard.seconds)
 
 
@@ -125,14 +126,14 @@ def _of_script(heard: Heard) -> Outcome:
     code = heard.ended.get("script", {}).get("code")
     output = heard.said.decode("utf-8", "replace")
     if heard.stopped or code != 0:
-        reason = heard.stopped or f"the program ended with code {code}{_how(heard.ended.get('script'))}"
+        reason = heard.stopped or f"the program ended with code {code}{_how(heard, 'script')}"
         return Outcome(False, reason, output=output, seconds=heard.seconds, timed_out=_late(heard))
     return Outcome(True, "it ran to its end", output=output, seconds=heard.seconds)
 
 
 def _of_trusted(verdict: Mapping[str, Any] | None, heard: Heard) -> Outcome:
     if verdict is None:
-        error = heard.stopped or f"the check ended without an answer{_how(heard.ended.get('tests'))}"
+        error = heard.stopped or f"the check ended without an answer{_how(heard, 'tests')}"
         return Outcome(None, error=error, seconds=heard.seconds)
     failed = verdict.get("error")
     return Outcome(None, error=None if failed is None else str(failed), found=verdict, seconds=heard.seconds)
@@ -150,12 +151,14 @@ def spoken(heard: Heard) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _how(ended: Mapping[str, Any] | None) -> str:
-    """How a side ended by itself, in words, where it was by a signal."""
-    if ended is None or ended.get("on_request") or ended["code"] >= 0:
+def _how(heard: Heard, name: str, *, by_itself: bool = False) -> str:
+    """How a side ended, in words, where it was by a signal that did not come from here; the same words each time."""
+    ended = heard.ended.get(name)
+    if ended is None or ended["code"] >= 0 or (ended.get("on_request") and not by_itself):
         return ""
-    name = signal.Signals(-ended["code"]).name
-    return f" (its process ended by {name} after {ended['cpu_seconds']:.1f} s of CPU time)"
+    spent = ended["cpu_seconds"] > 0.9 * heard.cpu_seconds
+    when = f", when its {heard.cpu_seconds} s of CPU time were over" if spent else ""
+    return f" (its process ended by {signal.Signals(-ended['code']).name}{when})"
 
 
 def _late(heard: Heard) -> bool:

@@ -167,7 +167,9 @@ class Round:
 
     def _finish(self, number: str, one: Running) -> None:
         seconds = time.monotonic() - one.started
-        self.found[one.place] = outcome(one.job, Heard(one.nonce, one.said, one.ended, one.stopped, seconds))
+        self.found[one.place] = outcome(
+            one.job, Heard(one.nonce, one.said, one.ended, one.stopped, seconds, self.limits.cpu_seconds)
+        )
         if one.group is not None:
             self.groups.append(one.group)
         del self.running[number]
