@@ -39,6 +39,10 @@ CLOCK = """{
     stop(timers.get(number)?.real);
     timers.delete(number);
   };
+  const asked = window.fetch.bind(window);
+  let waiting = 0;
+  window.fetch = (...given) => ((waiting += 1), asked(...given).finally(() => (waiting -= 1)));
+  window.quiet = () => waiting === 0;
   window.later = (ms) => {
     more += ms;
     for (const [number, { due, real }] of [...timers].sort(([, one], [, other]) => one.due - other.due)) {
@@ -76,6 +80,13 @@ def passed(page: Page, ms: int) -> None:
         " : new Promise((done) => setTimeout(done, ms))",
         ms,
     )
+
+
+def quiet(page: Page) -> None:
+    """Until nothing is asked of the server any more, and what came has been drawn; for pages that ask for little."""
+    page.wait_for_load_state("load")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    page.wait_for_function("() => quiet() && document.fonts.status === 'loaded'")
 
 
 def drawn(page: Page) -> None:

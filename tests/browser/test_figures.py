@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser.pages import managed
+from browser.pages import managed, quiet
 from browser.website import judge
 from feedback.reasons import made
 from playwright.sync_api import expect
@@ -86,7 +86,7 @@ def test_tables_say_dates_in_one_line_and_need_no_scrolling(website, judged, vis
     for tab in ("guidelines", "tasks", "raters", "agreement", "adjudicate", "export", "overview"):
         managed(page, website, judged, tab)
         page.locator("details.fold > summary").evaluate_all("found => found.forEach((one) => one.click())")
-        page.wait_for_load_state("networkidle")
+        quiet(page)
         wide = "boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel)"
         assert page.locator(".scroller").evaluate_all(wide) == [], tab
         lines = "found => found.map((one) => [...one.getClientRects()].length)"
