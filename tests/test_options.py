@@ -18,6 +18,7 @@ from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.declared import declared_keys, inputs_in
 from baro.errors import BaroError
+from baro.feedback import coefficients
 from baro.models.load import Architecture, new_policy, save_policy
 from baro.problems import union_members
 from baro.rollout.engine import Engine
@@ -590,6 +591,7 @@ def results(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
+        patch.setattr(coefficients, "RESAMPLES", 20)  # of intervals on an export's card, which no option is about
         patch.setattr(logging.getLogger("baro"), "disabled", True)  # put back: other modules' tests read what is said
         run_verb("reward", LEAST["reward"], folder / "reward")
         weak = run_verb("reward", LEAST["reward"], folder / "weak")

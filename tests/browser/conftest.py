@@ -17,6 +17,8 @@ from browser.sheet import judged_work
 from browser.website import Person, Process, Website, Work
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError, expect, sync_playwright
 
+from baro.feedback import coefficients
+
 expect.set_options(timeout=WAIT_MS)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 _running: list[Any] = []  # Playwright, Chromium and its profiles, while tests of this folder run
@@ -47,6 +49,14 @@ def website(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
     site = Website(tmp_path_factory.mktemp("website"))
     yield site
     site.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """For an interval on a page, which no test of the pages reads; the figures have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coefficients, "RESAMPLES", 20)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 from baro.demo import people
 from baro.demo import run as demo
 from baro.errors import ConfigError
+from baro.feedback import coefficients
 from baro.pipeline import load_pipeline, run_pipeline
 
 TRAINING = ("base", "sft", "reward", "dpo", "ppo", "feedback collect", "generate")
@@ -16,6 +17,7 @@ def small(tmp_path, monkeypatch):
     """The demo's stages, with hardly any data and a few steps."""
     sizes = {"text": 300, "demonstrations": 60, "feedback": 40, "policy": 16, "held_out": 12}
     monkeypatch.setattr(demo, "SIZES", sizes)
+    monkeypatch.setattr(coefficients, "RESAMPLES", 20)
     monkeypatch.setattr(people, "GOOD_ENOUGH", 0.2)  # nobody likes what four steps have taught
     demo.write_data(tmp_path / "data", 0)
     outline = demo.pipeline(tmp_path / "data", 0, with_controls=True)
