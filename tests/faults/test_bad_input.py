@@ -145,6 +145,38 @@ def test_every_verb_says_it(project, refused):
         assert refused(*arguments) == sentence
 
 
+SUMS = [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(1, 9)]
+VERIFIED = {
+    "[{verifier: gsm}]": (
+        "--set rewards=[{verifier: gsm}]: 'rewards.0.verifier': the text 'gsm' names no verifier; did you mean 'gsm8k'?"
+    ),
+    "[{verifier: {name: format, pattern: (a}}]": (
+        "--set rewards=[{verifier: {name: format, pattern: (a}}]: 'rewards.0.verifier.pattern': the text '(a' is no "
+        "regular expression (missing ) at position 2); mend it"
+    ),
+    "[{verifier: gsm8k, by: judge:score}]": (
+        "--set rewards=[{verifier: gsm8k, by: judge:score}]: 'rewards.0': give either by (a reward run or a function) "
+        "or verifier (the name of one)"
+    ),
+    "[{verifier: {name: gsm8k, answer: gold}}]": (
+        "sums.jsonl:1: gsm8k: the row has no column 'gold' that says what is right (its columns: answer), and so 8 of "
+        "8 rows; name the right column with answer: NAME, or mend these rows"
+    ),
+    "[{verifier: choice}]": (
+        "sums.jsonl:1: choice: the row's answer is '#### 2', which names none of 5 choices, and so 8 of 8 rows; name "
+        "the right column with answer: NAME, or mend these rows"
+    ),
+}
+
+
+@pytest.mark.parametrize("rewards", VERIFIED)
+@pytest.mark.parametrize("verb", ["ppo", "grpo"])
+def test_verifiers_that_are_none_or_do_not_fit_their_rows(project, refused, verb, rewards):
+    write(project, "sums.jsonl", rows(SUMS))
+    arguments = ppo(prompts="sums.jsonl", rewards=rewards, rollout__completions=2)
+    assert refused(verb, *arguments[1:]) == VERIFIED[rewards]
+
+
 PAIRS = [{"prompt": f"Say {i}.", "chosen": "yes", "rejected": "yes" if i > 8 else "no"} for i in range(1, 11)]
 SAID = [{"prompt": f"Say {i}.", "completion": f"{i}", "label": i % 2 == 0} for i in range(1, 13)]
 THUMBS = {

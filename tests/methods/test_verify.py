@@ -1,9 +1,11 @@
 """``baro verify``: a line for each completion, what is refused, what is told, and how often a verifier is wrong."""
 
+import gc
 import json
 import random
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -137,7 +139,28 @@ def test_one_score_for_everything_is_told(verify, text):
     done, _ = verify(
         [{"question": f"{i}?", "completion": text, "answer": "5"} for i in range(9)], "--verifier", "gsm8k"
     )
-    assert "every one of 9 completions has the score" in done.stderr
+    assert "every one of 9 completions that have a score has" in done.stderr
+
+
+def test_what_was_killed_begins_again(verify, monkeypatch):
+    """Its rows so far are written anew, each once."""
+    look, calls = verifiers.Gsm8kVerifier.look, iter(range(10**6))
+
+    def killed(self, rollout):
+        if next(calls) > 350:  # the rows' own answers are looked at first, and crossed
+            raise KeyboardInterrupt
+        return look(self, rollout)
+
+    rows = [{"id": i, "question": f"{i}?", "completion": f"#### {i}", "answer": i} for i in range(150)]
+    with monkeypatch.context() as patch:
+        patch.setattr(verifiers.Gsm8kVerifier, "look", killed)
+        some = verify(rows, "--verifier", "gsm8k")[1]
+    gc.collect()  # the run that was killed lets go of its directory
+    done, lines = verify(rows, "--verifier", "gsm8k")
+    assert 0 < len(some) < 150
+    assert [line["id"] for line in lines] == list(range(150))
+    written = (Path(done.stderr.splitlines()[-1]) / "verified.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in written] == list(range(150))
 
 
 # ------------------------------------------------------------------------------------------------------------- audit

@@ -205,12 +205,12 @@ def accepts(one: Verified) -> bool:
 
 
 def _tell_sameness(name: str, found: Sequence[Verified]) -> None:
-    scores = {one.score for one in found if one.score is not None}
-    if len(scores) == 1 and len(found) > 1:
+    scores = [one.score for one in found if one.score is not None]
+    if len(set(scores)) == 1 and len(scores) > 1:
         log.warning(
-            "%s: every one of %d completions has the score %g, so that it tells none from another; if they differ in "
-            "what they say, look whether the verifier and its options fit them",
-            *(name, len(found), next(iter(scores))),
+            "%s: every one of %d completions that have a score has %g, so that it tells none from another; if they "
+            "differ in what they say, look whether the verifier and its options fit them",
+            *(name, len(scores), scores[0]),
         )
 
 
