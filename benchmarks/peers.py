@@ -193,17 +193,18 @@ class Pace:
     def __init__(self) -> None:
         self.out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # whatever the libraries print
-        self.start = 0.0
+        self.start = self.cpu_start = 0.0
 
     def wait(self) -> None:
         sys.stdin.readline()
-        self.start = time.perf_counter()
+        self.start, self.cpu_start = time.perf_counter(), time.process_time()
 
     def tell(self, **found: float) -> None:
         print(json.dumps(found), file=self.out, flush=True)
 
     def step(self, loss: float) -> None:
-        self.tell(seconds=time.perf_counter() - self.start, loss=loss, peak=peak_memory())
+        cpu = time.process_time() - self.cpu_start
+        self.tell(seconds=time.perf_counter() - self.start, cpu=cpu, loss=loss, peak=peak_memory())
 
 
 def peak_memory() -> int:
@@ -379,6 +380,11 @@ class Worker:
         return [one["seconds"] for one in self.told[WARM_UP:]]
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time of a step, which other work on the machine hardly changes; the median."""
+        return statistics.median(one["cpu"] for one in self.told[WARM_UP:])
+
+    @property
     def losses(self) -> list[float]:
         return [one["loss"] for one in self.told]
 
@@ -410,6 +416,9 @@ def compare(variant: Variant, folder: Path, size: str, repeats: int, threads: in
         "ours_seconds": round(statistics.median(mine.seconds), 3),
         "peer_seconds": round(statistics.median(peer.seconds), 3),
         "speed_ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],  # step by step
+        "cpu_ratio": round(peer.cpu_seconds / mine.cpu_seconds, 2),
+        "ours_cpu_seconds": round(mine.cpu_seconds, 3),
+        "peer_cpu_seconds": round(peer.cpu_seconds, 3),
         "ours_memory_mb": round(mine.memory / 1e6),
         "peer_memory_mb": round(peer.memory / 1e6),
         "ours_imports_mb": round(mine.floor / 1e6),

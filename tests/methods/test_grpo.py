@@ -4,12 +4,13 @@ import json
 import math
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
 
-from baro.batch import Sample, branch
+from baro.batch import Sample, branch, flat, with_flat
 from baro.collate import collate
 from baro.config import load_config
 from baro.errors import ConfigError, GuardStop, RewardError
@@ -17,9 +18,10 @@ from baro.grpo_config import PRESETS, Config
 from baro.measure import MetricSums
 from baro.methods import grpo
 from baro.methods.baselines import standardised_each
-from baro.models.forward import ScoredModel
+from baro.models.forward import ScoredModel, flat_forward
 from baro.protocols import LocalWorld
 from baro.rollout.engine import Engine
+from baro.rollout.fresh import OldLogprobs
 
 LEAST = {"policy": "-", "prompts": "-", "rewards": [{"by": "m:a"}, {"by": "m:b"}], "sampling": {"max_new_tokens": 4}}
 NAN = float("nan")
@@ -433,6 +435,24 @@ def test_a_gate_changes_what_is_learned_and_tells_the_share_gated(at_work, rough
         assert found[name]["sampler/gap"] > 1e-4
     assert len({row["grad_norm"] for row in found.values()}) == 4
     assert "the sampler is exact here" not in caplog.text
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_rollout_that_is_found_again_keeps_what_its_sampler_said(exact):
+    """Of a killed run, on a machine of other bits: log-probs are computed anew, the sampler's stay."""
+    policy = ScoredModel(tiny.llama(0))
+    drawn = [Sample(torch.tensor([1, 2]), (branch([4, 5, 6]),))]
+    now = flat_forward(policy, drawn, "logprobs", micro_batch_tokens=100, world=LocalWorld())
+    said = now + torch.tensor([0.2, 0.0, -0.1])
+    ready = OldLogprobs(policy, SimpleNamespace(exact=exact), micro_batch_tokens=100)
+    first = ready.recomputed(with_flat(drawn, {"old_logprobs": now if exact else said}), LocalWorld())
+    assert torch.equal(flat(first, "old_logprobs"), now)
+    with torch.no_grad():
+        policy.model.lm_head.weight.mul_(1.01)
+    again = ready.recomputed(first, LocalWorld())
+    assert not torch.equal(flat(again, "old_logprobs"), now)
+    kept = [one.token_fields.get("sampler_logprobs") for one in again[0].completions]
+    assert kept == [None] if exact else torch.equal(kept[0], said)
 
 
 def test_an_exact_sampler_has_nothing_to_gate_and_the_log_says_so(at_work, caplog):

@@ -37,6 +37,14 @@ def test_what_is_equal_and_what_is_not(sandbox_holds):
     assert by_reason["18", r"\boxed{17=18}"] == "17=18: 17 is not 18"
 
 
+def test_equal_answers_are_read_alike(sandbox_holds):
+    """So that they vote together; a false equation has a vote of its own."""
+    alike = [r"\boxed{\frac{1}{2}}", "It is 0.5.", r"\boxed{x=1/2}", r"\boxed{\frac{2}{4}}"]
+    assert {one.read for one in looked([("1", text) for text in alike])} == {"1/2"}
+    other = looked([("18", r"\boxed{17=18}"), ("18", "18"), ("18", "I do not know.")])
+    assert [one.read for one in other] == ["17=18", "18", None]
+
+
 @pytest.mark.parametrize(
     "text", [r"\boxed{99999999!}", r"\boxed{9^{9^{9^9}}}", r"\boxed{" + "(" * 400 + "1" + ")" * 400 + "}"]
 )

@@ -65,4 +65,6 @@ class MathVerifier:
 def _verified(outcome: Outcome) -> Verified:
     if outcome.error is not None:
         return Verified(None, error=outcome.error)
-    return Verified(float(outcome.found.get("right") is True), str(outcome.found.get("reason")))
+    read = outcome.found.get("read")
+    right, reason = outcome.found.get("right") is True, str(outcome.found.get("reason"))
+    return Verified(float(right), reason, read=None if read is None else str(read))

@@ -17,7 +17,10 @@ logging.disable(logging.CRITICAL)
 
 
 def check(value: dict[str, str]) -> dict[str, Any]:
-    """``right`` and ``reason`` for an ``answer``, a text, and the ``gold`` one; ``error`` where gold cannot be read."""
+    """``right``, ``reason`` and what was ``read`` of an ``answer``, a text, by the ``gold`` one.
+
+    ``error`` where gold cannot be read.
+    """
     written = value["gold"]
     gold = read(written if "\\boxed" in written or "$" in written else f"\\boxed{{{written}}}")
     if not any(not isinstance(one, str) for one in gold):
@@ -25,19 +28,27 @@ def check(value: dict[str, str]) -> dict[str, Any]:
     answer = read(value["answer"])
     if not answer:
         return {"right": False, "reason": "there is no answer that math-verify reads"}
-    said = str(answer[-1])[:60]
+    said, form = str(answer[-1])[:60], form_of(answer[0])
     for one in answer:
         false = next(false_equations(one), None)
         if false is not None:
-            return {"right": False, "reason": f"{said}: {str(false.lhs)[:40]} is not {str(false.rhs)[:40]}"}
+            reason = f"{said}: {str(false.lhs)[:40]} is not {str(false.rhs)[:40]}"
+            return {"right": False, "reason": reason, "read": said}
     right = library.verify(gold, answer, timeout_seconds=None, raise_on_error=True)
-    return {"right": right, "reason": f"{said} is right" if right else f"{said}, right is {written[:60]}"}
+    reason = f"{said} is right" if right else f"{said}, right is {written[:60]}"
+    return {"right": right, "reason": reason, "read": form}
 
 
 def read(text: str) -> list[Any]:
     """What math-verify finds in a text: expressions, and the text that it took."""
     found = library.parse(text, parsing_timeout=None)
     return list(found)
+
+
+def form_of(found: Any) -> str:
+    """One form for equal numbers, however written, and for what an equation gives; others as SymPy has them."""
+    given = found.rhs if isinstance(found, sympy.Equality) else found
+    return str(sympy.Rational(str(given)) if isinstance(given, sympy.Float) else given)[:200]
 
 
 def false_equations(found: Any) -> Iterator[Any]:
