@@ -311,6 +311,17 @@ def test_the_wheel_serves_where_the_system_has_none(monkeypatch, sandbox_holds):
     sandbox.close()
 
 
+def test_pythons_folder_is_not_a_home(monkeypatch, sandbox_holds):
+    monkeypatch.setenv("HOME", os.path.realpath(sys.base_prefix))
+    with pytest.raises(ConfigError, match="the sandbox shows Python's folder to programs"):
+        Sandbox().start()
+
+
+def test_ctrl_c_at_a_terminal_does_not_reach_it(sandbox):
+    assert checked(sandbox, RIGHT).passed
+    assert os.getsid(sandbox._server.pid) != os.getsid(0)
+
+
 def test_walls_that_do_not_hold_are_found_at_the_start(monkeypatch, sandbox_holds):
     real = sandbox_start.inside_command
 

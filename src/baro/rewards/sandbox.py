@@ -29,7 +29,7 @@ from baro.rewards.sandbox_start import ENVIRONMENT, WITHOUT, MemoryGroups, find_
 MOST_PROCESSES = 32  # of one program, threads included, where a control group bounds their memory together
 FEWER_PROCESSES = 8  # where none does: each may take the whole of ``memory_mb``
 START_SECONDS = 60.0
-REMEMBERED = 50_000  # outcomes
+REMEMBERED, LONGEST_KEPT = 20_000, 10_000  # outcomes, and characters of output
 
 log = logging.getLogger("baro")
 
@@ -72,9 +72,14 @@ class Sandbox:
             if self.unsafe_local:
                 log.warning("unsafe_local: programs that a model wrote run as your own user, without bubblewrap; they "
                             "may read and change your files")  # fmt: skip
+            command = inside_command(bwrap, self.modules, self.paths)
             self._groups = MemoryGroups(0 if self.unsafe_local else self.jobs, self.limits.memory_mb << 20)
             atexit.register(self.close)
-            self._start(bwrap)
+            try:
+                self._start(command)
+            except ConfigError:
+                self._groups.close()
+                raise
             if not self.unsafe_local:
                 self._try_walls()
 
@@ -100,8 +105,7 @@ class Sandbox:
             new = {key: job for key, job in zip(keys, jobs, strict=True) if key not in self._known}
             fresh = dict(zip(new, self._run(list(new.values())) if new else [], strict=True))
             found = [fresh[key] if key in fresh else self._known[key] for key in keys]
-            # what the clock ended, or a failure, may end otherwise on another day
-            self._known |= {key: one for key, one in fresh.items() if one.error is None and not one.timed_out}
+            self._known |= {key: one for key, one in fresh.items() if _is_kept(one)}
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return found
@@ -131,7 +135,7 @@ class Sandbox:
         found |= one.found
         return [(lost.place, lost.job) for lost in one.running.values()]
 
-    def _start(self, bwrap: str | None) -> None:
+    def _start(self, command: Sequence[str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel, self._pid = ours, os.getpid()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -140,12 +144,18 @@ class Sandbox:
         self._over = over
 
         def begin() -> None:
-            try:
-                command = inside_command(bwrap, self.modules, self.paths)
-                nothing = subprocess.DEVNULL
+            nothing, said = subprocess.DEVNULL, self._said
+            try:  # in a session of its own, so that Ctrl-C at a terminal is for us alone
+                given = theirs.fileno()
                 started.append(
                     subprocess.Popen(
-                        command, stdin=theirs.fileno(), stdout=nothing, stderr=self._said, env=ENVIRONMENT, cwd="/"
+                        command,
+                        stdin=given,
+                        stdout=nothing,
+                        stderr=said,
+                        env=ENVIRONMENT,
+                        cwd="/",
+                        start_new_session=True,
                     )
                 )
             except OSError as error:
@@ -190,6 +200,11 @@ class Sandbox:
             return MOST_PROCESSES
         each = self.jobs * (self.limits.memory_mb << 20)
         return max(1, min(FEWER_PROCESSES, machine_memory() // 2 // each - TEST_PROCESSES))
+
+
+def _is_kept(one: Outcome) -> bool:
+    """What the clock ended, or a failure, may end otherwise on another day; long outputs would fill the memory."""
+    return one.error is None and not one.timed_out and len(one.output) <= LONGEST_KEPT
 
 
 @cache

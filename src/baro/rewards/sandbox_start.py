@@ -21,7 +21,8 @@ SHOWN_AS = Path("/code/baro/rewards")
 FILES = ("sandbox_inside.py", "sandbox_sides.py", "sandbox_values.py", "sandbox_walls.py", "sandbox_math.py")
 WITHOUT = (
     "code rewards run programs in bubblewrap, which is not installed: `apt-get install bubblewrap`, or "
-    "`pip install 'baro[sandbox]'`; unsafe_local (--unsafe-local) runs them as your own user, without walls"
+    "`pip install 'baro[sandbox]'`; `unsafe_local: true` in the verifier's block runs them as your own user, "
+    "without walls"
 )
 
 
