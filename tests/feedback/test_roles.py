@@ -211,6 +211,16 @@ def test_managers_of_a_project_settle_what_is_theirs_alone(site: Site):
     assert site.ask("rater", "GET", "/api/me").status_code == 401
 
 
+def test_whose_judgments_came_in_a_file_judged_as_a_rater(site: Site):
+    """And is no member: an import lets nobody in who works elsewhere."""
+    site.submit(site.next())
+    here = schema.member.c.rater_id == site.ids["rater"]
+    site.store.write(lambda c: c.execute(schema.member.delete().where(here)))
+    (row,) = site.ask("manager", "GET", "/api/manage/projects/colours/raters").json()["figures"]
+    assert (row["pseudonym"], row["role"]) == ("rater", "rater")
+    assert error_of(site.ask("rater", "POST", "/api/projects/colours/next", {})) == (404, "not_found")
+
+
 def test_a_role_that_was_taken_is_gone_at_once(site: Site):
     mia = site.store.write(lambda c: people.add_rater(c, site.project.id, role="manager"))
     site.tokens["mia"] = site.store.write(lambda c: people.open_session(c, mia, kind="api"))

@@ -137,7 +137,7 @@ def raters(connection: Connection, project: Project) -> list[dict[str, Any]]:
     for rater in sorted({one.rater_id for one in votes.judgments} | set(skipped)):
         mine = [one for one in votes.judgments if one.rater_id == rater]
         seconds = [one.active_ms / 1000 for one in mine if one.active_ms is not None]
-        role = "manager" if people[rater].manages_all else people[rater].role
+        role = "manager" if people[rater].manages_all else people[rater].role or "rater"  # judged elsewhere: imported
         row: dict[str, Any] = {"rater": rater, "pseudonym": people[rater].pseudonym, "role": role}
         row |= {"active": people[rater].active, "done": len(mine)}
         row |= {"median_seconds": round(median(seconds), 3) if seconds else None}
