@@ -66,6 +66,7 @@ UNSEEN |= {
 UNSEEN |= {
     f"<policy>/{name}/<reward>" for name in ("accuracy", "pass_at_<k>", "maj_at_<n>", "unsolved_fraction")
 }  # tests/evaluate/test_solved.py
+UNSEEN |= {"accepted", "false_positives", "false_negatives"}  # test_verify.py
 UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
 UNSEEN |= {
     "loss/kl",
