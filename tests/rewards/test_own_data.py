@@ -82,6 +82,18 @@ def test_a_verifier_that_calls_everything_right_is_refused(replaced):
         tried(GOOD)
 
 
+@pytest.mark.parametrize(
+    ("verifier", "answers"),
+    [
+        ("gsm8k", ["4", "4.0", "2 + 2.\n#### 4", "8/2", "$4"]),
+        ("text", ["yes", "Yes", "YES.", "yes!", "yEs"]),
+        ("choice", ["B", "②", "(나)", "2번", "b"]),
+    ],
+)
+def test_rows_that_all_have_one_answer_say_nothing_about_the_verifier(verifier, answers):
+    tried([{"answer": one} for one in answers * 3], verifier)
+
+
 def breaks(rollout):
     raise KeyError("lost")
 

@@ -52,16 +52,22 @@ def _try(reward: VerifierReward, prompts: Sequence[Prompt], keys: Sequence[str],
         if len(failed) > max_error_fraction * len(prompts):
             raise DataError(f"{told}; name the right column with answer: NAME, or mend these rows")
         log.warning("%s; their completions get no score", told)
-    _refuse_one_that_accepts_everything(reward, prompts, keys, own)
+    _refuse_one_that_accepts_everything(reward, prompts, keys, own, [one.read for one in found])
     if known := sum(text is not None for text in own) - len(failed):
         log.info("%s: calls the answers of its own data right (%d rows)", reward.name, known)
 
 
 def _refuse_one_that_accepts_everything(
-    reward: VerifierReward, prompts: Sequence[Prompt], keys: Sequence[str], own: Sequence[str | None]
+    reward: VerifierReward,
+    prompts: Sequence[Prompt],
+    keys: Sequence[str],
+    own: Sequence[str | None],
+    read: Sequence[str | None],
 ) -> None:
+    """``read``: what was taken for each row's answer, where the verifier says so: 18 and 18.0 are one answer."""
     known = [i for i, text in enumerate(own) if text is not None]
-    pairs = [(i, k) for i, k in pairwise(known) if own[i] != own[k]][:CROSSED]
+    answers = [own[i] if read[i] is None else read[i] for i in range(len(own))]
+    pairs = [(i, k) for i, k in pairwise(known) if answers[i] != answers[k]][:CROSSED]
     found = _checked(reward, [_answered(prompts[i], str(own[k])) for i, k in pairs])
     if len(pairs) >= FEWEST_CROSSED and all(one.score is not None and one.score >= 1 for one in found):
         raise DataError(
