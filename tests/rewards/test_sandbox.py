@@ -57,7 +57,7 @@ def alive(pid):
         (
             "def double(x):\n  while True: pass",
             False,
-            "(its process ended by SIGKILL, when its 1 s of CPU time were over)",
+            "(its process was killed: its 1 s of CPU time or its memory were used up)",
         ),
     ],
 )

@@ -1,7 +1,7 @@
 """The server inside bubblewrap: it forks one walled process after another, and ends them when it is told to.
 
     socket (standard input) <- {"do": "program" | "tests" | "script" | "end", "job": number, ...} with file descriptors
-    socket                  -> {"job": number, "side": ..., "begun": true}, and later its end: code, signal, CPU seconds
+    socket                  -> {"job": number, "side": ..., "begun": true}, and later its end
 
 Each side is PID 1 of a namespace of its own; when it ends, the kernel kills everything that it left. The server holds
 nothing that a program might want to read: sides get what they need through descriptors that pass through here unread.
@@ -49,7 +49,7 @@ MOST_FILES = 1024  # that the server has open; six for a job
 class Side:
     """One forked side; ``told`` is where it says why it could not begin, ``watched`` becomes readable at its end."""
 
-    job: int
+    job: str
     name: str
     process: int
     told: int
@@ -65,7 +65,7 @@ class Server:
     settings: Mapping[str, Any]
     modules: Mapping[str, types.ModuleType]
     sides: dict[int, Side] = field(default_factory=dict)  # by what is watched
-    waiting: dict[int, tuple[int, int]] = field(default_factory=dict)  # job -> what its tests write to, read from
+    waiting: dict[str, tuple[int, int]] = field(default_factory=dict)  # job -> what its tests write to, read from
 
     def serve(self) -> None:
         """Until the parent closes its end."""
@@ -110,7 +110,7 @@ class Server:
             os.close(fd)
         self.say({"job": job, "side": what, "begun": True})
 
-    def begin(self, job: int, name: str, side: Beginning) -> None:
+    def begin(self, job: str, name: str, side: Beginning) -> None:
         heard, told = os.pipe()
         process = sandbox_walls.forked(alone=not side.unsafe)
         if process == 0:
@@ -124,12 +124,11 @@ class Server:
         """Tell how a side ended; the kernel has killed what it left, or it is done here."""
         side = self.sides.pop(watched)
         self.poll.unregister(watched)
-        _, status, used = os.wait4(side.process, 0)
+        _, status = os.waitpid(side.process, 0)
         if self.settings["unsafe"]:
             self.kill_orphans()
         ended: dict[str, Any] = {
             "code": os.waitstatus_to_exitcode(status),
-            "cpu_seconds": used.ru_utime + used.ru_stime,
             "on_request": side.killed,
         }
         os.set_blocking(side.told, False)
@@ -140,7 +139,7 @@ class Server:
         os.close(watched)
         self.say({"job": side.job, "side": side.name, "ended": ended})
 
-    def end(self, job: int) -> None:
+    def end(self, job: str) -> None:
         """Kill the job's sides; each reports its end."""
         for side in self.sides.values():
             if side.job == job and not side.killed:

@@ -84,7 +84,7 @@ class Heard:
 
     nonce: str
     said: bytes  # on the pipe of its verdict or its output
-    ended: Mapping[str, Mapping[str, Any]]  # by side: code and CPU seconds, or why it could not begin
+    ended: Mapping[str, Mapping[str, Any]]  # by side: its exit code, or why it could not begin
     stopped: str  # why it was ended from outside
     seconds: float
     cpu_seconds: int  # that a side may take
@@ -156,9 +156,10 @@ def _how(heard: Heard, name: str, *, by_itself: bool = False) -> str:
     ended = heard.ended.get(name)
     if ended is None or ended["code"] >= 0 or (ended.get("on_request") and not by_itself):
         return ""
-    spent = ended["cpu_seconds"] > 0.9 * heard.cpu_seconds
-    when = f", when its {heard.cpu_seconds} s of CPU time were over" if spent else ""
-    return f" (its process ended by {signal.Signals(-ended['code']).name}{when})"
+    number = signal.Signals(-ended["code"])
+    if number == signal.SIGKILL:  # by the kernel, which does not say for which of the two
+        return f" (its process was killed: its {heard.cpu_seconds} s of CPU time or its memory were used up)"
+    return f" (its process ended by {number.name})"
 
 
 def _late(heard: Heard) -> bool:
