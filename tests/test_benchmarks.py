@@ -15,6 +15,7 @@ from baro.data.files import write_rows
 from baro.pipeline import load_pipeline
 from baro.verbs import VERBS
 from benchmarks import (
+    arithmetic,
     beta,
     embedded,
     label_noise,
@@ -336,3 +337,20 @@ def test_two_ways_of_ppo_differ_in_adapters_alone_and_are_compared_prompt_by_pro
     value, low, high = trunk_gold.difference(tmp_path, 0)
     assert value == 0.1
     assert low < 0.1 < high
+
+
+def test_shares_of_sums_that_are_right_and_worked_out(tmp_path):
+    rows = [
+        {"prompt": "1 + 2?", "answers": {"sft": "Answer: 4", "grpo": "1+2=3 #### 3"}, "right": (0.0, 1.0)},
+        {"prompt": "1 + 2?", "answers": {"sft": "1+2=3 #### 3", "grpo": "1+2=4 #### 4"}, "right": (1.0, 0.0)},
+        {"prompt": "2 + 2?", "answers": {"sft": "Answer: 5", "grpo": "2+2=4 답: 4"}, "right": (0.0, 1.0)},
+        {"prompt": "2 + 2?", "answers": {"sft": "Answer: 5", "grpo": "2+2=4 답: 4"}, "right": (0.0, 1.0)},
+    ]
+    for row in rows:
+        row["scores"] = {"right": dict(zip(("sft", "grpo"), row.pop("right"), strict=True))}
+    (tmp_path / "comparisons.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    right, worked = arithmetic.answers(tmp_path / "comparisons.jsonl")
+    assert {policy: of.tolist() for policy, of in right.items()} == {"sft": [0.5, 0.0], "grpo": [0.5, 1.0]}
+    assert {policy: of.tolist() for policy, of in worked.items()} == {"sft": [0.5, 0.0], "grpo": [1.0, 1.0]}
+    value, low, high = arithmetic.over_problems(right["grpo"] - right["sft"])
+    assert (value, low, high) == (0.5, 0.0, 1.0)

@@ -49,6 +49,14 @@ def inputs(tmp_path):
     dialogues = tmp_path / "chatbot.csv.gz"
     with gzip.open(dialogues, "wt", encoding="utf-8") as file:
         file.write("Q,A,label\n" + "".join(f"{n}번째 질문이에요,{n}번째 대답이에요.,{n % 3}\n" for n in range(240)))
+    for part, count in (("train", 60), ("test", 6)):
+        with gzip.open(tmp_path / f"gsm8k_{part}.jsonl.gz", "wt") as file:
+            for n in range(count):
+                row = {
+                    "question": f"{part} {n} and 1?",
+                    "answer": f"It is {n}+1=<<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1}",
+                }
+                file.write(json.dumps(row) + "\n")
     demo = tmp_path / "demo"
     for name in ("feedback", "held_out"):
         (demo / "data").mkdir(parents=True, exist_ok=True)
@@ -60,6 +68,7 @@ def inputs(tmp_path):
         "../shared/models/stories260k": str(model),
         "../shared/data/hh_harmless_test.jsonl.gz": str(pairs),
         "../shared/data/chatbot_ko.csv.gz": str(dialogues),
+        "../shared/data/gsm8k": str(tmp_path / "gsm8k"),
         "examples/stories/phrases.jsonl": str(EXAMPLES / "stories" / "phrases.jsonl"),
         "runs/hh_rlhf": str(tmp_path / "hh_rlhf"),
     }
@@ -86,7 +95,13 @@ def shrunk(value: Any, inputs: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize(
     "names",
-    [["stories/pipeline"], ["instruct_ko/pipeline"], ["hh_rlhf/pipeline", "hh_rlhf/ablation"], ["next_round/pipeline"]],
+    [
+        ["stories/pipeline"],
+        ["instruct_ko/pipeline"],
+        ["hh_rlhf/pipeline", "hh_rlhf/ablation"],
+        ["next_round/pipeline"],
+        ["gsm8k/pipeline"],
+    ],
 )
 def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(EXAMPLES.parent)
@@ -94,8 +109,10 @@ def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch):
         outline = shrunk(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()), inputs)
         out = tmp_path / outline.pop("out").rpartition("/")[2]
         for stage in outline["stages"].values():
-            if stage["do"] == "ppo":
+            if stage["do"] in ("ppo", "grpo"):
                 stage["accept_weak_reward_model"] = True
                 stage["trainer"].pop("batch_size")  # a step's size is said by rollout
+            if stage["do"] == "grpo":
+                stage["rollout"]["completions"] = 2  # they are compared with each other
         run_pipeline(outline, out=out)
         assert "<svg" in (out / "report" / "report.html").read_text()

@@ -437,6 +437,42 @@ def overoptimisation(say: Say) -> Figure:
     return f
 
 
+def arithmetic(say: Say) -> Figure:
+    """docs/figures/arithmetic.json: what becomes of accuracy and of form along GRPO, by what is rewarded."""
+    told = json.loads((FOLDER / "arithmetic.json").read_text())
+    f = Figure(760, 380, say("Sums: what GRPO learns from three rewards", "덧셈: 세 가지 보상에서 GRPO가 배우는 것"))
+    figures = {
+        "right": say("share of right answers", "맞은 대답의 비율"),
+        "form": say("share of answers that end with #### and a number", "####와 수로 끝나는 대답의 비율"),
+    }
+    arms = {
+        "grpo": ("number", say("the result is right", "결과가 맞음")),
+        "grpo-format-reward": ("model", say("#### and a number", "####와 수")),
+        "grpo-random-reward": ("loss", say("random", "무작위")),
+    }
+    last = max(step for row in told for curve in row.values() for step in curve["step"])
+    for column, (figure, name) in enumerate(figures.items()):
+        left = 60 + 360 * column
+        f.note(left, 68, name, "start")
+        axis(f, left, left + 310, {f"{share:g}": 290 - 200 * share for share in (0, 0.25, 0.5, 0.75, 1)})
+        for row in told:
+            for arm, (kind, _) in arms.items():
+                points = "L".join(
+                    f"{left + 310 * x / last:.1f} {290 - 200 * y:.1f}"
+                    for x, y in zip(row[arm]["step"], row[arm][figure], strict=True)
+                )
+                f.parts.append(
+                    f'<path d="M{points}" fill="none" stroke="{FILLS[kind][1]}" stroke-width="1.6" opacity="0.8"/>'
+                )
+        for step in range(0, last + 1, 4):
+            f.note(left + 310 * step / last, 308, f"{step}")
+        f.note(left + 155, 330, say("updates of the policy", "정책 갱신 횟수"))
+    f.words(60, 360, say("rewarded:", "보상:"), size=12, at="start")
+    for number, (kind, name) in enumerate(arms.values()):
+        f.words(150 + 170 * number, 360, name, size=12, ink=FILLS[kind][1], bold=True, at="start")
+    return f
+
+
 def nice(low: float, high: float) -> list[float]:
     """Three to six round numbers that enclose both."""
     step = next(one for one in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if (high - low) / one <= 4.5)
@@ -454,6 +490,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("decision-tree", tree),
     ("judgments", judgments),
     ("overoptimisation", overoptimisation),
+    ("arithmetic", arithmetic),
 )
 
 
