@@ -1,11 +1,13 @@
-"""What PPO's four models need in memory: ``python -m benchmarks.trunk_memory``.
+"""What PPO's four models need in memory, and GRPO's three: ``python -m benchmarks.trunk_memory``.
 
 A random Llama of 30 million parameters takes two steps of ``baro ppo``, sampling, rewards, Adam's update and saving
-included, in three ways:
+included, in three ways, and of ``baro grpo`` in two (preset grpo: a KL in the loss; two answers to each prompt):
 
     four_full   four models; all weights of policy and value model are trained
     four_lora   four models; adapters of policy and value model are trained
     trunk       one backbone: policy, reference, value model and reward model are roles of it
+    grpo_full   three models, without a value model; all of the policy's weights are trained
+    grpo_trunk  one backbone: policy, reference and reward model are roles of it
 
 each in a process of its own, at each batch of --batches (answers in a step, all in one micro-batch; prompts and answers
 have 64 tokens each). The reward model is the same LoRA run of ``baro reward`` everywhere, merged where it is a model of
@@ -30,7 +32,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-CASES = ("four_full", "four_lora", "trunk")
+CASES = ("four_full", "four_lora", "trunk", "grpo_full", "grpo_trunk")
 TOKENS = 64  # of a prompt, and of an answer
 SHAPE = {"hidden_size": 512, "layers": 8, "heads": 8, "max_positions": 256, "intermediate_size": 1376}
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "max_positions": 256, "intermediate_size": 24}
@@ -70,17 +72,19 @@ def prepare(folder: Path, shape: dict[str, int], vocabulary: int) -> None:
 
 
 def settings_of(case: str, folder: Path, answers: int, checkpointing: bool) -> dict[str, Any]:
-    """PPO's config: two steps, each on so many answers."""
-    lora = {} if case == "four_full" else {"lora": {}, "shared_trunk": case == "trunk"}
+    """The method's config: two steps, each on so many answers."""
+    lora = {} if case.endswith("_full") else {"lora": {}, "shared_trunk": case != "four_lora"}
+    grpo = case.startswith("grpo")
+    drawn = {"prompts": answers, "completions": 2} if grpo else {"prompts": 2 * answers, "completions": 1}
     own = (
         {"ref_policy": str(folder / "policy")} if case == "four_lora" else {}
     )  # else it is the policy without adapters
     return {
         "policy": str(folder / "policy"), "prompts": str(folder / "rows.jsonl"), "reward_model": str(folder / "reward"),
         "accept_weak_reward_model": True, "compute": {"gradient_checkpointing": checkpointing},
-        "rollout": {"prompts": 2 * answers, "completions": 1, "epochs": 1, "minibatches": 2},
+        "rollout": {**drawn, "epochs": 1, "minibatches": 2},
         "sampling": {"max_new_tokens": TOKENS}, "trainer": {"steps": 2, "learning_rate": 1e-5},
-        **lora, **own,
+        **lora, **own, **({"preset": "grpo"} if grpo else {}),
     }  # fmt: skip
 
 
@@ -89,14 +93,18 @@ def measure(case: str, folder: Path, answers: int, checkpointing: bool) -> None:
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    from baro.methods import ppo
+    from baro.grpo_config import Config
+    from baro.methods import grpo, ppo
 
     torch.zeros(1).sum()
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    config = ppo.Config.model_validate(settings_of(case, folder, answers, checkpointing))
+    settings = settings_of(case, folder, answers, checkpointing)
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        ppo.run(config, Path(out) / "run")
+        if "preset" in settings:
+            grpo.run(Config.model_validate(settings), Path(out) / "run")
+        else:
+            ppo.run(ppo.Config.model_validate(settings), Path(out) / "run")
     found = {"peak_mb": memory("VmHWM") - before, "imports_mb": before}
     if torch.cuda.is_available():
         found["allocated_mb"] = torch.cuda.max_memory_allocated() // 2**20
