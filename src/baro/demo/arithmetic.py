@@ -39,7 +39,7 @@ WORKED = {"text": 0.9, "demonstrations": 0.5}
 LONG = 0.3
 """Share of the sums to pre-train on that have three digits; the others have one or two."""
 SIZES: Mapping[str, int] = {
-    "text": 18_000,
+    "text": 12_000,
     "demonstrations": 500,
     "problems": 1_024,
     "validation": 100,
