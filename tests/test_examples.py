@@ -57,6 +57,18 @@ def inputs(tmp_path):
                     "answer": f"It is {n}+1=<<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1}",
                 }
                 file.write(json.dumps(row) + "\n")
+    problems = [
+        {
+            "task_id": n,
+            "prompt": f"Add {n}.",
+            "code": f"def add_{n}(x):\n    return x + {n}",
+            "test_imports": [],
+            "test_list": [f"assert add_{n}(1) == {n + 1}", f"assert add_{n}(-{n}) == 0"],
+        }
+        for n in range(20)
+    ]
+    with gzip.open(tmp_path / "sanitized-mbpp.json.gz", "wt") as file:
+        json.dump(problems, file)
     demo = tmp_path / "demo"
     for name in ("feedback", "held_out"):
         (demo / "data").mkdir(parents=True, exist_ok=True)
@@ -69,6 +81,7 @@ def inputs(tmp_path):
         "../shared/data/hh_harmless_test.jsonl.gz": str(pairs),
         "../shared/data/chatbot_ko.csv.gz": str(dialogues),
         "../shared/data/gsm8k": str(tmp_path / "gsm8k"),
+        "../shared/data/sanitized-mbpp.json.gz": str(tmp_path / "sanitized-mbpp.json.gz"),
         "examples/stories/phrases.jsonl": str(EXAMPLES / "stories" / "phrases.jsonl"),
         "runs/hh_rlhf": str(tmp_path / "hh_rlhf"),
     }
@@ -101,9 +114,12 @@ def shrunk(value: Any, inputs: dict[str, str]) -> Any:
         ["hh_rlhf/pipeline", "hh_rlhf/ablation"],
         ["next_round/pipeline"],
         ["gsm8k/pipeline"],
+        ["code/pipeline"],
     ],
 )
-def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch):
+def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch, request):
+    if "code/pipeline" in names:
+        request.getfixturevalue("sandbox_holds")
     monkeypatch.chdir(EXAMPLES.parent)
     for name in names:
         outline = shrunk(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()), inputs)
@@ -116,3 +132,8 @@ def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch):
                 stage["rollout"]["completions"] = 2  # they are compared with each other
         run_pipeline(outline, out=out)
         assert "<svg" in (out / "report" / "report.html").read_text()
+    if "code/pipeline" in names:
+        verdicts = [json.loads(line) for line in (out / "audit" / "verified.jsonl").read_text().splitlines()]
+        assert [(one["known"], one["score"]) for one in verdicts] == [(True, 1.0), (False, 0.0)] * 20
+        figures = {one["name"]: one["value"] for one in json.loads((out / "evaluation" / "figures.json").read_bytes())}
+        assert figures["grpo/accuracy/right"] == figures["grpo/pass_at_2/right"] == 0  # 8 tokens are no program
