@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from math import ceil, floor, log2
 from pathlib import Path
+from statistics import mean
 
 FOLDER = Path(__file__).parent
 FONTS = (
@@ -473,6 +474,41 @@ def arithmetic(say: Say) -> Figure:
     return f
 
 
+def planted_hole(say: Say) -> Figure:
+    """docs/figures/planted_hole.json: who overwrites the tests and who is right, along GRPO by either reward."""
+    told = json.loads((FOLDER / "planted_hole.json").read_text())
+    f = Figure(760, 380, say("A reward with a hole, and one without", "구멍 난 보상과 막은 보상"))
+    arms = {
+        "one-process": say("program and tests in one process", "프로그램과 테스트가 한 프로세스"),
+        "two-processes": say("in two processes", "두 프로세스"),
+    }
+    curves = {
+        "overwrites": ("loss", say("overwrites the tests", "테스트를 덮어씀")),
+        "two_processes": ("number", say("is right", "맞음")),
+    }
+    for column, (arm, name) in enumerate(arms.items()):
+        left = 60 + 360 * column
+        f.note(left, 68, name, "start")
+        axis(f, left, left + 310, {f"{share:g}": 290 - 200 * share for share in (0, 0.25, 0.5, 0.75, 1)})
+        last = max(len(row[arm]["overwrites"]) for row in told)
+        for row in told:
+            for curve, (kind, _) in curves.items():
+                smooth = [mean(row[arm][curve][max(0, i - 4) : i + 1]) for i in range(last)]
+                points = "L".join(
+                    f"{left + 310 * x / (last - 1):.1f} {290 - 200 * y:.1f}" for x, y in enumerate(smooth)
+                )
+                f.parts.append(
+                    f'<path d="M{points}" fill="none" stroke="{FILLS[kind][1]}" stroke-width="1.6" opacity="0.8"/>'
+                )
+        for rollout in range(0, last + 1, 30):
+            f.note(left + 310 * rollout / last, 308, f"{rollout}")
+        f.note(left + 155, 330, say("rollouts", "롤아웃"))
+    f.words(60, 360, say("share of programs that:", "프로그램의 비율:"), size=12, at="start")
+    for number, (kind, name) in enumerate(curves.values()):
+        f.words(220 + 170 * number, 360, name, size=12, ink=FILLS[kind][1], bold=True, at="start")
+    return f
+
+
 def nice(low: float, high: float) -> list[float]:
     """Three to six round numbers that enclose both."""
     step = next(one for one in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if (high - low) / one <= 4.5)
@@ -490,6 +526,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("decision-tree", tree),
     ("judgments", judgments),
     ("overoptimisation", overoptimisation),
+    ("planted-hole", planted_hole),
     ("arithmetic", arithmetic),
 )
 
