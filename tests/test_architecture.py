@@ -236,6 +236,15 @@ NOT_WRITTEN = {
 }
 
 
+def test_no_module_changes_what_others_log():
+    """A module that turns logging off when it is imported silences the whole process: its warnings, too."""
+    everybody = ("disable", "basicConfig", "captureWarnings", "fileConfig", "dictConfig")
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in [f"logging.{name}" for name in everybody], f"{path}:{node.lineno}"
+
+
 def test_json_is_written_without_nan():
     """JSON has no NaN and no infinities; Python writes them unless it is told not to, and other readers refuse them."""
     found = set()

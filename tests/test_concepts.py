@@ -114,7 +114,7 @@ def test_the_figures_are_what_the_script_draws(page):
     drawn = draw.drawn()
     assert {path.name for path in FIGURES.glob("*.svg")} == drawn.keys()
     code = page.parent.name if page.parent.name == "ko" else "en"
-    pages = [page, page.with_name("feedback.md"), page.with_name("demo.md")]
+    pages = [page, page.with_name("feedback.md"), page.with_name("demo.md"), page.with_name("rewards.md")]
     shown = [one for at in pages for one in re.findall(r"!\[[^\]]+\]\((?:\.\./)?figures/([^)]+svg)\)", at.read_text())]
     assert sorted(shown) == sorted(name for name in drawn if name.endswith(f".{code}.svg"))
     for name in shown:

@@ -28,6 +28,7 @@ import numpy as np
 from baro.demo.facts import LANGUAGES, Language
 from baro.demo.korean import Noun
 from baro.demo.raters import uniforms
+from baro.demo.world import generator
 
 Part = Literal["train", "held_out"]
 HELD_OUT = 0.2
@@ -155,7 +156,7 @@ def files_of(seed: int, sizes: Mapping[str, int] = SIZES) -> dict[str, list[Row]
     imitate; all_answers: the sums of both, all worked out; validation, held_out: problems of numbers that stand in none
     of these.
     """
-    rng = np.random.default_rng([seed, 21])
+    rng = generator(seed, 21)
     shown, posed, long = sizes["demonstrations"], sizes["problems"], round(LONG * sizes["text"])
     short = _distinct(_to_learn(rng, range(1, 100)), sizes["text"] - long, lambda one: one.prompt)
     sums = _distinct(_to_learn(rng, operands("train")), long + shown + posed, lambda one: one.operands)

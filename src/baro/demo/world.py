@@ -107,7 +107,8 @@ BASE_TEXT = Habits(
 """Who wrote the text for pre-training: better informed, but they go on talking after an answer."""
 
 
-def _generator(seed: int, purpose: int) -> np.random.Generator:
+def generator(seed: int, purpose: int) -> np.random.Generator:
+    """What a part of the data is drawn from. Purposes 0 to 5 are of this world, 20 and 21 of the sums."""
     return np.random.default_rng([seed, purpose])
 
 
@@ -181,13 +182,13 @@ def prompts(seed: int, n: int, split: Split) -> list[dict[str, str]]:
     About a third is unsafe, half is Korean. Beyond roughly 2,000 (held_out: 1,000) the unsafe ones run out and ordinary
     ones take their place. More than the split holds is a ValueError.
     """
-    rng = _generator(seed, list(SPLITS).index(split))
+    rng = generator(seed, list(SPLITS).index(split))
     return [{"prompt": prompt} for prompt in _distinct_prompts(rng, n, split)]
 
 
 def demonstrations(seed: int, n: int) -> list[dict[str, str]]:
     """``n`` prompts of the split "train" with an answer each, of mixed quality: see DEMONSTRATORS."""
-    rng = _generator(seed, 4)
+    rng = generator(seed, 4)
     drawn = _distinct_prompts(rng, n, "train")
     return [{"prompt": prompt, "completion": sample_answer(prompt, DEMONSTRATORS, rng)} for prompt in drawn]
 
@@ -231,7 +232,7 @@ def pretraining_text(seed: int, n: int) -> list[dict[str, str]]:
 
     All prompts in it are of the split "train", so no other split is ever seen before it is used.
     """
-    rng = _generator(seed, 5)
+    rng = generator(seed, 5)
     return [{"text": _dialogue(rng) if rng.random() < 0.5 else _statements(rng)} for _ in range(n)]
 
 
