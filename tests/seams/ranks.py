@@ -281,6 +281,7 @@ def main(folder: Path) -> None:
         trainer.fit()
     except SystemExit as end:
         (folder / f"code-{world.rank}").write_text(f"{end.code} {trainer.step}")
+    dist.barrier()  # one that leaves first takes the store with it, and the other may abort while it leaves
     dist.destroy_process_group()
 
 
