@@ -438,6 +438,17 @@ def overoptimisation(say: Say) -> Figure:
     return f
 
 
+def shares(f: Figure, left: float) -> None:
+    """The lines behind shares from 0 to 1, each with its name."""
+    axis(f, left, left + 310, {f"{share:g}": 290 - 200 * share for share in (0, 0.25, 0.5, 0.75, 1)})
+
+
+def line(f: Figure, left: float, along: Sequence[float], share: Sequence[float], ink: str) -> None:
+    """A share along a run, both from 0 to 1, on the lines of `shares`."""
+    points = "L".join(f"{left + 310 * x:.1f} {290 - 200 * y:.1f}" for x, y in zip(along, share, strict=True))
+    f.parts.append(f'<path d="M{points}" fill="none" stroke="{ink}" stroke-width="1.6" opacity="0.8"/>')
+
+
 def arithmetic(say: Say) -> Figure:
     """docs/figures/arithmetic.json: what becomes of accuracy and of form along GRPO, by what is rewarded."""
     told = json.loads((FOLDER / "arithmetic.json").read_text())
@@ -455,16 +466,10 @@ def arithmetic(say: Say) -> Figure:
     for column, (figure, name) in enumerate(figures.items()):
         left = 60 + 360 * column
         f.note(left, 68, name, "start")
-        axis(f, left, left + 310, {f"{share:g}": 290 - 200 * share for share in (0, 0.25, 0.5, 0.75, 1)})
+        shares(f, left)
         for row in told:
             for arm, (kind, _) in arms.items():
-                points = "L".join(
-                    f"{left + 310 * x / last:.1f} {290 - 200 * y:.1f}"
-                    for x, y in zip(row[arm]["step"], row[arm][figure], strict=True)
-                )
-                f.parts.append(
-                    f'<path d="M{points}" fill="none" stroke="{FILLS[kind][1]}" stroke-width="1.6" opacity="0.8"/>'
-                )
+                line(f, left, [x / last for x in row[arm]["step"]], row[arm][figure], FILLS[kind][1])
         for step in range(0, last + 1, 4):
             f.note(left + 310 * step / last, 308, f"{step}")
         f.note(left + 155, 330, say("updates of the policy", "정책 갱신 횟수"))
@@ -489,17 +494,12 @@ def planted_hole(say: Say) -> Figure:
     for column, (arm, name) in enumerate(arms.items()):
         left = 60 + 360 * column
         f.note(left, 68, name, "start")
-        axis(f, left, left + 310, {f"{share:g}": 290 - 200 * share for share in (0, 0.25, 0.5, 0.75, 1)})
+        shares(f, left)
         last = max(len(row[arm]["overwrites"]) for row in told)
         for row in told:
             for curve, (kind, _) in curves.items():
                 smooth = [mean(row[arm][curve][max(0, i - 4) : i + 1]) for i in range(last)]
-                points = "L".join(
-                    f"{left + 310 * x / (last - 1):.1f} {290 - 200 * y:.1f}" for x, y in enumerate(smooth)
-                )
-                f.parts.append(
-                    f'<path d="M{points}" fill="none" stroke="{FILLS[kind][1]}" stroke-width="1.6" opacity="0.8"/>'
-                )
+                line(f, left, [x / (last - 1) for x in range(last)], smooth, FILLS[kind][1])
         for rollout in range(0, last + 1, 30):
             f.note(left + 310 * rollout / last, 308, f"{rollout}")
         f.note(left + 155, 330, say("rollouts", "롤아웃"))

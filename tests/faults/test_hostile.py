@@ -21,7 +21,12 @@ LIMITS = {
 }
 SLACK = 12.0  # of seconds, for a machine that does other things as well
 NOBODY = 65534
-LEFT_BEHIND = ("/baro_was_here.py", "/usr/baro_was_here.py", "/usr/bin/baro_was_here.py", "/root/baro_was_here.py")
+LEFT_BEHIND = (
+    "/baro_was_here.py",
+    "/usr/baro_was_here.py",
+    "/usr/bin/baro_was_here.py",
+    os.path.expanduser("~root/baro_was_here.py"),
+)
 TEMPORARY = ("a", "left", "note", "mine.py", "conftest.py", "sitecustomize.py")
 
 

@@ -90,8 +90,16 @@ def test_a_verifier_that_calls_everything_right_is_refused(replaced):
         ("choice", ["B", "②", "(나)", "2번", "b"]),
     ],
 )
-def test_rows_that_all_have_one_answer_say_nothing_about_the_verifier(verifier, answers):
-    tried([{"answer": one} for one in answers * 3], verifier)
+def test_rows_that_all_have_one_answer_say_nothing_about_the_verifier(verifier, answers, caplog):
+    with caplog.at_level("INFO", logger="baro"):
+        tried([{"answer": one} for one in answers * 3], verifier)
+    assert [one.getMessage() for one in caplog.records] == ["maths: calls the answers of its own data right (15 rows)"]
+
+
+def test_rows_without_an_answer_are_not_counted_as_right_nor_taken_from_those_that_are(caplog):
+    with caplog.at_level("INFO", logger="baro"):
+        tried([*GOOD, {"solution": "3"}], max_error_fraction=0.1)
+    assert caplog.records[-1].getMessage() == "maths: calls the answers of its own data right (20 rows)"
 
 
 def breaks(rollout):

@@ -53,7 +53,7 @@ def _try(reward: VerifierReward, prompts: Sequence[Prompt], keys: Sequence[str],
             raise DataError(f"{told}; name the right column with answer: NAME, or mend these rows")
         log.warning("%s; their completions get no score", told)
     _refuse_one_that_accepts_everything(reward, prompts, keys, own, [one.read for one in found])
-    if known := sum(text is not None for text in own) - len(failed):
+    if known := sum(text is not None and one.error is None for text, one in zip(own, found, strict=True)):
         log.info("%s: calls the answers of its own data right (%d rows)", reward.name, known)
 
 
