@@ -122,6 +122,15 @@ def saving(page: Page) -> Iterator[None]:
         page.wait_for_selector("#status[data-state='status.saved']")
 
 
+TRY_NOW = """() => [...document.querySelectorAll('button')]
+  .find((one) => one.textContent === 'Try now' && one.checkVisibility())?.click()"""
+
+
+def tried_now(page: Page) -> None:
+    """Presses Try now if the page shows it: it tries by itself as well, and then takes the button away."""
+    page.evaluate(TRY_NOW)
+
+
 _pressed: WeakKeyDictionary[Page, str] = WeakKeyDictionary()  # the last key of each page
 
 

@@ -302,7 +302,10 @@ MUCH = {
 }
 
 
-@pytest.mark.parametrize("name", MUCH)
+QUICK = ("200 kB", "overrides", "mathematics", "bomb")
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in MUCH])
 def test_too_much_text(website, at_work, name):
     work = website.work()
     work.add("pair", [MUCH[name], "something short"], question=MUCH[name])

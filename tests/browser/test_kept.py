@@ -17,6 +17,7 @@ from browser.pages import (
     read_guideline,
     saving,
     settle,
+    tried_now,
     turning,
 )
 from playwright.sync_api import expect
@@ -119,7 +120,9 @@ def test_an_answer_of_another_day_is_listed_with_its_day(website, at_work):
 # --------------------------------------------------------------------------------------------------------------- leases
 
 
-@pytest.mark.parametrize(("way", "comment"), [("Use the other", "from there"), ("Escape", "")])
+@pytest.mark.parametrize(
+    ("way", "comment"), [("Use the other", "from there"), pytest.param("Escape", "", marks=pytest.mark.slow)]
+)
 def test_who_does_not_choose_their_own_version_does_not_send_it(website, visits, at_work, way, comment):
     visits.expect(LOAD_FAILED)
     work = with_pairs(website, 1)
@@ -270,14 +273,14 @@ def test_what_the_page_says_when_an_answer_is_saved_and_the_next_task_is_not_the
     expect(page.locator("#status")).to_contain_text(re.compile(r"^Saved \d"))
     page.unroute("**/next")
     with turning(page):
-        page.get_by_role("button", name="Try now").click()
+        tried_now(page)
 
     page.context.set_offline(True)
     press(page, "s", "Space", "Enter")
     expect(page.locator("#notice")).to_contain_text("You are offline. This was not done")
     page.context.set_offline(False)
     with turning(page):
-        page.get_by_role("button", name="Try now").click()
+        tried_now(page)
     expect(page.locator("h1")).to_have_text("Nothing left for now")
     assert page.evaluate("document.activeElement.tagName") == "H1"
 

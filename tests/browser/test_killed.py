@@ -4,7 +4,7 @@ import random
 import signal
 
 import pytest
-from browser.pages import LOAD_FAILED, counted, outbox, press, saving, turning
+from browser.pages import LOAD_FAILED, counted, outbox, press, saving, tried_now, turning
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -34,7 +34,7 @@ def test_server_killed_between_the_answer_and_its_reply(process, visits, at_work
     assert len(work.judgments()) == arrived
     process.start()
     with saving(page):
-        page.get_by_role("button", name="Try now").click()
+        tried_now(page)
     with saving(page):
         press(page, "4", "Enter")
     assert work.said(schema.judged_pair, *CHOICE) == [("win", 0, 3), ("tie", None, 0)]
@@ -77,7 +77,6 @@ def test_server_killed_at_random_moments(process, visits, at_work):
                 page.wait_for_timeout(draw.uniform(0, 200))
                 process.kill()
                 process.start()
-                if page.get_by_role("button", name="Try now").is_visible():
-                    page.get_by_role("button", name="Try now").click()
+                tried_now(page)
     assert work.said(schema.judged_pair, *CHOICE) == wanted
     assert work.actions() == ["submit"] * 30

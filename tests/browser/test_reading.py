@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.pages import LOAD_FAILED, chosen, going, opened, press, read_guideline, saving, settle
+from browser.pages import LOAD_FAILED, chosen, going, opened, press, read_guideline, saving, settle, tried_now
 from playwright.sync_api import expect
 
 from baro.feedback import schema
@@ -53,7 +53,7 @@ def test_nobody_answers_by_a_guideline_that_has_not_come(without_guideline):
     assert chosen(page).count() == 0
     expect(page.locator("dialog")).to_have_count(0)
     page.unroute("**/guideline")
-    page.get_by_role("button", name="Try now").click()
+    tried_now(page)
     read_guideline(page)
     assert page.evaluate("document.activeElement.tagName") == "H1"
     with saving(page):

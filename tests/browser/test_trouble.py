@@ -14,6 +14,7 @@ from browser.pages import (
     press,
     saving,
     settle,
+    tried_now,
     turning,
     wait_for,
 )
@@ -218,10 +219,6 @@ def test_what_was_typed_outlives_the_lease(website, visits, at_work):
     expect(page.locator("dialog")).to_have_count(0)
 
 
-TRY_NOW = """() => [...document.querySelectorAll('#notice:not([hidden]) button')]
-  .find((one) => one.textContent === 'Try now')?.click()"""
-
-
 def test_errors_and_silence_of_the_server(website, visits, at_work):
     visits.expect(LOAD_FAILED)
     work = website.work()
@@ -254,7 +251,7 @@ def test_errors_and_silence_of_the_server(website, visits, at_work):
     with saving(page):
         press(page, "5", "Enter")
         for turn in range(1, 7):  # one that is under way is not asked again
-            wait_for(lambda turn=turn: page.evaluate(TRY_NOW) or len(asked) > turn)
+            wait_for(lambda turn=turn: tried_now(page) or len(asked) > turn)
             expect(page.locator("#status")).to_have_text(re.compile("^(Not saved yet, retrying|Saved)"))
     assert len(asked) == 7
     assert len(set(asked)) == 1

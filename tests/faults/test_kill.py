@@ -374,7 +374,7 @@ def test_killed_at_a_random_moment_of_training(baro, project, command, reference
     finished_like(method, out)
 
 
-@pytest.mark.parametrize("method", KILLS)
+@pytest.mark.parametrize("method", [quick_if(method in ("sft", "ppo"), method) for method in KILLS])
 def test_killed_between_a_row_and_its_checkpoint(baro, project, command, reference, finished_like, method):
     reference(method)
     out = f"killed/{method}-row"
@@ -427,7 +427,7 @@ def status(run):
 # ---------------------------------------------------------------------------------------------------- SIGTERM
 
 
-@pytest.mark.parametrize("method", KILLS)
+@pytest.mark.parametrize("method", [quick_if(method in ("sft", "ppo"), method) for method in KILLS])
 def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, command, reference, finished_like, method):
     reference(method)
     out = f"killed/{method}-term"

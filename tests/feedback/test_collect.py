@@ -50,7 +50,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "record"), [("pair", Preference), ("rank", Ranking), ("thumb", Thumb)])
+@pytest.mark.parametrize(
+    ("kind", "record"), [("pair", Preference), ("rank", Ranking), pytest.param("thumb", Thumb, marks=pytest.mark.slow)]
+)
 def test_simulated_people_judge_over_http(tmp_path, kind, record):
     config = Config(answers=answers_file(tmp_path / "answers.jsonl"), kind=kind, overlap=2, by=PEOPLE)
     done = run(config, tmp_path / "out")

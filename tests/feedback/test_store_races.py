@@ -27,7 +27,10 @@ def script(forks, *arguments):
     return [json.loads(line) for line in done.output.splitlines()]
 
 
-@pytest.mark.parametrize(("tasks", "overlap", "processes"), [(24, 3, 6), (1, 1, 6)], ids=["many", "the last place"])
+@pytest.mark.parametrize(
+    ("tasks", "overlap", "processes"),
+    [pytest.param(24, 3, 6, id="many"), pytest.param(1, 1, 6, id="the last place", marks=pytest.mark.slow)],
+)
 def test_processes_claim_and_submit_at_once(forks, address, tasks, overlap, processes):
     store = Store.open(address)
     store.write(lambda c: set_up(c, prompts=tasks, overlap=overlap, raters=processes))
