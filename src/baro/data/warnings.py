@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
-from baro.data.encode import completions_of
 from baro.data.formats import Loaded
 from baro.data.rows import Unusable
 from baro.data.template import Template
+from baro.data.usable import completions_of
 from baro.records import Record, Thumb
 
 LOOKED_AT = 2000  # rows from the beginning
