@@ -85,6 +85,25 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True)
+class Safety:
+    """1..K completions of one prompt, and how harmful people found each; one alone is a labelled single answer.
+
+    unsafe: for each the probability that it is unsafe, the share of the raters who said so; None where nobody said.
+    ranks: 1 is the safest, equal ranks are ties; empty where nobody compared. p_safer: the probability that each pair
+    is in this order. severity: how harmful each is, 0 for a safe one; categories: of what kinds; empty where not given.
+    """
+
+    prompt: Conversation
+    completions: tuple[Conversation, ...]
+    unsafe: tuple[float | None, ...]
+    ranks: tuple[int, ...] = ()
+    p_safer: float = 1.0
+    severity: tuple[float | None, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """Completions of one prompt that nobody has judged yet: what ``generate`` writes and ``label`` reads."""
 
@@ -94,7 +113,7 @@ class Answers:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-Record = Prompt | Demonstration | Preference | Ranking | Thumb | Rated | Answers
+Record = Prompt | Demonstration | Preference | Ranking | Thumb | Rated | Safety | Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +236,8 @@ def to_row(record: Record) -> dict[str, Any]:
     elif isinstance(record, Rated):
         row["responses"] = [plain_conversation(c, "assistant") for c in record.completions]
         row["scores"] = [dict(scores) for scores in record.scores]
+    elif isinstance(record, Safety):
+        row |= _safety_row(record)
     elif isinstance(record, Answers):
         row |= {"responses": list(record.completions), "finished": list(record.finished)}
     elif isinstance(record, Ranking):
@@ -229,3 +250,12 @@ def to_row(record: Record) -> dict[str, Any]:
         stated = record.margin != 0.0 or "score_chosen" in record.extra  # two scores beside it would be read as one
         row |= {"margin": record.margin} if stated else {}
     return row
+
+
+def _safety_row(record: Safety) -> dict[str, Any]:
+    row: dict[str, Any] = {"responses": [plain_conversation(one, "assistant") for one in record.completions]}
+    row["unsafe"] = list(record.unsafe)
+    row |= {"safety_ranks": list(record.ranks)} if record.ranks else {}
+    row |= {} if record.p_safer == 1.0 else {"p_safer": record.p_safer}
+    row |= {"severity": list(record.severity)} if record.severity else {}
+    return row | ({"categories": [list(one) for one in record.categories]} if record.categories else {})

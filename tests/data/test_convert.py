@@ -29,6 +29,10 @@ ROWS = {
     "rankings": [{"prompt": "hi", "responses": ["a", "b", "c"], "ranks": [2, 1, 2], "id": 1}],
     "thumbs": [{"prompt": "hi", "completion": "a", "label": False}],
     "rated": [{"prompt": "hi", "responses": ["a", "b"], "scores": [{"x": 1.0}, {"y": 2.0}]}],
+    "safety": [
+        {"prompt": "hi", "responses": ["a", "b"], "unsafe": [0, None], "safety_ranks": [2, 1], "p_safer": 0.2, "id": 1},
+        {"prompt": CHAT, "responses": ["a"], "unsafe": [1], "severity": [3], "categories": [["Theft", "Privacy"]]},
+    ],
     "prompts": [{"prompt": CHAT, "answer": "4"}],
 }
 

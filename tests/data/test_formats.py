@@ -228,7 +228,9 @@ def test_records_stand_behind_their_keys(jsonl):
 
 KNOWN = (
     "prompt/chosen/rejected, messages/chosen/rejected, conversations/chosen/rejected, chosen/rejected, "
-    "prompt/response_0/response_1/better_response_id, prompt/responses/ranks, prompt/ranking, "
+    "prompt/response_0/response_1/better_response_id, "
+    "prompt/response_0/response_1/is_response_0_safe/is_response_1_safe, prompt/responses/unsafe, "
+    "prompt/completion/unsafe, prompt/responses/ranks, prompt/ranking, "
     "prompt/responses/scores, prompt/responses/ratings, prompt/completion/label, prompt/completion, "
     "messages, conversations, prompt/responses, prompt/answer, prompt/tests, text, prompt"
 )

@@ -1,6 +1,7 @@
 """What judges an answer is obeyed or refused: labels, scores, ranks and weights, in any spelling and in any row."""
 
 import json
+import re
 
 import pytest
 from tiny import encode_any
@@ -11,7 +12,7 @@ from baro.data.known import LAYOUTS
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.errors import DataError
-from baro.records import Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
+from baro.records import Demonstration, Message, Preference, Prompt, Ranking, Rated, Safety, Thumb
 
 YES, NO = (Message("assistant", "yes"),), (Message("assistant", "no"),)
 PAIR = {"prompt": "hi", "chosen": "yes", "rejected": "no"}
@@ -92,6 +93,13 @@ JUDGING = {
     "weight": 0.5,
     "rating": "bad",
     "reward": "x",
+    "unsafe": 1,
+    "is_safe": False,
+    "acceptable?": 0,
+    "is_response_0_safe": False,
+    "safer_response_id": 1,
+    "annotation_1": "2_full_refusal",
+    "final_label": "3_partial_refusal",
 }
 UNJUDGED = {
     "prompt/completion": {"prompt": "hi", "completion": "yes"},
@@ -106,9 +114,9 @@ UNJUDGED = {
 def test_a_column_that_judges_is_obeyed_or_refused(jsonl, name, column):
     path = jsonl([{**UNJUDGED[name], column: JUDGING[column]}])
     layout = read_records(path).fit.layout
-    if layout.makes in (Thumb, Rated, Ranking):
+    if layout.makes in (Thumb, Rated, Ranking, Safety):
         return  # obeyed
-    with pytest.raises(DataError, match=f"column '{column}' judges the row .*data.ignore"):
+    with pytest.raises(DataError, match=f"column '{re.escape(column)}' judges the row .*data.ignore"):
         list(read_records(path))
     assert len(read_records(path, None, Reading(ignore=(column,))).records) == 1
 

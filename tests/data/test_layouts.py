@@ -14,7 +14,7 @@ from baro.data.formats import read_records
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
 from baro.errors import DataError
-from baro.records import Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
+from baro.records import Demonstration, Message, Preference, Prompt, Ranking, Rated, Safety, Thumb
 
 SYSTEM = Message("system", "be kind")
 HI, ASK = (Message("user", "hi"),), (Message("user", "hi"), Message("assistant", "a"), Message("user", "b"))
@@ -31,6 +31,20 @@ def said(text: str) -> tuple[Message]:
     return (Message("assistant", text),)
 
 
+def raters(*said_of: str) -> dict:
+    raw = [{"workerID": i, "acceptable?": one} for i, one in enumerate(said_of)]
+    return {"Q2: Acceptable or Non-acceptable": raw, "Q3-1: Reasons behind the non-acceptability": []}
+
+
+XSTEST = {
+    "prompt": "hi",
+    "completion": "no",
+    "type": "contrast_discr",
+    "annotation_1": "1_full_compliance",
+    "annotation_2": "1_full_compliance",
+    "final_label": "1_full_compliance",
+    "gpt4_label": "2_full_refusal",
+}
 PKU = {
     "prompt": "hi",
     "response_0": "no",
@@ -136,6 +150,102 @@ CASES = {
         Preference(HI, said("yes"), said("no"), extra=SAFETY),
         ({"response_0": "yes"}, EQUAL),
         ({"better_response_id": 2}, "'better_response_id' is 2; 0 or 1 is needed"),
+    ),
+    "safe-rlhf, by safety": (
+        {name: value for name, value in PKU.items() if name != "better_response_id"},
+        Safety(HI, (said("no"), said("yes")), (1.0, 0.0), (2, 1)),
+        (
+            {"safer_response_id": 0},
+            "the response that is called safer is labelled unsafe, and the other one safe",
+        ),
+        ({"is_response_1_safe": "perhaps"}, "'is_response_1_safe' is 'perhaps'; true or false is needed"),
+    ),
+    "safe-rlhf, with harms": (
+        {
+            **{name: value for name, value in PKU.items() if name != "better_response_id"},
+            "is_response_1_safe": None,
+            "response_0_severity_level": 2,
+            "response_1_severity_level": 0,
+            "response_0_harm_category": {"Privacy Violation": True, "Violence": False},
+            "response_1_harm_category": {"Privacy Violation": False, "Violence": False},
+            "prompt_source": "x",
+        },
+        Safety(
+            HI,
+            (said("no"), said("yes")),
+            (1.0, None),
+            (2, 1),
+            1.0,
+            (2.0, 0.0),
+            (("Privacy Violation",), ()),
+            {"prompt_source": "x"},
+        ),
+        (
+            {"is_response_0_safe": None, "safer_response_id": None},
+            "no response is said to be safe or unsafe, and none safer than another",
+        ),
+        ({"safer_response_id": 2}, "'safer_response_id' is 2; 0 or 1 is needed"),
+    ),
+    "prompt/responses/unsafe": (
+        {
+            "prompt": "hi",
+            "responses": ["a", "b", "c"],
+            "unsafe": [0.25, True, None],
+            "safety_ranks": [1, 2, 2],
+            "p_safer": 0.75,
+            "severity": [0, 3, None],
+            "categories": [[], ["Theft"], []],
+        },
+        Safety(
+            HI,
+            (said("a"), said("b"), said("c")),
+            (0.25, 1.0, None),
+            (1, 2, 2),
+            0.75,
+            (0.0, 3.0, None),
+            ((), ("Theft",), ()),
+        ),
+        (
+            {"responses": ["a", "a", "c"], "unsafe": [1, 1, 0]},
+            "the same response is safer and less safe; leave one of them out",
+        ),
+        ({"unsafe": [0, 2, 1]}, "'unsafe' is 2.0; a probability from 0 to 1 is needed"),
+    ),
+    "prompt/completion/unsafe": (
+        {"prompt": "hi", "response": "no", "unsafe": "0.5", "category": "Theft"},
+        Safety(HI, (said("no"),), (0.5,), categories=(("Theft",),)),
+        ({"unsafe": None}, "has no 'unsafe', and so no judgment"),
+        ({"category": 3}, "column 'category' needs a name, a list of names, or an object of true and false"),
+    ),
+    "BeaverTails": (
+        {"prompt": "hi", "response": "no", "is_safe": False, "category": {"theft": True, "violence": False}},
+        Safety(HI, (said("no"),), (1.0,), categories=(("theft",),)),
+        ({"is_safe": None}, "has no 'is_safe', and so no judgment"),
+        ({"is_safe": "no"}, "'is_safe' is 'no'; true or false is needed"),
+    ),
+    "SQuARe": (
+        {
+            "question": "hi",
+            "response": "no",
+            "acceptable?": 0,
+            "question_category": "contentious",
+            "raw_annotations": raters("non-acceptable", "acceptable", "non-acceptable", "dont_know"),
+        },
+        Safety(HI, (said("no"),), (2 / 3,), categories=(("contentious",),)),
+        ({"acceptable?": 1}, "'acceptable?' says otherwise than most of the raters in 'raw_annotations'"),
+        (
+            {"raw_annotations": raters("maybe")},
+            "in 'raw_annotations' a rater said 'maybe'; one of acceptable, non-acceptable, dont_know is needed",
+        ),
+    ),
+    "XSTest": (
+        XSTEST,
+        Safety(HI, (said("no"),), (1.0,), categories=(("contrast_discr",),), extra={"gpt4_label": "2_full_refusal"}),
+        ({"annotation_1": None, "annotation_2": None}, "has no 'annotation_1' and no 'annotation_2'"),
+        (
+            {"annotation_2": "refusal"},
+            "an annotation is 'refusal'; one of 1_full_compliance, 2_full_refusal, 3_partial_refusal is needed",
+        ),
     ),
     "prompt/responses/ranks": (
         {"prompt": "hi", "responses": ["a", "b", "c"], "ranks": [2, 1, 2]},
@@ -372,3 +482,72 @@ def test_every_script_survives_from_file_to_tokens_and_back(tmp_path, byte_level
     assert answer.encode() == row["completion"].encode()
     assert loaded.records[0].prompt[0].content.encode() == row["prompt"].encode()
     assert row["prompt"] in byte_level.visible(sample.prompt_ids.tolist())
+
+
+# --------------------------------------------------------------------------------------------------------------- safety
+
+FULL, PARTIAL, REFUSED = "1_full_compliance", "3_partial_refusal", "2_full_refusal"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said_of", "final", "unsafe"),
+    [
+        ("contrast_discr", (FULL, FULL), REFUSED, 1.0),  # nobody differed: there was nothing to decide
+        ("contrast_discr", (FULL, PARTIAL), FULL, 2 / 3),
+        ("contrast_discr", (FULL, REFUSED), PARTIAL, 1 / 3),
+        ("contrast_discr", (FULL, REFUSED), None, 0.5),
+        ("contrast_discr", (REFUSED, PARTIAL), PARTIAL, 0.0),
+        ("contrast_discr", (FULL, None), None, 1.0),
+        ("historical_events", (FULL, FULL), FULL, 0.0),
+        ("historical_events", (REFUSED, REFUSED), REFUSED, 0.0),
+    ],
+)
+def test_an_answer_is_unsafe_as_far_as_it_does_what_an_unsafe_prompt_asks(jsonl, kind, said_of, final, unsafe):
+    row = XSTEST | {"type": kind, "annotation_1": said_of[0], "annotation_2": said_of[1], "final_label": final}
+    (found,) = read_records(jsonl([XSTEST, row]), Safety).records[1:]
+    assert found.unsafe == (pytest.approx(unsafe),)
+
+
+def test_a_type_of_prompt_that_nobody_knows_is_refused(jsonl):
+    with pytest.raises(DataError, match="'type' is 'rhyme', which is none of XSTest's"):
+        list(read_records(jsonl([XSTEST | {"type": "rhyme"}]), Safety))
+
+
+def test_one_file_is_read_by_helpfulness_and_by_safety(jsonl, byte_level):
+    path = jsonl([PKU | {"better_response_id": 0}])
+    assert read_records(path, Preference).records[0].chosen == said("no")
+    (sample,) = encode_any(read_records(path, Safety), byte_level, 500, Ledger("x"))
+    fields = [one.fields for one in sample.completions]
+    assert [(one["unsafe"], one["rank"], one["p_safer"]) for one in fields] == [(1.0, 2.0, 1.0), (0.0, 1.0, 1.0)]
+    assert all(one["severity"] != one["severity"] for one in fields)  # NaN: nobody said
+    assert [one.units for one in sample.completions] == [{"prompts": 1.0}, {}]
+
+
+def test_a_table_with_an_empty_label_keeps_its_comparison(tmp_path):
+    path = tmp_path / "rows.csv"
+    rows = ["hi,no,yes,False,,1", "hi,no,yes,,,1", "hi,no,yes,,,"]
+    head = "prompt,response_0,response_1,is_response_0_safe,is_response_1_safe,safer_response_id"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    loaded, ledger = read_records(path, Safety), Ledger("x")
+    account(loaded, ledger)
+    assert [one.unsafe for one in loaded.records] == [(1.0, None), (None, None), (None, None)]
+    assert [one.ranks for one in loaded.records] == [(2, 1), (2, 1), ()]
+    assert (ledger.kept, [one.reason for one in ledger.dropped]) == (2, ["no judgment"])
+
+
+@pytest.mark.parametrize(
+    ("unsafe", "p_safer", "dropped"),
+    [([0, 1], 1.0, 0), ([1, 0], 1.0, 1), ([1, 0], 0.25, 0), ([0, 1], 0.25, 1), ([0.6, 0.4], 0.5, 0), ([1, 1], 1.0, 0)],
+)
+def test_an_order_against_the_labels_is_a_contradiction(jsonl, unsafe, p_safer, dropped):
+    row = {"prompt": "hi", "responses": ["a", "b"], "unsafe": unsafe, "safety_ranks": [1, 2], "p_safer": p_safer}
+    ledger = Ledger("x")
+    account(read_records(jsonl([row])), ledger)
+    assert [one.reason for one in ledger.dropped] == ["contradiction"] * dropped
+
+
+def test_people_may_disagree_about_what_is_safe(jsonl):
+    rows = [{"prompt": "hi", "completion": "a", "unsafe": unsafe} for unsafe in (0, 1, 1)]
+    ledger = Ledger("x")
+    account(read_records(jsonl(rows)), ledger)
+    assert (ledger.kept, len(ledger.votes)) == (3, 2)

@@ -85,6 +85,17 @@ EVERY = {
     "prompt/response_0/response_1/better_response_id": {
         "prompt": BEFORE, "response_0": [GOOD], "response_1": [BAD], "better_response_id": 0,
     },
+    "prompt/response_0/response_1/is_response_0_safe/is_response_1_safe": {
+        "prompt": BEFORE, "response_0": [GOOD], "response_1": [BAD], "is_response_0_safe": 1, "is_response_1_safe": 0,
+    },
+    "prompt/responses/unsafe": {"prompt": BEFORE, "responses": [[GOOD], [BAD]], "unsafe": [0, 1]},
+    "prompt/completion/unsafe": {"prompt": BEFORE, "completion": [GOOD], "unsafe": 0.5},
+    "prompt/completion/is_safe": {"prompt": BEFORE, "completion": [GOOD], "is_safe": True},
+    "prompt/completion/acceptable?": {"prompt": BEFORE, "completion": [GOOD], "acceptable?": 1},
+    "prompt/completion/type/annotation_1/annotation_2": {
+        "prompt": BEFORE, "completion": [GOOD], "type": "contrast_discr", "annotation_1": "1_full_compliance",
+        "annotation_2": "2_full_refusal",
+    },
     "context/response1/response2/overall_preference": {
         "context": BEFORE, "response1": GOOD["content"], "response2": [BAD], "overall_preference": -1,
     },

@@ -23,7 +23,7 @@ from baro.feedback.refusals import Refused
 from baro.files import hash_path
 from baro.inputs import load_reward
 from baro.pipeline import load_pipeline
-from baro.records import Preference, Ranking, Thumb
+from baro.records import Preference, Ranking, Safety, Thumb
 
 PEOPLE, LENGTH = "baro.demo.world:people", "baro.demo.world:length_reward"
 
@@ -51,7 +51,8 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "record"), [("pair", Preference), ("rank", Ranking), pytest.param("thumb", Thumb, marks=pytest.mark.slow)]
+    ("kind", "record"),
+    [("pair", Preference), ("rank", Ranking), pytest.param("thumb", Thumb, marks=pytest.mark.slow), ("safety", Safety)],
 )
 def test_simulated_people_judge_over_http(tmp_path, kind, record):
     config = Config(answers=answers_file(tmp_path / "answers.jsonl"), kind=kind, overlap=2, by=PEOPLE)
@@ -65,6 +66,17 @@ def test_simulated_people_judge_over_http(tmp_path, kind, record):
     assert figures["rows"] > 0
     again = run(config, tmp_path / "again")  # nothing but the seed decides
     assert again.records.read_bytes() == done.records.read_bytes()
+
+
+def test_safety_leaves_what_is_safer_and_the_more_helpful_answers_as_pairs(tmp_path):
+    done = run(Config(answers=answers_file(tmp_path / "answers.jsonl"), kind="safety", by=PEOPLE), tmp_path / "out")
+    found = read_records(done.records, Safety).all_of(Safety)
+    assert found
+    assert len(found) == 5
+    assert all(0 < p < 1 for one in found for p in one.unsafe)  # two raters, and the prior of half a vote each way
+    assert {one.ranks for one in found} <= {(), (1, 2), (2, 1)}
+    assert all(one.p_safer > 0.5 for one in found if one.ranks)
+    assert read_records(done.path / "pairs.jsonl", Preference).kind is Preference
 
 
 def test_criteria_are_scored(tmp_path):

@@ -25,7 +25,7 @@ from baro.feedback.project import publish_guideline
 from baro.feedback.refusals import Refused
 from baro.feedback.stage_input import records_file
 from baro.files import hash_path
-from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Thumb
+from baro.records import Answers, Demonstration, Message, Preference, Prompt, Ranking, Rated, Safety, Thumb
 
 HANGUL, EMOJI = "안녕하세요, 무엇을 도와드릴까요?", "👩‍👩‍👧‍👦 = 1+1 🎉\n\n  끝 "
 TURNS = [
@@ -555,7 +555,7 @@ def test_an_unknown_layout(desk):
 @pytest.mark.parametrize(
     ("form", "kind"),
     [
-        ("pairs", Preference), ("safer", Preference), ("ranks", Ranking), ("thumbs", Thumb), ("safety", Preference),
+        ("pairs", Preference), ("safer", Preference), ("ranks", Ranking), ("thumbs", Thumb), ("safety", Safety),
         ("scores", Rated), ("demonstrations", Demonstration), ("prompts", Prompt), ("answers", Answers),
     ],
 )  # fmt: skip
@@ -583,6 +583,26 @@ def test_a_form_holds_all_that_was_compared(desk, tmp_path):
     loaded = read_records(path, Preference)
     assert [record.prompt[-1].content for record in loaded.records] == ["세 번째", "s", "r", "r", "r", "e"]
     assert loaded.records[1].chosen == one("x")
+
+
+def test_safety_keeps_what_raters_differ_about(desk, tmp_path):
+    """Two raters of three call x unsafe; of the second task nothing but the labels is decided; of the third most call x
+    unsafe, y safe, and x the safer one, though nobody says all three."""
+    first, tied, against = (desk.task("safety", prompt, ("x", "y")) for prompt in ("p", "q", "r"))
+    for who, of_x in (("ann", 2), ("ben", 1), ("eve", 0)):
+        desk.say(who, first, safety([of_x, 0], 0, 1))
+        desk.say(who, tied, safety([0, 0], None, None))
+    for who, of_both, safer in (("ann", [1, 0], 1), ("ben", [1, 1], 0), ("eve", [0, 0], 0)):
+        desk.say(who, against, safety(of_both, 0, safer))
+    path = records_file(tmp_path / "store", "demo", "safety")
+    found = {row.prompt[0].content: row for row in read_records(path, Safety).all_of(Safety)}
+    assert set(found) == {"p", "q"}
+    x = found["p"].completions.index(one("x"))
+    assert (found["p"].unsafe[x], found["p"].unsafe[1 - x]) == (0.625, 0.125)  # (2 + ½) / 4, ½ / 4: smoothed votes
+    assert (found["p"].ranks[x], found["p"].ranks[1 - x], found["p"].p_safer) == (2, 1, 0.875)
+    assert (found["p"].severity[x], found["p"].severity[1 - x]) == (1.0, 0.0)
+    assert (found["p"].categories[x], found["p"].categories[1 - x]) == (("Violence",), ())
+    assert (found["q"].unsafe, found["q"].ranks, found["q"].p_safer) == ((0.125, 0.125), (), 1.0)
 
 
 def test_what_a_form_leaves_out_is_said(full, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from baro.data.ledger import Ledger
 from baro.data.messages import write_transcript
 from baro.data.rows import Unusable
 from baro.errors import ConfigError, DataError
-from baro.records import Conversation, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
+from baro.records import Conversation, Demonstration, Preference, Prompt, Ranking, Rated, Record, Safety, Thumb, to_row
 
 Write = Callable[[Any], dict[str, Any]]
 
@@ -127,6 +127,7 @@ TARGETS: dict[str, tuple[type[Record], Write]] = {
     "prompt/ranking": (Ranking, _numbered),
     "prompt/completion/label": (Thumb, _plain),
     "prompt/responses/scores": (Rated, _plain),
+    "prompt/responses/unsafe": (Safety, _plain),
     "prompt": (Prompt, _plain),
 }
 """The layouts that are written; prompt, completion, chosen, ... may go by any of their names."""

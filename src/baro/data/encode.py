@@ -31,6 +31,7 @@ from baro.records import (
     Prompt,
     Ranking,
     Rated,
+    Safety,
     Thumb,
 )
 
@@ -121,6 +122,28 @@ def encode_ratings(loaded: Loaded, template: Template, max_length: int, ledger: 
     return _encode(loaded, template, ledger, finish)
 
 
+def encode_safety(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
+    """K completions in the file's order; fields unsafe (a probability), severity, rank (1 is the safest; 0 where nobody
+    compared), p_safer; NaN where nothing is said. The first carries a prompt.
+    """
+
+    def finish(key: str, record: Safety, encoded: Sequence[Encoded]) -> Sample:
+        _check_length(encoded, max_length)
+        count = len(encoded)
+        told = zip(record.unsafe, record.severity or [None] * count, record.ranks or [0] * count, strict=True)
+        fields = [
+            {"unsafe": _known(unsafe), "severity": _known(severity), "rank": float(rank), "p_safer": record.p_safer}
+            for unsafe, severity, rank in told
+        ]
+        return _sample(key, encoded, fields, units=("prompts",))
+
+    return _encode(loaded, template, ledger, finish)
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
 def encode_prompts(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Samples:
     """Samples without completions; a prompt that stands in the file twice is kept once."""
     for rows in _chunks(_usable(loaded, ledger)):
@@ -162,6 +185,7 @@ ENCODERS: dict[type, Callable[[Loaded, Template, int, Ledger], Samples]] = {
     Ranking: encode_rankings,
     Thumb: encode_thumbs,
     Rated: encode_ratings,
+    Safety: encode_safety,
     Prompt: encode_prompts,
     Answers: encode_prompts,
 }
@@ -245,7 +269,7 @@ def _usable(loaded: Loaded, ledger: Ledger) -> Iterator[tuple[str, Any]]:
         same_as = first.setdefault(digest(record), key)
         if same_as == key:
             yield key, record
-        elif isinstance(record, Preference | Ranking | Thumb | Rated) and not loaded.converted:
+        elif isinstance(record, Preference | Ranking | Thumb | Rated | Safety) and not loaded.converted:
             ledger.vote(key, f"judges what {same_as} judges")
             yield key, record
         else:

@@ -21,7 +21,7 @@ from baro.data.layouts import NAMES, Fit, Looked, Reading, is_number, listed
 from baro.data.messages import is_open_transcript, system_as
 from baro.data.rows import Row, Unusable, placed
 from baro.errors import DataError
-from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Record, Thumb, to_row
+from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Record, Safety, Thumb, to_row
 
 Wanted = type[Record] | tuple[type[Record], ...]
 Read = tuple[str, Record | Unusable]
@@ -37,6 +37,7 @@ NOUNS: dict[type, str] = {
     Ranking: "rankings",
     Thumb: "thumbs",
     Rated: "rated answers",
+    Safety: "safety judgments",
     Answers: "answers",
 }
 
@@ -153,7 +154,7 @@ def _usable(row: Row, fit: Fit) -> Record | Unusable:
 def _check_cells(row: Row, fit: Fit) -> None:
     """In a table an empty cell may be an empty text or one that is missing."""
     needed = (
-        [fit.names[column] for column in fit.layout.columns if column not in fit.layout.judged] if row.table else []
+        [fit.names[column] for column in fit.layout.columns if column not in fit.layout.unsaid] if row.table else []
     )
     missing = next((name for name in needed if row.columns.get(name, "") is None), None)
     if missing is not None:
@@ -227,7 +228,7 @@ def _ordered(rated: Rated) -> Ranking:
     return Ranking(rated.prompt, rated.completions, ranks, rated.extra)
 
 
-def _prompt_in(record: Demonstration | Preference | Ranking | Thumb | Rated) -> Prompt:
+def _prompt_in(record: Demonstration | Preference | Ranking | Thumb | Rated | Safety) -> Prompt:
     if not record.prompt:
         raise DataError("holds no prompt; fix or remove this row")
     return Prompt(record.prompt, record.extra)
@@ -245,7 +246,7 @@ CONTAINS: dict[tuple[type[Record], type[Record]], tuple[str, Callable[[Any], Rec
     ),
     **{
         (kind, Prompt): ("only the prompt is used", _prompt_in)
-        for kind in (Demonstration, Preference, Ranking, Thumb, Rated)
+        for kind in (Demonstration, Preference, Ranking, Thumb, Rated, Safety)
     },
 }
 

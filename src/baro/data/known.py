@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from baro.data import builders
+from baro.data import builders, safety
 from baro.data.builders import NUMBERED, STRENGTH
 from baro.data.layouts import NAMES, Layout
 from baro.data.oasst import replies
-from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Thumb
+from baro.records import Answers, Demonstration, Preference, Prompt, Ranking, Rated, Safety, Thumb
 
 BEFORE = ("system", "history", "input")
 LAYOUTS = [  # the first that fits is taken
@@ -46,6 +46,60 @@ LAYOUTS = [  # the first that fits is taken
         "the chosen response is the one that {better_response_id} names",
         BEFORE,
         keeps=("better_response_id",),
+    ),
+    Layout(
+        ("prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe"),
+        Safety,
+        safety.pku,
+        "{is_response_0_safe} and {is_response_1_safe} say which response is safe, and {safer_response_id}, where it "
+        "is given, which is the safer one",
+        (*BEFORE, *safety.PKU_FURTHER),
+        blank=("is_response_0_safe", "is_response_1_safe"),
+    ),
+    Layout(
+        ("prompt", "responses", "unsafe"),
+        Safety,
+        safety.several,
+        "{unsafe} are the probabilities that {responses} are unsafe",
+        (*BEFORE, "safety_ranks", "p_safer", "severity", "categories"),
+        blank=("unsafe",),
+    ),
+    Layout(
+        ("prompt", "completion", "unsafe"),
+        Safety,
+        safety.single,
+        "{unsafe} is the probability that {completion} is unsafe",
+        (*BEFORE, "severity", "category"),
+        judged=("unsafe",),
+    ),
+    Layout(
+        ("prompt", "completion", "is_safe"),
+        Safety,
+        safety.is_safe,
+        "{is_safe} says whether {completion} is safe",
+        (*BEFORE, "category"),
+        judged=("is_safe",),
+        common=False,
+    ),
+    Layout(
+        ("prompt", "completion", "acceptable?"),
+        Safety,
+        safety.square,
+        "{completion} is unsafe as far as raters do not find it acceptable",
+        ("raw_annotations", "question_category"),
+        judged=("acceptable?",),
+        common=False,
+    ),
+    Layout(
+        ("prompt", "completion", "type", "annotation_1", "annotation_2"),
+        Safety,
+        safety.xstest,
+        "{completion} is unsafe as far as annotators say that it complies fully with an unsafe prompt, one whose "
+        "{type} begins with 'contrast_'",
+        ("final_label",),
+        when=safety.is_xstest,
+        blank=("annotation_1", "annotation_2"),
+        common=False,
     ),
     Layout(
         ("context", "response1", "response2", "overall_preference"),

@@ -17,7 +17,7 @@ from baro.data.cells import Columns, empty, number
 from baro.data.files import UTF_8, nearest
 from baro.data.rows import Unusable
 from baro.errors import DataError
-from baro.records import Answers, Demonstration, Prompt, Record
+from baro.records import Answers, Demonstration, Prompt, Record, Safety
 
 NAMES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "problem", "query", "instruction", "Q", "input"),
@@ -41,7 +41,8 @@ SCORE = "score/"
 """What a column begins with that is a score of any name: ``score/tone``."""
 JUDGING = re.compile(
     r"labels?|scores?|ranks?|ranking|ratings?|rewards?|(sample_)?weights?|p_chosen|margin|winner|preference|preferred|"
-    r"thumbs?|votes?|" + "|".join(CRITERIA)
+    r"thumbs?|votes?|unsafe|is_safe|acceptable\?|safety_ranks|safer_response_id|is_response_\d_safe|annotation_\d|"
+    r"final_label|" + "|".join(CRITERIA)
 )
 """Columns that judge an answer: where nothing reads them, the answer would be taken for a good one."""
 NUMBERS_THAT_JUDGE = re.compile(r"\w+_(score|rating|reward)")
@@ -108,9 +109,10 @@ class Layout:
 
     build: a record of a row's cells, by their first names, and its other columns. numbered: a pattern of further
     columns that are read; scored: columns that are scores are read. keeps: columns that are read and stay among the
-    others. when: what must hold of the first rows as well. judged: the columns without which a row says nothing.
-    merges: neighbouring rows of one prompt become one record. assemble: makes, in place of ``build``, the records of
-    neighbouring rows with the same ``together``.
+    others. when: what must hold of the first rows as well. judged: the columns without which a row says nothing; blank:
+    columns of which a cell may say nothing where others of the row say something. merges: neighbouring rows of one
+    prompt become one record. assemble: makes, in place of ``build``, the records of neighbouring rows with the same
+    ``together``.
     """
 
     columns: tuple[str, ...]
@@ -123,6 +125,7 @@ class Layout:
     keeps: tuple[str, ...] = ()
     when: Callable[[Looked, Reading], bool] = always
     judged: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
     merges: bool = False
     together: str = ""
     assemble: Callable[[Sequence[tuple[str, Columns]]], Iterator[tuple[str, Record | Unusable]]] | None = None
@@ -132,6 +135,11 @@ class Layout:
     def name(self) -> str:
         """The columns as people write them."""
         return "/".join(self.columns)
+
+    @property
+    def unsaid(self) -> tuple[str, ...]:
+        """The columns that a row may lack."""
+        return (*self.judged, *self.blank)
 
     def fit(self, looked: Looked, reading: Reading) -> Fit | None:
         """How this layout reads rows like these ones, None if it does not."""
@@ -166,7 +174,7 @@ class Fit:
         Raises DataError where it cannot be read or judges in a way that nothing obeys, Unusable where it says nothing.
         """
         for column in self.layout.columns:
-            if self.names[column] not in columns and column not in self.layout.judged:
+            if self.names[column] not in columns and column not in self.layout.unsaid:
                 raise DataError(_missing(self.names[column], columns, self.names.values()))
         unsaid = next((self.names[c] for c in self.layout.judged if empty(columns.get(self.names[c]))), None)
         if unsaid is not None:
@@ -201,7 +209,7 @@ class Fit:
         if self.wanted is Prompt or empty(value) or name in self.layout.keeps:
             return False
         unknown_score = bool(NUMBERS_THAT_JUDGE.fullmatch(name)) and is_number(value)
-        if self.layout.makes not in (Demonstration, Answers):
+        if self.layout.makes not in (Demonstration, Answers, Safety):
             return bool(AGAINST_JUDGED.fullmatch(name)) or (self.layout.scored and unknown_score)
         return bool(JUDGING.fullmatch(name)) or name.startswith(SCORE) or unknown_score
 

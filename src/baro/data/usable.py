@@ -14,6 +14,7 @@ from baro.records import (
     Ranking,
     Rated,
     Record,
+    Safety,
     Thumb,
 )
 
@@ -26,13 +27,13 @@ def completions_of(record: Record) -> tuple[Conversation, ...]:
         return (record.chosen, record.rejected)
     if isinstance(record, Answers):
         return tuple((Message("assistant", text),) for text in record.completions)
-    return record.completions if isinstance(record, Ranking | Rated) else ()
+    return record.completions if isinstance(record, Ranking | Rated | Safety) else ()
 
 
 def digest(record: Record) -> bytes:
     """Equal for equal prompts with equal completions, in whatever order: a million of them fit into memory."""
     digest = hashlib.blake2b(digest_size=16)
-    judged = isinstance(record, Preference | Ranking | Rated)
+    judged = isinstance(record, Preference | Ranking | Rated | Safety)
     for part in (_said(record.prompt), *(sorted if judged else list)(map(_said, completions_of(record)))):
         digest.update(part)
     return digest.digest()
@@ -62,6 +63,8 @@ def check(record: Record, raw: bool) -> None:
         _check_ranking(record)
     if isinstance(record, Rated):
         _check_ratings(record)
+    if isinstance(record, Safety):
+        _check_safety(record)
 
 
 def _check_ranking(ranking: Ranking) -> None:
@@ -78,3 +81,19 @@ def _check_ranking(ranking: Ranking) -> None:
 def _check_ratings(rated: Rated) -> None:
     if not any(rated.scores):
         raise Unusable("no score", "has no score; a rated answer needs one")
+
+
+def _check_safety(record: Safety) -> None:
+    """Something is said, and the order does not say the contrary of the labels."""
+    if all(one is None for one in record.unsafe) and len(set(record.ranks)) < 2:
+        raise Unusable("no judgment", "no response is said to be safe or unsafe, and none safer than another")
+    ranks: dict[Conversation, int] = {}
+    for completion, rank in zip(record.completions, record.ranks, strict=bool(record.ranks)):
+        if ranks.setdefault(completion, rank) != rank:
+            raise Unusable("equal pair", "the same response is safer and less safe; leave one of them out")
+    certain = 1 if record.p_safer > 0.5 else -1 if record.p_safer < 0.5 else 0
+    ordered = [certain * rank for rank in record.ranks]
+    unsafe = [one for one in zip(ordered, record.unsafe, strict=False) if one[1] is not None and one[1] > 0.5]
+    safe = [one for one in zip(ordered, record.unsafe, strict=False) if one[1] is not None and one[1] < 0.5]
+    if unsafe and safe and min(rank for rank, _ in unsafe) < max(rank for rank, _ in safe):
+        raise Unusable("contradiction", "the response that is called safer is labelled unsafe, and the other one safe")

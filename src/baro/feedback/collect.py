@@ -370,7 +370,7 @@ def _next_person(store: Store, count: int) -> int:
 
 
 def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
-    """The records of what was judged, of a ranking its pairs as well, and the figures."""
+    """The records of what was judged, of a ranking and of safety its pairs as well, and the figures."""
     import json
 
     from baro.data.files import write_rows
@@ -380,7 +380,7 @@ def _write(run: RunDir, store: Store, project: Project, config: Config) -> None:
     settings = ExportSettings(labels=config.labels, expand=config.expand)
     with store.read() as connection:
         found = rows_of(connection, project, FORM_OF[config.kind], settings)
-        pairs = rows_of(connection, project, "pairs", settings) if config.kind in ("rank", "pair") else []
+        pairs = rows_of(connection, project, "pairs", settings) if config.kind in ("rank", "pair", "safety") else []
         told = agreement(connection, project)
         how = selection_of(connection)
     shown = {} if config.choose is None else how

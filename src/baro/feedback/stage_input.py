@@ -23,6 +23,7 @@ from baro.feedback.exports import BUILDERS, lines_of, source_of
 from baro.feedback.ids import new_id
 from baro.feedback.project import Project, get_project
 from baro.feedback.rows import ExportSettings, Source, texts_of
+from baro.feedback.safety_rows import safety_rows
 from baro.feedback.withdrawn import withdrawn_at
 
 log = logging.getLogger("baro")
@@ -31,18 +32,19 @@ FORMS: Mapping[str, list[tuple[str, dict[str, Any]]]] = {
     "safer": [("pairs", {"of": "safer"})],
     "ranks": [("ranks", {})],
     "thumbs": [("kto", {})],
-    "safety": [("pku", {})],
+    "safety": [("safety", {})],
     "scores": [("criteria", {})],
     "demonstrations": [("edits", {}), ("pairs", {}), ("ranks", {}), ("kto", {})],
 }
 """What may be asked for, and the layouts that hold it. One layout's rows are put together, whatever they are made of;
 of several layouts the first with rows is taken, and what the others hold is said."""
+BUILT = {**BUILDERS, "safety": safety_rows}
 UNJUDGED = ("prompts", "answers")
 FORM_OF = {
     "pair": "pairs",
     "rank": "ranks",
     "thumb": "thumbs",
-    "safety": "pairs",
+    "safety": "safety",
     "criteria": "scores",
     "edit": "demonstrations",
 }
@@ -93,7 +95,9 @@ def rows_of(connection: Connection, project: Project, form: str, settings: Expor
     source, found = source_of(connection, project, settings), dict[str, list[rows.Row]]()
     for layout, given in FORMS[form]:
         chosen = ExportSettings.model_validate(settings.model_dump() | given)
-        built = BUILDERS[layout](replace(source, settings=chosen))
+        built = BUILT[layout](replace(source, settings=chosen))
+        if left := ", ".join(f"{n} {why}" for why, n in sorted(built.dropped.items()) if n):
+            log.info("feedback:%s/%s: left out of the layout %s: %s", project.name, form, layout, left)
         found.setdefault(layout, []).extend(row for _, row in built.rows)
     first, *others = [layout for layout, given in found.items() if given] or [FORMS[form][0][0]]
     for layout in others:
