@@ -87,13 +87,15 @@ def _check_safety(record: Safety) -> None:
     """Something is said, and the order does not say the contrary of the labels."""
     if all(one is None for one in record.unsafe) and len(set(record.ranks)) < 2:
         raise Unusable("no judgment", "no response is said to be safe or unsafe, and none safer than another")
+    if not record.ranks:
+        return
     ranks: dict[Conversation, int] = {}
-    for completion, rank in zip(record.completions, record.ranks, strict=bool(record.ranks)):
+    for completion, rank in zip(record.completions, record.ranks, strict=True):
         if ranks.setdefault(completion, rank) != rank:
             raise Unusable("equal pair", "the same response is safer and less safe; leave one of them out")
     certain = 1 if record.p_safer > 0.5 else -1 if record.p_safer < 0.5 else 0
-    ordered = [certain * rank for rank in record.ranks]
-    unsafe = [one for one in zip(ordered, record.unsafe, strict=False) if one[1] is not None and one[1] > 0.5]
-    safe = [one for one in zip(ordered, record.unsafe, strict=False) if one[1] is not None and one[1] < 0.5]
-    if unsafe and safe and min(rank for rank, _ in unsafe) < max(rank for rank, _ in safe):
+    ordered = [(certain * rank, one) for rank, one in zip(record.ranks, record.unsafe, strict=True)]
+    unsafe = [rank for rank, one in ordered if one is not None and one > 0.5]
+    safe = [rank for rank, one in ordered if one is not None and one < 0.5]
+    if unsafe and safe and min(unsafe) < max(safe):
         raise Unusable("contradiction", "the response that is called safer is labelled unsafe, and the other one safe")
