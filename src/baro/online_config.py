@@ -166,13 +166,13 @@ class OnlineConfig(blocks.Config):
                 "give either reward_model (a reward run) or rewards (a list of runs, functions or verifiers)"
             )
         check_terms(self.terms)
-        judged = next((term for term in self.terms if term.judge is not None), None)
+        judged = next((term for term in self.every_term if term.judge is not None), None)
         if judged is not None and self.rollout.completions < 2:
             raise ValueError(
                 f"rewards: {judged.called} compares answers to one prompt; raise rollout.completions to 2 or more"
             )
         kept_by = self.evaluation.kept_by
-        trained = {one.rstrip("/") for term in self.terms for one in term.sources}
+        trained = {one.rstrip("/") for term in self.every_term for one in term.sources}
         if kept_by is not None and (same := [one for one in kept_by.sources if one.rstrip("/") in trained]):
             raise ValueError(
                 f"evaluation.keep: {same[0]} is trained on, and keeps the weights that have learned to please it "
@@ -224,3 +224,13 @@ class OnlineConfig(blocks.Config):
     def terms(self) -> list[RewardTerm]:
         """What the reward is a sum of."""
         return self.rewards or [RewardTerm(by=str(self.reward_model))]
+
+    @property
+    def totals(self) -> dict[str, list[RewardTerm]]:
+        """The terms of each sum that completions are scored by; a sum's name is a field of theirs."""
+        return {"score": self.terms}
+
+    @property
+    def every_term(self) -> list[RewardTerm]:
+        """The terms of all sums."""
+        return [term for terms in self.totals.values() for term in terms]

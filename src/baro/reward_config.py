@@ -104,6 +104,6 @@ class RewardTerm(ScoredBy):
         return self.own_name if self.name is None else self.name
 
 
-def check_terms(terms: Sequence[RewardTerm]) -> None:
-    """Raise ValueError where two terms of a reward have one name, which would be one column of every log."""
-    check_names([term.called for term in terms], "rewards", "give one of them another name, name: NAME")
+def check_terms(terms: Sequence[RewardTerm], key: str = "rewards") -> None:
+    """Raise ValueError where two terms of a sum have one name, which would be one column of every log."""
+    check_names([term.called for term in terms], key, "give one of them another name, name: NAME")

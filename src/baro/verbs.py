@@ -49,6 +49,11 @@ VERBS: dict[str, Verb] = {
     "dpo": Verb(_at("baro.methods.dpo"), "policy"),
     "kto": Verb(_at("baro.methods.kto"), "policy"),
     "ppo": Verb(_at("baro.methods.ppo"), "policy", {"value_model": "value_model"}),
+    "safe-ppo": Verb(
+        _at("baro.methods.safe_ppo"),
+        "policy",
+        {"value_model": "value_model", "cost_value_model": "cost_value_model"},
+    ),
     "grpo": Verb(_at("baro.methods.grpo"), "policy"),
     "generate": Verb(_at("baro.methods.generate"), "records"),
     "label": Verb(_at("baro.methods.label"), "records"),

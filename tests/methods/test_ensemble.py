@@ -384,7 +384,7 @@ def test_ppo_and_label_say_how_much_members_differ(policy, folder, train, tmp_pa
     assert scores[0] > scores[1]
     assert scores[0] > scores[2]
     start = load_value_model(run.model / "members" / "0", seed=0)
-    assert critic.value_start(config, None) == str(run.model / "members" / "0")
+    assert critic.value_start(config, None, config.terms) == str(run.model / "members" / "0")
     assert start.measured is not None
 
     labelled = label.run(label.Config(answers=str(folder / "answers.jsonl"), by=str(run.path)), tmp_path / "labelled")

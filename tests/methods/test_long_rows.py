@@ -116,7 +116,8 @@ def test_the_fewest_positions_of_the_models_that_read_the_rows_decide(world, cap
         config = ppo.Config(policy="wide", prompts="pairs.jsonl", rewards=[{"by": "a:b"}], **changes)
         Online("ppo", config, world / f"online-{''.join(changes)}").read()
         assert asked.pop() == ("wide", *readers)
-    assert critic.value_start(ppo.Config(**terms), None) == "gpt2"  # the reward model, which reads the same tokens
+    config = ppo.Config(**terms)
+    assert critic.value_start(config, None, config.terms) == "gpt2"  # the reward model, which reads the same tokens
 
 
 @pytest.mark.parametrize("scorer", ["ref_policy", "against", "rewards", "best_of"])

@@ -212,7 +212,7 @@ def test_a_reward_model_that_does_not_fit_is_its_own_and_that_is_said(by, world,
         shared = run(tmp_path / "shared", reward_model=by, trainer={"steps": 2, "learning_rate": 0.01})
     (said_of_it,) = [one for one in caplog.messages if one.startswith(f"{by}: is a model of its own beside")]
     assert {"whole": "it was trained without lora", "of_other": "another base"}[by] in said_of_it
-    told = f"the value model starts new on the policy's backbone, not at {by}"
+    told = f"value_model starts new on the policy's backbone, not at {by}"
     assert any(one.startswith(told) for one in caplog.messages)
     assert all(row["loss/value"] > 0 for row in rows_of(shared))
 
@@ -231,7 +231,7 @@ def test_a_value_model_that_cannot_stand_on_the_trunk_is_refused(value_model, wo
         run(tmp_path / "refused", value_model=value_model)
     config = ppo.Config(**(PPO | {"policy": "base", "reward_model": "adapter", "value_model": "whole"}))
     apart = config.model_copy(update={"shared_trunk": False})
-    assert not isinstance(critic.value_model(apart, "whole", None), InRole)
+    assert not isinstance(critic.value_model(apart, "whole", None, terms=apart.terms), InRole)
 
 
 def test_shared_trunk_is_a_word_about_adapters():

@@ -140,7 +140,7 @@ def flags(objective):
 def check_gradients(folder):
     shared = objective_on_one_trunk(folder)
     outputs(InRole(shared.policy, None), "logprobs")
-    outputs(shared.value_model, "values")  # as each rollout is prepared
+    outputs(shared.critics["value_model"], "values")  # as each rollout is prepared
     losses, found = gradients(shared)
     expected_losses, expected = gradients(objective_apart(folder, shared))
     assert losses == pytest.approx(expected_losses, abs=1e-6)
@@ -166,7 +166,7 @@ def test_it_would_be_seen_if_requires_grad_were_not_restored(folder, monkeypatch
 @pytest.mark.parametrize("of", ["policy", "value_model"])
 def test_a_loss_of_one_role_leaves_the_other_alone(folder, of):
     objective = objective_on_one_trunk(folder)
-    scored = {"policy": objective.policy, "value_model": objective.value_model}[of]
+    scored = {"policy": objective.policy, "value_model": objective.critics["value_model"]}[of]
     with scored.in_role():
         found = scored(BATCH, ["logprobs" if of == "policy" else "values"])
         (found.logprobs if of == "policy" else found.values).sum().backward()
@@ -219,7 +219,7 @@ def test_roles_are_trained_by_name_and_the_trunk_is_saved_once(folder, tmp_path)
     assert len(policy) == len(value) - 1 == 2 * 7 * 2
     assert not trained(reward)
     assert {name for name, p in objective.policy.named_parameters() if p.requires_grad} == {*policy, *value}
-    assert [adapter_of(one) for one in (objective.policy, objective.value_model, reward)] == [
+    assert [adapter_of(one) for one in (objective.policy, objective.critics["value_model"], reward)] == [
         "policy", "value_model", "reward_model",
     ]  # fmt: skip
 

@@ -47,6 +47,9 @@ from baro.rollout.rollouts import Draw, Rollouts
 from baro.rollout.source import OnPolicySource
 from baro.trainer import Trainer
 
+KEY_OF = {"score": "rewards", "cost": "costs"}
+"""The key of the config under which the terms of a total stand."""
+
 
 class Online:
     """A run that trains a policy on rollouts: open, ``read``, ``fit``, ``save``."""
@@ -62,7 +65,7 @@ class Online:
         """The prompts, short enough for the policy, every model of the config, and ``others`` that read its tokens."""
         config = self.config
         if not config.accept_weak_reward_model:
-            refuse_weak([one for term in config.terms for one in term.sources])
+            refuse_weak([one for term in config.every_term for one in term.sources])
         self._refuse_what_is_trained_on()
         models = {one.key: one.value for one in inputs_in(type(config), config) if one.kind == "model"}
         check_same_tokens(config, *(key for key in models if key != "policy"))
@@ -71,7 +74,8 @@ class Online:
         reader = stage.Reader(self.run, self.template, config.data, Prompt, encode_prompts, room)
         loaded, self.samples = reader.read("prompts", config.prompts)
         self.prompts = loaded.at((sample.key for sample in self.samples), Prompt)
-        self._try_verifiers(config.terms, self.prompts, self.samples)
+        for terms in config.totals.values():
+            self._try_verifiers(terms, self.prompts, self.samples)
         if config.ptx.demonstrations is not None:
             longest = stage.longest_row(config.data, config.policy)
             imitated = stage.Reader(self.run, self.template, config.data, Demonstration, encode_demonstrations, longest)
@@ -124,7 +128,7 @@ class Online:
             self.samples,
             sampler=sampler,
             decode=self.template.decode,
-            totals={"score": self._rewards(config.terms, "rewards")},
+            totals={name: self._rewards(terms, KEY_OF[name]) for name, terms in config.totals.items()},
             sampling=config.sampling.params(),
             config=config.rollout,
             seed=config.trainer.seed,
@@ -193,7 +197,7 @@ class Online:
         kept_by = self.config.evaluation.kept_by
         if kept_by is None:
             return
-        models = [one for term in self.config.terms for one in term.sources if not is_object(one)]
+        models = [one for term in self.config.every_term for one in term.sources if not is_object(one)]
         trained = {hash_input(one, "scorer") for one in models}
         for one in kept_by.sources:
             if not is_object(one) and hash_input(one, "scorer") in trained:
@@ -264,6 +268,12 @@ _OVER_TOKENS = {
 """Fields that are sums over the tokens of a completion, told as means over tokens."""
 _LOGGED = {
     "score": "objective/scores",
+    "cost": "objective/costs",
+    "multiplier": "constraint/lambda",
+    "mean_cost": "constraint/mean_cost",
+    "cost_low": "constraint/cost_low",
+    "cost_high": "constraint/cost_high",
+    "over_limit": "constraint/over_limit_fraction",
     "finished": "objective/finished_fraction",
     "length": "objective/completion_tokens",
     "tied": "objective/tied_fraction",

@@ -12,7 +12,8 @@ sampling temperature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,18 @@ class Config(OnlineConfig):
         return self
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the streams of a rollout's totals are computed from: log-probs [N], lengths [C], and values on demand."""
+
+    samples: Sequence[Sample]
+    world: World
+    old: Tensor
+    ref: Tensor
+    lengths: Tensor
+    values: Callable[[ScoredModel], Tensor]
+
+
 class Prepare:
     """Reference log-probs, values, shaped rewards, advantages and returns of one rollout; the KL coefficient."""
 
@@ -81,17 +94,31 @@ class Prepare:
         budget, temperature = self.config.trainer.micro_batch_tokens, self.config.sampling.temperature
         forward = partial(flat_forward, samples=samples, micro_batch_tokens=budget, world=world)
         ref = forward(self.ref_policy, output="logprobs", temperature=temperature)
-        values = forward(self.value_model, output="values")
         lengths = torch.tensor([one.scored_tokens for sample in samples for one in sample.completions])
-        scores = self.scores(samples, world).to(values.dtype)
-        old = flat(samples, "old_logprobs")
-        raw, returns = stream(scores, values, old, ref, lengths, kl_coef=self.kl.coef, config=self.config, world=world)
-        advantages = whiten_with(raw, **everywhere(raw, world))
-        found = with_flat(samples, {"advantages": advantages, "returns": returns, "values": values})
+        old, values = flat(samples, "old_logprobs"), partial(forward, output="values")
+        raw, of_critics, told = self._learned(Seen(samples, world, old, ref, lengths, values))
+        found = with_flat(samples, {"advantages": whiten_with(raw, **everywhere(raw, world)), **of_critics})
         parts = (old - ref).split(lengths.tolist())
-        fields = iter([{"kl": float(kl.sum()), "kl_coef": self.kl.coef, "length": float(len(kl))} for kl in parts])
+        own = [{"kl": float(kl.sum()), "kl_coef": self.kl.coef, "length": float(len(kl))} for kl in parts]
+        fields = iter([one | more for one, more in zip(own, told, strict=True)])
         self.kl.steer(old - ref, len(lengths), world)
         return [s.with_completions([one.with_(fields=next(fields)) for one in s.completions]) for s in found]
+
+    def _learned(self, seen: Seen) -> tuple[Tensor, dict[str, Tensor], list[dict[str, float]]]:
+        """Advantages before whitening, what the critics' losses read of each token, and what is told of completions."""
+        raw, of_critic = self._stream(self.value_model, self.scores(seen.samples, seen.world), seen)
+        return raw, of_critic, [{}] * len(seen.lengths)
+
+    def _stream(
+        self, critic: ScoredModel, scores: Tensor, seen: Seen, *, kl_sign: int = 1, prefix: str = ""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of one total: advantages before whitening, and its critic's values and returns under their names."""
+        values, kl_coef = seen.values(critic), kl_sign * self.kl.coef
+        raw, returns = stream(
+            scores.to(values.dtype), values, seen.old, seen.ref, seen.lengths,
+            kl_coef=kl_coef, config=self.config, world=seen.world,
+        )  # fmt: skip
+        return raw, {f"{prefix}returns": returns, f"{prefix}values": values}
 
     def state_dict(self) -> State:
         return {
@@ -135,20 +162,18 @@ class Objective:
     """The clipped surrogate, then the clipped value loss, each over the step's tokens."""
 
     def __init__(self, policy: ScoredModel, value_model: ScoredModel, config: Config) -> None:
-        self.policy, self.value_model, self.config = policy, value_model, config
+        self.policy, self.config = policy, config
+        self.critics = {"value_model": value_model}
 
     def modules(self) -> dict[str, nn.Module]:
-        return modules_of(policy=self.policy, value_model=self.value_model)
+        return modules_of(policy=self.policy, **self.critics)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [
-            {"name": "policy", "params": trained(self.policy)},
-            {
-                "name": "value_model",
-                "params": trained(self.value_model),
-                "learning_rate": self.config.value.learning_rate,
-            },
+        rate = self.config.value.learning_rate
+        critics = [
+            {"name": name, "params": trained(model), "learning_rate": rate} for name, model in self.critics.items()
         ]
+        return [{"name": "policy", "params": trained(self.policy)}, *critics]
 
     def losses(self, batch: GroupBatch, totals: Mapping[str, float]) -> Iterator[LossOutput]:
         with self.policy.in_role():  # until the trainer has taken the backward pass
@@ -156,8 +181,9 @@ class Objective:
                 yield ptx_loss(self.policy, batch, totals, coef=self.config.ptx.coef)
                 return
             yield self._policy_loss(batch, totals)
-        with self.value_model.in_role():
-            yield self._value_loss(batch, totals)
+        for name, model in self.critics.items():
+            with model.in_role():
+                yield self._value_loss(model, name.removesuffix("value_model"), batch, totals)
 
     def _policy_loss(self, batch: GroupBatch, totals: Mapping[str, float]) -> LossOutput:
         fields = batch.token_fields
@@ -170,11 +196,14 @@ class Objective:
         waits = (batch.completion_fields["rollout"] < self.config.value.pretrain_rollouts)[batch.completion_of]
         return LossOutput(loss.masked_fill(waits, 0.0).sum() / totals["tokens"], metrics)
 
-    def _value_loss(self, batch: GroupBatch, totals: Mapping[str, float]) -> LossOutput:
-        fields, tokens = batch.token_fields, len(batch.targets)
-        values = self.value_model(batch, ["values"]).values
-        loss = clipped_value_loss(values, fields["values"], fields["returns"], clip_range=self.config.value.clip_range)
-        metrics = {"loss/value": (loss.detach().sum(), tokens)}
+    def _value_loss(
+        self, critic: ScoredModel, prefix: str, batch: GroupBatch, totals: Mapping[str, float]
+    ) -> LossOutput:
+        old, returns = (batch.token_fields[f"{prefix}{name}"] for name in ("values", "returns"))
+        loss = clipped_value_loss(
+            critic(batch, ["values"]).values, old, returns, clip_range=self.config.value.clip_range
+        )
+        metrics = {f"loss/{prefix}value": (loss.detach().sum(), len(batch.targets))}
         return LossOutput(loss.sum() / totals["tokens"], metrics)
 
 
@@ -182,9 +211,9 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Train, save ``model/`` and ``value_model/``; the same call resumes or returns what is finished."""
     job = Online("ppo", config, out)
     if not job.finished:
-        job.read(critic.value_start(config, config.value_model))
+        job.read(critic.value_start(config, config.value_model, config.terms))
         policy = job.policy()
-        value_model = critic.value_model(config, config.value_model, job.trunk)
+        value_model = critic.value_model(config, config.value_model, job.trunk, terms=config.terms)
         ref_policy = reference(config, policy)
         limit = config.early_stop_kl or float("inf")
         objective, prepare = Objective(policy, value_model, config), Prepare(policy, ref_policy, value_model, config)

@@ -21,7 +21,7 @@ from baro.functional.streams import stream_key
 
 Pooling = Literal["last", "mean", "max", "first"]
 HeadKind = Literal["linear", "ffn"]
-Role = Literal["policy", "reward_model", "value_model"]
+Role = Literal["policy", "reward_model", "value_model", "cost_value_model"]
 """What a model is in a run: new weights of two roles never come from the same numbers."""
 
 

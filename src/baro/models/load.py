@@ -204,7 +204,7 @@ def new_scalar_model(
     return placed(ScoredModel(model, scoring=scoring))
 
 
-def load_value_model(folder: str | Path, *, seed: int) -> ScoredModel:
+def load_value_model(folder: str | Path, *, seed: int, role: Role = "value_model") -> ScoredModel:
     """Where a value model starts from a reward or value model: its trunk, and its head if that reads one state as is.
 
     A value is read at every token and may be any number, so a pooled, squashed or weighted head is replaced by a fresh
@@ -216,7 +216,7 @@ def load_value_model(folder: str | Path, *, seed: int) -> ScoredModel:
     if model.scoring.plain:
         return model
     head = new_head("linear", model.hidden_size, 1)
-    initialise(head, seed, "value_model")
+    initialise(head, seed, role)
     return placed(ScoredModel(model.trunk, head=head))
 
 

@@ -2,7 +2,7 @@
 
     backbone, frozen ── adapter policy ────── language-model head
                      ── no adapter ────────── language-model head      the reference
-                     ── adapter value_model ─ linear head
+                     ── adapter value_model ─ linear head               and cost_value_model, with a constraint
                      ── adapter reward_model ─ its own head             frozen
 
 A LoRA run of ``baro reward`` leaves both: the adapter in ``adapter/``, and in ``model/`` how its scores are made.
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from baro.compute import LoraConfig
 from baro.models.forward import ScoredModel
-from baro.models.heads import initialise, new_head
+from baro.models.heads import Role, initialise, new_head
 from baro.models.load import head_settings, measured_of, read_head, scoring_of
 from baro.models.lora import add_adapter, add_saved_adapter
 from baro.models.roles import InRole
@@ -53,27 +53,27 @@ def frozen_role(of: ScoredModel, saved: SavedRole, name: str) -> InRole:
     return found
 
 
-def new_value_role(of: ScoredModel, lora: LoraConfig, *, seed: int) -> InRole:
+def new_value_role(of: ScoredModel, lora: LoraConfig, *, seed: int, role: Role = "value_model") -> InRole:
     """A new value model on the policy's backbone, as a model of its own would start there: the same numbers."""
-    add_adapter(of, lora, seed=seed, role="value_model")
+    add_adapter(of, lora, seed=seed, role=role)
     head = nn.Linear(_width(of), 1, bias=False)
-    initialise(head, seed, "value_model")
-    return InRole(of, "value_model", head=head)
+    initialise(head, seed, role)
+    return InRole(of, role, head=head)
 
 
-def value_role(of: ScoredModel, saved: SavedRole, *, seed: int) -> InRole:
+def value_role(of: ScoredModel, saved: SavedRole, *, seed: int, role: Role = "value_model") -> InRole:
     """A value model that starts from an adapter, whose rank and layers it keeps, and from its head.
 
     A head that does not read one state as it is (pooled, squashed, weighted) is replaced by a fresh linear one.
     """
-    tensors = add_saved_adapter(of.model, saved.adapter, "value_model", trained=True)
+    tensors = add_saved_adapter(of.model, saved.adapter, role, trained=True)
     settings = head_settings(saved.described)
     if scoring_of(settings).plain:
         head = _saved_head(saved, tensors, _width(of))
-        return InRole(of, "value_model", head=head, score_bias=settings["score_bias"])
+        return InRole(of, role, head=head, score_bias=settings["score_bias"])
     head = new_head("linear", _width(of), 1)
-    initialise(head, seed, "value_model")
-    return InRole(of, "value_model", head=head)
+    initialise(head, seed, role)
+    return InRole(of, role, head=head)
 
 
 def _saved_head(saved: SavedRole, tensors: dict[str, Tensor], hidden_size: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,17 +78,16 @@ class Rollouts:
     def draw(self, number: int) -> Draw:
         """The next rollout; all ranks enter together, and each gets all of it.
 
-        With ``config.draws``, prompts whose completions all have the same score give way to the next ones, so many
+        With ``config.draws``, prompts whose completions are all alike in every total give way to the next ones, so many
         times; what is tied then stays.
         """
         self.sampler.refresh()
         drawn: dict[int, tuple[int, Sample]] = {}
-        total = next(iter(self.totals))
         wanted = list(range(self.config.prompts))
         errors = Errors()
         for attempt in range(self.config.draws):
             drawn |= self._drawn(number, wanted, attempt, errors)
-            wanted = [position for position, (_, sample) in drawn.items() if not differ(sample, total)]
+            wanted = [position for position, (_, sample) in drawn.items() if not differ(sample, self.totals)]
             if not wanted:
                 break
         self._check_errors(number, errors)
@@ -164,9 +163,9 @@ class Rollouts:
             )
 
 
-def differ(sample: Sample, total: str) -> bool:
-    """Whether the completions of a prompt have different scores, so that there is something to learn."""
-    return len({one.fields[total] for one in sample.completions}) > 1
+def differ(sample: Sample, totals: Iterable[str]) -> bool:
+    """Whether the completions of a prompt differ in one of the totals, so that there is something to learn."""
+    return any(len({one.fields[total] for one in sample.completions}) > 1 for total in totals)
 
 
 def everyones(own: list[Sample], count: int, world: World) -> list[Sample]:
