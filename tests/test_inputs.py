@@ -23,6 +23,10 @@ LEAST = {
     "kto": {"policy": "model", "thumbs": "rows.jsonl"},
     "ppo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},
     "grpo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},
+    "safe-ppo": {
+        "policy": "model", "prompts": "rows.jsonl", "reward_model": "model", "cost_model": "model",
+        "constraint": {"limit": 0},
+    },
     "generate": {"policy": "model", "prompts": "rows.jsonl"},
     "label": {"answers": "rows.jsonl", "by": "model"},
     "feedback collect": {"answers": "rows.jsonl"},
@@ -30,11 +34,13 @@ LEAST = {
     "evaluate": {"policies": {"p": "model"}, "prompts": "rows.jsonl", "against": "base/model"},
     "report": {},
     "verify": {"file": "rows.jsonl", "verifier": "gsm8k"},
-}
+}  # fmt: skip
 """What each verb cannot do without."""
+ONLINE = ("ppo", "grpo", "safe-ppo")
 WRITTEN = {
-    "evaluation.rewards": dict.fromkeys(("ppo", "grpo"), lambda value: [{"by": value}]),
-    "rewards": dict.fromkeys(("ppo", "grpo"), lambda value: [{"by": value}]) | {"evaluate": lambda value: {"r": value}},
+    "evaluation.rewards": dict.fromkeys(ONLINE, lambda value: [{"by": value}]),
+    "rewards": dict.fromkeys(ONLINE, lambda value: [{"by": value}]) | {"evaluate": lambda value: {"r": value}},
+    "costs": {"safe-ppo": lambda value: [{"by": value}]},
     "policies": {"evaluate": lambda value: {"p": value}},
     "judges": {"evaluate": lambda value: {"j": value}},
     "best_of": {"evaluate": lambda value: {"n": 2, "by": value}},
@@ -49,6 +55,7 @@ BESIDE = {
     "scaled_on": {"by": ["model", "base/model"]},
     "choose.rewards": {"choose": {"policy": "margin", "count": 1}},
     "rewards": {"reward_model": None},
+    "costs": {"cost_model": None},
 }
 
 

@@ -26,7 +26,7 @@ from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 TESTED = (
-    *("base", "sft", "reward", "dpo", "kto", "ppo", "grpo", "generate", "label", "verify", "evaluate"),
+    *("base", "sft", "reward", "dpo", "kto", "ppo", "safe-ppo", "grpo", "generate", "label", "verify", "evaluate"),
     "feedback collect",
 )
 
@@ -110,6 +110,12 @@ LEAST = {
     "kto": {"policy": "policy", "thumbs": "thumbs.jsonl", "trainer": TRAINER, "data": DATA},
     "ppo": {
         "policy": "policy", "prompts": "prompts.jsonl", "rewards": [{"by": "score_of_options:letters"}],
+        "rollout": {"prompts": 4, "completions": 2, "epochs": 1, "minibatches": 2, "max_error_fraction": 1.0},
+        "sampling": {"max_new_tokens": 6}, "trainer": ONLINE, "data": DATA,
+    },
+    "safe-ppo": {
+        "policy": "policy", "prompts": "prompts.jsonl", "rewards": [{"by": "score_of_options:letters"}],
+        "costs": [{"by": "score_of_options:digits"}], "constraint": {"limit": 1.0},
         "rollout": {"prompts": 4, "completions": 2, "epochs": 1, "minibatches": 2, "max_error_fraction": 1.0},
         "sampling": {"max_new_tokens": 6}, "trainer": ONLINE, "data": DATA,
     },
@@ -226,6 +232,31 @@ ONLINE_CHANGES = (
 """What the online methods share."""
 ROUGH = {"sampler_gate.band": [0.9, 1.1]}  # with a sampler that is not exact
 BOTH = [{"by": "score_of_options:letters"}, {"by": "score_of_options:digits"}]
+PPO_CHANGES = ONLINE_CHANGES | {
+    "value_model": ("reward", {}),
+    "rollout.prompts": (5, {}),
+    "rollout.completions": (3, {}),
+    "rollout.epochs": (2, {"rollout.minibatches": 1}),
+    "rollout.minibatches": (1, {}),
+    "rollout.max_error_fraction": (0.0, {"rewards": [{"by": "score_of_options:sometimes"}]}),
+    "kl.coef": (1.0, {"trainer.steps": 4}),
+    "kl.target": (0.001, {"trainer.steps": 6}),
+    "kl.horizon": (20.0, {"trainer.steps": 6, "kl.target": 0.001}),
+    "kl.stop_above": (1e-6, {"trainer.steps": 4}),
+    "value.learning_rate": (0.1, {}),
+    "value.clip_range": (1e-4, {"rollout.epochs": 2}),
+    "reward_shaping.whiten": (True, {}),
+    "clip_range": (0.0001, {"rollout.epochs": 3, "trainer.steps": 6}),
+    "gamma": (0.5, {}),
+    "gae_lambda": (0.1, {}),
+    "early_stop_kl": (1e-9, {"trainer.steps": 8, "rollout.epochs": 2}),
+    "kl.reference": ("ema", {"trainer.steps": 6, "kl.coef": 1.0}),
+    "kl.ema_decay": (0.1, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "ema"}),
+    "kl.refresh_every": (2, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "refresh"}),
+    "value.pretrain_rollouts": (1, {}),
+    "shared_trunk": (False, LORA | WHOLE),
+    "rollout.draws": (3, {"rewards": [{"by": "score_of_options:odd"}]}),
+}
 CHANGES = {
     "base": OFFLINE
     | {
@@ -282,31 +313,20 @@ CHANGES = {
         "desirable_weight": (2.0, {}),
         "undesirable_weight": (2.0, {}),
     },
-    "ppo": ONLINE_CHANGES
+    "ppo": PPO_CHANGES,
+    "safe-ppo": {key: one for key, one in PPO_CHANGES.items() if key != "reward_shaping.whiten"}
     | {
-        "value_model": ("reward", {}),
-        "rollout.prompts": (5, {}),
-        "rollout.completions": (3, {}),
-        "rollout.epochs": (2, {"rollout.minibatches": 1}),
-        "rollout.minibatches": (1, {}),
-        "rollout.max_error_fraction": (0.0, {"rewards": [{"by": "score_of_options:sometimes"}]}),
-        "kl.coef": (1.0, {"trainer.steps": 4}),
-        "kl.target": (0.001, {"trainer.steps": 6}),
-        "kl.horizon": (20.0, {"trainer.steps": 6, "kl.target": 0.001}),
-        "kl.stop_above": (1e-6, {"trainer.steps": 4}),
-        "value.learning_rate": (0.1, {}),
-        "value.clip_range": (1e-4, {"rollout.epochs": 2}),
-        "reward_shaping.whiten": (True, {}),
-        "clip_range": (0.0001, {"rollout.epochs": 3, "trainer.steps": 6}),
-        "gamma": (0.5, {}),
-        "gae_lambda": (0.1, {}),
-        "early_stop_kl": (1e-9, {"trainer.steps": 8, "rollout.epochs": 2}),
-        "kl.reference": ("ema", {"trainer.steps": 6, "kl.coef": 1.0}),
-        "kl.ema_decay": (0.1, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "ema"}),
-        "kl.refresh_every": (2, {"trainer.steps": 6, "kl.coef": 1.0, "kl.reference": "refresh"}),
-        "value.pretrain_rollouts": (1, {}),
-        "shared_trunk": (False, LORA | WHOLE),
-        "rollout.draws": (3, {"rewards": [{"by": "score_of_options:odd"}]}),
+        "cost_model": ("reward", {"costs": []}),
+        "costs": ([{"by": "score_of_options:letters", "weight": 3.0}], {}),
+        "cost_value_model": ("reward", {}),
+        "constraint.limit": (-5.0, {}),
+        "constraint.mode": ("threshold", {}),
+        "constraint.multiplier": (3.0, {}),
+        "constraint.learning_rate": (0.5, {}),
+        "constraint.window": (2, {"trainer.steps": 4}),
+        "constraint.delay": (1, {}),
+        "constraint.floor": (0.9, {"constraint.limit": 100.0}),
+        "constraint.ceiling": (1.1, {}),
     },
     "grpo": ONLINE_CHANGES
     | {
@@ -432,7 +452,7 @@ CHANGES = {
 NOTHING_TO_SEE = {
     "trainer.micro_batch_tokens": "memory and speed: gradients are the same to rounding (tests/seams)",
     "trainer.checkpoint_every": "marked: what is killed is resumed bit for bit (tests/faults)",
-    "reward_shaping.whiten": "of ppo it is changed; grpo refuses it",
+    "reward_shaping.whiten": "of ppo it is changed; grpo and safe-ppo refuse it",
     "shared_trunk": "of ppo it is changed; of grpo it is where a reward's adapter stands: memory, not results",
     "compute.gradient_checkpointing": "marked: the same numbers, computed twice (tests/models/test_place.py)",
     "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
@@ -654,10 +674,12 @@ def with_keys(values, changes):
 
 
 def cases():
-    """Every key of every verb; of the two that take seconds for each, one in six in every run and the rest slow."""
+    """Every key of every verb; of two that take seconds for each, and of what safe-ppo has from ppo, one in six in
+    every run and the rest slow."""
     for verb in TESTED:
         for n, key in enumerate(CHANGES[verb]):
-            slow = verb in ("evaluate", "feedback collect") and n % 6
+            shared = verb == "safe-ppo" and key in PPO_CHANGES
+            slow = (shared or verb in ("evaluate", "feedback collect")) and n % 6
             yield pytest.param(verb, key, id=f"{verb}-{key}", marks=[pytest.mark.slow] if slow else [])
 
 
@@ -687,6 +709,7 @@ def test_another_value_comes_to_something_else(verb, key, results, monkeypatch):
     one, other = results(verb, before), results(verb, with_keys(before, changed))
     assert one.startswith("[") or key in (
         "reward_model",
+        "cost_model",
         "accept_weak_reward_model",
         "data.criteria",
         "data.ignore",

@@ -249,6 +249,7 @@ for _verb, _summary in {
     "dpo": "Direct preference optimisation.",
     "kto": "Kahneman-Tversky optimisation on thumbs up and down.",
     "ppo": "PPO on a reward.",
+    "safe-ppo": "PPO on a reward, while answers cost no more than a limit.",
     "grpo": "GRPO and its family: the completions of a prompt are compared with each other.",
 }.items():
     _by_config_alone(_verb, _summary)
