@@ -17,7 +17,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from baro.pipeline import run_pipeline
 from benchmarks.embedded import Stages, table, two_answers, win_rates
 from benchmarks.label_noise import stages as of_labels
 from benchmarks.label_noise import vote
@@ -25,16 +24,15 @@ from benchmarks.label_noise import vote
 BETAS = {"dpo": [0.001, 0.03, 0.1, 0.3, 10.0], "ppo": [0.0, 0.02, 0.05, 0.15, 1.0]}
 
 
-def stages(method: str, betas: list[float], demo: Stages, folder: Path, sft: Path, seed: int) -> Stages:
-    """One stage a beta, all else equal; ppo's reward model is trained here."""
+def stages(method: str, betas: list[float], demo: Stages, folder: Path, sft: Path) -> Stages:
+    """One stage a beta, all else equal; before ppo's the reward model that all of them share."""
     if method == "dpo":
         dpo = of_labels(["dpo"], demo, folder, sft, 0.0)["dpo"]
         return {_name(method, beta): dpo | {"beta": beta} for beta in betas}
     trainer = demo["reward"]["trainer"] | {"held_out": None, "held_out_fraction": 0.1}
     reward = demo["reward"] | {"model": str(sft), "preferences": str(folder / "vote.jsonl"), "trainer": trainer}
-    run_pipeline({"stages": {"reward": reward}, "seed": seed}, out=folder)
-    ppo = demo["ppo"] | {"policy": str(sft), "reward_model": str(folder / "reward"), "accept_weak_reward_model": True}
-    return {_name(method, beta): ppo | {"kl": {"coef": beta}} for beta in betas}
+    ppo = demo["ppo"] | {"policy": str(sft), "reward_model": "reward", "accept_weak_reward_model": True}
+    return {"reward": reward} | {_name(method, beta): ppo | {"kl": {"coef": beta}} for beta in betas}
 
 
 def _name(method: str, beta: float) -> str:
@@ -46,7 +44,7 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     demo, sft = two_answers(out, seed), out / "sft"
     folder = out / f"beta-{given.method}"
     labels = vote(out / "pairs", folder, given.noise, seed, given.pairs)
-    arms = win_rates(stages(given.method, given.betas, demo, folder, sft, seed), folder, seed, demo, sft, given.prompts)
+    arms = win_rates(stages(given.method, given.betas, demo, folder, sft), folder, seed, demo, sft, given.prompts)
     by_beta = {f"{beta:g}": arms[_name(given.method, beta)] for beta in given.betas}
     return {"seed": seed, "noise": given.noise} | labels | {"arms": by_beta}
 

@@ -188,12 +188,25 @@ def test_arms_differ_in_what_they_are_about(tmp_path):
     assert arms["robust"] == dpo | {"label_smoothing": 0.25, "loss": "robust"}
     assert arms["p_chosen"] == dpo | {"preferences": f"{tmp_path}/soft.jsonl"}
     assert arms["kto"]["thumbs"] == dpo["preferences"] == f"{tmp_path}/vote.jsonl"
-    by_beta = beta.stages("dpo", [0.03, 10.0], demo, tmp_path, tmp_path / "sft", 0)
+    by_beta = beta.stages("dpo", [0.03, 10.0], demo, tmp_path, tmp_path / "sft")
     assert by_beta == {"dpo-0_03": dpo | {"beta": 0.03}, "dpo-10": dpo | {"beta": 10.0}}
     for name in ("sft", *(f"{one}.jsonl" for one in ("clean", "vote", "majority", "soft"))):
         (tmp_path / name).touch()
     pipeline = load_pipeline({"stages": arms | by_beta}, out=tmp_path)  # names and keys are a pipeline's
     assert len(pipeline.stages) == len(arms) + 2
+
+
+def test_policies_of_every_beta_share_one_reward_model(tmp_path):
+    demo, sft = embedded.demo_stages(tmp_path), tmp_path / "sft"
+    made = beta.stages("ppo", [0.0, 0.05], demo, tmp_path, sft)
+    none, some = made["ppo-0"], made["ppo-0_05"]
+    assert (made["reward"]["model"], made["reward"]["preferences"]) == (str(sft), f"{tmp_path}/vote.jsonl")
+    assert (none["policy"], none["reward_model"], none["kl"]) == (str(sft), "reward", {"coef": 0.0})
+    assert none | {"kl": {"coef": 0.05}} == some
+    (tmp_path / "data").mkdir()
+    for name in ("sft", "vote.jsonl", "data/policy.jsonl"):
+        (tmp_path / name).touch()
+    assert [one.name for one in load_pipeline({"stages": made}, out=tmp_path).stages] == list(made)
 
 
 def test_a_lead_is_what_one_wins_more_than_the_other_on_the_same_prompt(tmp_path):
