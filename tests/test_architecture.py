@@ -69,7 +69,16 @@ ALLOWED = {
     ("rollout", "rewards"),
     ("trainer", "measure"),
 }
-METHOD_ROOMS = {"stage", "online", "reference", "members", "shaping", "critic", "baselines"}  # what methods share
+METHOD_ROOMS = {
+    "scalar",
+    "stage",
+    "online",
+    "reference",
+    "members",
+    "shaping",
+    "critic",
+    "baselines",
+}  # what methods share
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 
 

@@ -21,7 +21,7 @@ from baro.inputs import load_reward
 from baro.methods import ppo, reward
 from baro.models.forward import Outputs, ScoredModel
 from baro.models.heads import Scoring, new_head
-from baro.models.load import Architecture, load_scalar_model, new_policy, save_policy
+from baro.models.load import Architecture, load_scalar_model, new_policy, new_scalar_model, save_policy
 from baro.records import Message, Rollout, said
 from baro.rewards.gate import explain, weaknesses
 
@@ -266,7 +266,7 @@ def test_a_frozen_backbone_stays_as_it_was(folder, tmp_path, monkeypatch):
 
 
 def load_scalar_model_trunk(policy: Path) -> dict[str, torch.Tensor]:
-    return reward.new_scalar_model(policy, seed=0).trunk.state_dict()
+    return new_scalar_model(policy, seed=0).trunk.state_dict()
 
 
 def test_first_pooling_is_for_encoders(folder, tmp_path, monkeypatch):

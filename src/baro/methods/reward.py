@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,17 +30,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from baro import config as blocks
 from baro.batch import GroupBatch, Sample
-from baro.compute import ComputeConfig, LoraConfig
 from baro.data.encode import encode_comparisons, encode_ratings
 from baro.data.formats import Loaded
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger
-from baro.data.rating import check_input_template, input_template, pair_template
+from baro.data.reward_rows import encode_order, rated
 from baro.data.template import Template
-from baro.declared import Model, Records
-from baro.errors import ConfigError, DataError
+from baro.declared import Records
 from baro.functional.ensembles import Scale
 from baro.functional.preference import (
     bradley_terry_loss,
@@ -53,28 +49,21 @@ from baro.functional.preference import (
 )
 from baro.methods import stage
 from baro.methods.members import save_backbone, train_members
-from baro.models.folders import is_encoder
+from baro.methods.scalar import ScalarConfig, measure_scores, new_model, reading_template, write_figures
 from baro.models.forward import ScoredModel, forward_samples
-from baro.models.heads import HeadKind, Pooling, Scoring
-from baro.models.load import new_scalar_model, save_scalar_model
-from baro.models.lora import add_adapter
-from baro.models.place import placed
+from baro.models.load import save_scalar_model
 from baro.protocols import LocalWorld, LossOutput
 from baro.records import Preference, Ranking, Rated
-from baro.rewards.figures import Figures, Pairs, ensemble_figures, judged, measure, scores_of
-from baro.rewards.gate import explain, weaknesses
+from baro.rewards.figures import Figures, Pairs, ensemble_figures, judged, scores_of
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
 Encode = Callable[[Loaded, Template, int, Ledger], Iterable[Sample]]
 
 
-class Config(blocks.Config):
+class Config(ScalarConfig):
     """``baro reward``."""
 
-    model: Model = Field(
-        description="the backbone: a run, a folder, or a hub id; may be smaller than the policy, or BERT"
-    )
     preferences: Records = Field(description="pairs, rankings, or for regression answers with scores: a run or a file")
     loss: Literal["bradley_terry", "plackett_luce", "regression"] = Field(
         "bradley_terry", description="of comparisons: pair by pair, or the whole order; of recorded scores: regression"
@@ -87,30 +76,16 @@ class Config(blocks.Config):
         None, gt=0, description="a pair's margin is this times score_chosen − score_rejected; no margin unless given"
     )
     criteria: dict[str, float] = Field({}, description="recorded scores to learn, with weights; all alike unless given")
-    pooling: Pooling | None = Field(
-        None, description="the state that is read: last (first for encoders) unless given, or mean, or max"
-    )
-    head: HeadKind = Field("linear", description="what reads it: a linear layer, or a feed-forward one")
     sigmoid: bool = Field(False, description="squash scores into 0..1")
-    freeze_backbone: bool = Field(False, description="train the head alone")
-    input_template: str | None = Field(
-        None, description="text with {prompt} and {completion} that the model is to read"
-    )
     members: int = Field(
         1, ge=1, description="reward models to train, each with a seed of its own; several: an ensemble"
     )
     bootstrap: bool = Field(False, description="draw each member's training prompts anew, with replacement")
-    trainer: blocks.TrainerConfig = blocks.TrainerConfig(learning_rate=1e-5, epochs=1, batch_size=64)
-    data: blocks.DataConfig = blocks.DataConfig()
-    lora: LoraConfig | None = Field(None, description="train low-rank adapters in place of all weights")
-    compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         if self.label_smoothing and self.loss != "bradley_terry":
             raise ValueError(f"label_smoothing is for pairs, and loss is {self.loss}; leave it out")
-        if self.freeze_backbone and self.lora is not None:
-            raise ValueError("freeze_backbone and lora exclude each other: adapters are trained in the backbone")
         if self.margin_scale is not None and self.loss != "bradley_terry":
             raise ValueError(f"margin_scale is for pairs, and loss is {self.loss}; leave it out")
         if self.criteria and self.loss != "regression":
@@ -122,8 +97,6 @@ class Config(blocks.Config):
             )
         if self.bootstrap and self.members == 1:
             raise ValueError("bootstrap makes members differ, and members is 1; raise members, or leave it out")
-        if self.input_template is not None:
-            check_input_template(self.input_template)
         return self
 
 
@@ -181,12 +154,12 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
         return job.run
     criteria = dict(config.criteria) if config.loss == "regression" else {"score": 1.0}
     columns = Reading.of(config.data, criteria=config.criteria, margin_scale=config.margin_scale)
-    job.read(*_reading(config, criteria), lambda template: _template(config, template, job.folder), columns)
+    job.read(*_reading(config, criteria), lambda template: reading_template(config, template, job.folder), columns)
     if config.members == 1:
-        model = _model(config, job.folder, criteria)
+        model = new_model(config, job.folder, sigmoid=config.sigmoid, criteria=criteria)
         job.fit(Objective(model, config))
         _finish(model, job, config)
-        _write_figures(job.run, _held_out_figures(model, job.held_out, config))
+        write_figures(job.run, _held_out_figures(model, job.held_out, config), "reward")
         job.save(model, save_scalar_model)
     else:
         _train_ensemble(job, config, criteria)
@@ -196,20 +169,22 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
 def _train_ensemble(job: stage.Offline, config: Config, criteria: Mapping[str, float]) -> None:
     """Members from seeds of their own, then the figures of all of them together."""
     if config.lora is not None:
-        save_backbone(job, _model(config.model_copy(update={"lora": None}), job.folder, criteria))
+        bare = config.model_copy(update={"lora": None})
+        save_backbone(job, new_model(bare, job.folder, sigmoid=bare.sigmoid, criteria=criteria))
 
     def train(run: RunDir, own: Any, samples: Sequence[Sample]) -> ScoredModel:
-        model = _model(own, job.folder, criteria)
+        model = new_model(own, job.folder, sigmoid=own.sigmoid, criteria=criteria)
         objective, size = Objective(model, own), model.hidden_size
         stage.fit_offline(run, objective, samples, job.held_out, own.trainer, hidden_size=size, world=job.world)
         _finish(model, job, own)
-        _write_figures(run, _held_out_figures(model, job.held_out, own))
+        write_figures(run, _held_out_figures(model, job.held_out, own), "reward")
         return model
 
     members = train_members(job, config, train)
     scores = [scores_of(member, job.held_out, config.trainer.micro_batch_tokens) for member in members]
     scales = [Scale(member.measured.mean, member.measured.sd) for member in members if member.measured is not None]
-    _write_figures(job.run, ensemble_figures(job.held_out, scores, scales, log_odds=_log_odds(config)))
+    figures = ensemble_figures(job.held_out, scores, scales, log_odds=_log_odds(config))
+    write_figures(job.run, figures, "reward")
     job.run.finish("finished")
 
 
@@ -218,40 +193,12 @@ def _finish(model: ScoredModel, job: stage.Offline, config: Config) -> None:
     tokens = config.trainer.micro_batch_tokens
     if _log_odds(config):
         centre(model, job.train, tokens)
-    split_off = job.held_out if config.trainer.held_out is None else []
-    model.measured = measure(model, [*job.train, *split_off], tokens)
-    if model.measured is None:
-        log.warning("this reward model gives every answer the same score")
+    measure_scores(model, job, config)
 
 
 def _log_odds(config: Config) -> bool:
     """Whether differences of scores are meant to be log-odds, with a zero that is free."""
     return config.loss != "regression" and not config.sigmoid
-
-
-def _model(config: Config, folder: Path | str, criteria: Mapping[str, float]) -> ScoredModel:
-    """A new head on the backbone, of which all, nothing, or adapters are trained."""
-    encoder = is_encoder(folder)
-    pooling: Pooling = config.pooling or ("first" if encoder else "last")
-    if pooling == "first" and not encoder:
-        raise ConfigError("pooling first is for encoders: a decoder's first token has seen nothing; take last or mean")
-    scoring = Scoring(pooling, config.sigmoid, criteria)
-    model = new_scalar_model(folder, seed=config.trainer.seed, scoring=scoring, head=config.head)
-    if config.freeze_backbone:
-        model.trunk.requires_grad_(False)
-    if config.lora is not None:
-        add_adapter(model, config.lora, seed=config.trainer.seed, role="reward_model")
-    return placed(model, config.compute)
-
-
-def _template(config: Config, template: Template, folder: Path | str) -> Template:
-    """The template that the model reads: its own, the config's, or an encoder's encoding of two texts."""
-    encoder = is_encoder(folder)
-    if config.input_template is None:
-        return pair_template(template) if encoder else template
-    if encoder:
-        raise ConfigError("input_template and an encoder exclude each other: it reads the two texts as its own pair")
-    return input_template(template, config.input_template)
 
 
 def _reading(config: Config, criteria: dict[str, float]) -> tuple[Any, Encode]:
@@ -269,41 +216,6 @@ def _reading(config: Config, criteria: dict[str, float]) -> tuple[Any, Encode]:
     return Rated, encode
 
 
-def rated(sample: Sample, criteria: Mapping[str, float], *, squashed: bool) -> Sample:
-    """Completions with the wanted scores alone, and a rank by their weighted sum. Raises DataError for missing ones."""
-    done = []
-    for number, one in enumerate(sample.completions, start=1):
-        wanted = {name: one.fields[f"score/{name}"] for name in criteria if f"score/{name}" in one.fields}
-        missing = [name for name in criteria if name not in wanted]
-        if missing:
-            raise DataError(
-                f"{sample.key}: completion {number} has no score for {missing[0]!r}; give it one, leave the row out, "
-                "or name other criteria"
-            )
-        outside = [name for name, score in wanted.items() if squashed and not 0 <= score <= 1]
-        if outside:
-            raise DataError(
-                f"{sample.key}: completion {number} has {outside[0]!r} at {wanted[outside[0]]}, and sigmoid needs "
-                "scores from 0 to 1; scale them, or leave sigmoid out"
-            )
-        rank = -sum(weight * wanted[name] for name, weight in criteria.items())
-        fields = {f"score/{name}": score for name, score in wanted.items()} | {"rank": rank}
-        done.append(replace(one, fields=fields))
-    return sample.with_completions(done)
-
-
-def encode_order(loaded: Loaded, template: Template, max_length: int, ledger: Ledger) -> Iterator[Sample]:
-    """The same for a loss of whole orders. Raises DataError for a row with doubt or a margin."""
-    for sample in encode_comparisons(loaded, template, max_length, ledger):
-        first = sample.completions[0].fields
-        if first["p_chosen"] != 1.0 or first["margin"] != 0.0:
-            raise DataError(
-                f"{sample.key}: has p_chosen or margin, which loss plackett_luce cannot take into account; "
-                "use loss bradley_terry"
-            )
-        yield sample
-
-
 def centre(model: ScoredModel, samples: Sequence[Sample], micro_batch_tokens: int) -> None:
     """Set the bias so that the best completion of each training prompt scores 0 on average."""
     best = [s.with_completions([min(s.completions, key=lambda b: b.fields["rank"])]) for s in samples]
@@ -317,14 +229,3 @@ def _held_out_figures(model: ScoredModel, held_out: Sequence[Sample], config: Co
     """What the held-out rows say of one model."""
     scores = scores_of(model, held_out, config.trainer.micro_batch_tokens)
     return judged(Pairs.of(held_out, scores), log_odds=_log_odds(config))
-
-
-def _write_figures(run: RunDir, figures: Figures) -> None:
-    """figures.json, with the number of reasons not to train on this model; the reasons are told."""
-    if not figures:
-        return
-    reasons = weaknesses(figures)
-    figures["reward_model/weak"] = float(len(reasons))
-    for reason in reasons:
-        log.warning("this reward model is weak: %s", explain(reason))
-    stage.write_figures(run, figures)

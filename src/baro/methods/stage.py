@@ -130,15 +130,16 @@ class Trained:
 class Offline:
     """A run that trains one model on the rows of a file: open, ``read``, ``fit``, ``save``.
 
-    The config's first field of type ``Model`` is what is trained, its first of ``Records`` what on; it has the blocks
-    ``trainer`` and ``data``.
+    The config's own first field of type ``Model`` is what is trained, its own first of ``Records`` what on, wherever
+    its blocks ``trainer`` and ``data`` stand.
     """
 
     def __init__(self, verb: str, config: Config, out: Path | str | None) -> None:
         self.config = config
         self.trainer, self.data = _block(config, "trainer", TrainerConfig), _block(config, "data", DataConfig)
         self.world = training_world()
-        first = {one.kind: one for one in reversed(list(inputs_in(type(config), config)))}
+        own = [one for one in inputs_in(type(config), config) if len(one.path) == 1]  # not what a block names
+        first = {one.kind: one for one in reversed(own)}
         self._model, self._records = first["model"].value, first["records"]
         self.run = open_run(verb, config, out)
         self.finished = self.run.finished

@@ -31,12 +31,14 @@ class Scoring:
 
     pooling: last reads at the completion's end-of-turn token (its last token where it has none), mean and max over the
     completion's own tokens up to there, first (encoders) at the row's first token. sigmoid squashes each criterion into
-    0..1. criteria: their names and weights; one of weight 1 unless several were learned.
+    0..1. criteria: their names and weights; one of weight 1 unless several were learned. cost:
+    the score is a cost, above 0 where a completion is unsafe, so that less is better.
     """
 
     pooling: Pooling = "last"
     sigmoid: bool = False
     criteria: Mapping[str, float] = field(default_factory=lambda: {"score": 1.0})
+    cost: bool = False
 
     @property
     def plain(self) -> bool:

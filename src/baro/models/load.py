@@ -139,7 +139,7 @@ def read_head(path: Path, settings: Mapping[str, Any], hidden_size: int) -> nn.M
 
 def scoring_of(settings: Mapping[str, Any]) -> Scoring:
     """What reward_head.json says of the way from the head to the score."""
-    return Scoring(settings["pooling"], settings["sigmoid"], settings["criteria"])
+    return Scoring(settings["pooling"], settings["sigmoid"], settings["criteria"], settings["cost"])
 
 
 def measured_of(settings: Mapping[str, Any]) -> Measured | None:
@@ -151,7 +151,7 @@ def head_settings(folder: Path) -> dict[str, Any]:
     path = folder / REWARD_HEAD
     try:
         settings: dict[str, Any] = json.loads(path.read_bytes())
-        missing = {"score_bias", "pooling", "sigmoid", "criteria", "head"} - settings.keys()
+        missing = {"score_bias", "pooling", "sigmoid", "criteria", "cost", "head"} - settings.keys()
     except (ValueError, AttributeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); copy the run again") from error
     if missing:
