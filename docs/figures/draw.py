@@ -273,15 +273,8 @@ def tree(say: Say) -> Figure:
     ]
     planned = say("planned", "계획 중")
     outcomes = [
-        (
-            yes,
-            "coming",
-            say("GRPO, a function as reward", "GRPO: 함수를 보상으로")
-            + "\n"
-            + say("verifiers", "검증기")
-            + f" ({planned})",
-        ),
-        (yes, "coming", f"Safe RLHF ({planned})\n" + say("reward and cost learned apart", "보상과 비용을 따로 배운다")),
+        (yes, "model", say("GRPO with a verifier\nor a function as reward", "GRPO와 검증기\n또는 함수를 보상으로")),
+        (yes, "model", say("safe PPO\nreward and cost apart, a limit", "safe PPO\n보상과 비용을 따로, 한도를 둔다")),
         (
             no,
             "model",
@@ -311,8 +304,8 @@ def tree(say: Say) -> Figure:
         660,
         505,
         say(
-            "Solid: in Baro today. Dashed: planned.\n10,000 is a rule of thumb, not a law.",
-            "실선: 지금 Baro에 있다. 점선: 계획 중.\n1만은 어림값이지 법칙이 아니다.",
+            "10,000 is a rule of thumb, not a law.",
+            "1만은 어림값이지 법칙이 아니다.",
         ),
         size=13,
     )
