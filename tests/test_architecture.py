@@ -29,11 +29,12 @@ LAYERS = [
         "grpo_config",
         "reward_config",
         "verifier_config",
+        "chat_config",
     },
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
     {"rewards", "rollout", "trainer", "measure", "distributed"},
-    {"inputs"},
+    {"inputs", "chat_models"},
     {"methods", "feedback"},
     {"evaluate"},
     {"pipeline", "pipeline_reader", "verbs"},
@@ -68,6 +69,8 @@ ALLOWED = {
     ("bar", "runs"),
     ("rollout", "rewards"),
     ("trainer", "measure"),
+    ("chat_config", "config"),
+    ("chat_models", "inputs"),
 }
 METHOD_ROOMS = {
     "scalar",
@@ -176,6 +179,7 @@ def test_what_trains_is_told_of_the_world(path):
 
 # Names of modules that nothing in the source says a second time, and who uses them.
 UNUSED = {
+    ("chat_models.py", "load_chat_model"): "judges and critics that are chat models",
     ("demo/grammar.py", "best_answer"): "tests/demo: the lengths that the demo's world is made for",
     ("feedback/imports.py", "import_file"): "programs: what `baro feedback import` does, in one call",
     ("feedback/triggers.py", "trigger_statements"): "a migration",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from baro.records import Completion, Rollout, SamplingParams, Score, Verdict
+from baro.records import Completion, Conversation, OptionScores, Reply, Rollout, SamplingParams, Score, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -133,6 +133,27 @@ class PairJudge(Protocol):
 
     def compare(self, pairs: Sequence[tuple[Rollout, Rollout]]) -> list[Verdict]:
         """p(first is better) for each pair, in the same order."""
+
+
+class ChatModel(Protocol):
+    """Conversations in, answers out: a critic, a reviser, a judge; a local model or one on a server."""
+
+    name: str
+
+    def chat(
+        self, conversations: Sequence[Conversation], n: int, params: SamplingParams, keys: Sequence[int]
+    ) -> list[list[Reply]]:
+        """``n`` answers to each conversation, in the same order; ``keys`` names each one's random streams.
+
+        A failure is a Reply with ``error``, never a text in its place.
+        """
+
+    def options(self, conversations: Sequence[Conversation], options: Sequence[str]) -> list[OptionScores]:
+        """log p of each option as the beginning of the answer to each conversation; UNKNOWN from a model that tells
+        no log-probs, an error where one could not be had.
+
+        A server tells them up to where the options can be told apart. ValueError where one option begins another.
+        """
 
 
 class World(Protocol):

@@ -186,6 +186,27 @@ class Verdict:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of a chat model, or the reason why there is none."""
+
+    text: str | None
+    finished: bool = True  # it ended by itself; otherwise the length ran out
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptionScores:
+    """log p of each option, in nats and not normalised, or why there are none; neither where a model tells none."""
+
+    logprobs: tuple[float, ...] | None
+    error: str | None = None
+
+
+UNKNOWN = OptionScores(None)
+"""What a model answers that gives no log-probs: whoever asks may draw answers instead."""
+
+
 def content_hash(value: object) -> str:
     """A short stable name for a JSON-able value: the first 16 hex digits of the SHA-256 of its canonical JSON."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=vars_of)
