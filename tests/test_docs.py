@@ -77,6 +77,12 @@ UNSEEN |= {
     "sampler/gap",
     "sampler/gated_fraction",
 }  # test_grpo.py
+UNSEEN |= {
+    "loss/cost_value",
+    "objective/costs",
+    "objective/cost/<name>",
+    *(f"constraint/{name}" for name in ("mean_cost", "cost_low", "cost_high", "lambda", "over_limit_fraction")),
+}  # test_safe_ppo.py
 SHARED = {
     "trainer": blocks.TrainerConfig,
     "rollout": RolloutConfig,

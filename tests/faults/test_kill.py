@@ -69,6 +69,17 @@ rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2, draws: 3}
 sampling: {max_new_tokens: 6}
 trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
 """,
+    # two critics, and a multiplier that waits, moves and remembers two rollouts
+    "safe-ppo": """
+policy: base
+prompts: prompts.jsonl
+rewards: [{by: "length_reward:short"}]
+costs: [{by: "length_reward:words"}]
+constraint: {limit: 0.5, window: 2, delay: 1}
+rollout: {prompts: 4, completions: 2, epochs: 2, minibatches: 2}
+sampling: {max_new_tokens: 6}
+trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
+""",
     # policy, reference, value model and reward model on one backbone; values start at the reward's adapter
     "reward_lora": f"""
 model: base
@@ -180,6 +191,15 @@ KILLS = {
         "between-files:6": 3,
         "while-deleting:3": 9,
     },
+    "safe-ppo": {
+        "after-sampling:1": None,
+        "after-sampling:3": 6,
+        "after-rename:5": 3,  # the second rollout, stored; the checkpoint is in the middle of the first
+        "between-files:6": 3,
+        "while-deleting:3": 9,
+        "after-rename:10": 12,  # the first value model is saved
+        "after-rename:11": 12,  # and the second; the policy is not
+    },
     "ppo_trunk": {
         "after-sampling:1": None,
         "after-sampling:3": 6,
@@ -207,6 +227,7 @@ QUICK = {
     "kto": "after-rename:6",
     "ppo": "after-rename:5",
     "grpo": "after-sampling:2",
+    "safe-ppo": "after-sampling:3",
     "ppo_trunk": "after-rename:5",
     "ppo_full": "after-sampling:3",
 }
