@@ -9,6 +9,9 @@ import torch
 from baro.batch import Sample, branch
 from baro.config import load_config
 from baro.errors import ConfigError
+from baro.evaluate.constraint_section import constraint_section, held
+from baro.evaluate.stages import Stage
+from baro.evaluate.words import WORDS
 from baro.methods import safe_ppo
 from baro.models.forward import ScoredModel
 from baro.protocols import LocalWorld
@@ -207,3 +210,46 @@ def test_two_value_heads_start_from_numbers_of_their_own(run, monkeypatch):
     monkeypatch.setattr(safe_ppo.Objective, "__init__", noted)
     run(lora={"r": 2})
     assert not torch.equal(kept["value_model"], kept["cost_value_model"])
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def a_stage(tmp_path, costs, limit=1.0):
+    """Rollouts of two updates each, with a cost and its interval of ± 0.2."""
+    rows = [
+        {
+            "step": 2 * k + update, "rollout": k, "constraint/mean_cost": cost, "objective/scores": 2.0,
+            "constraint/cost_low": cost - 0.2, "constraint/cost_high": cost + 0.2, "constraint/lambda": 1.0 + k,
+            "constraint/over_limit_fraction": 0.5, "objective/costs": cost + 0.1 * (-1) ** update,
+        }
+        for k, cost in enumerate(costs)
+        for update in (1, 2)
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Stage("safe", tmp_path, {"verb": "safe-ppo", "config": {"constraint": {"limit": limit}}})
+
+
+def test_the_last_quarter_of_the_rollouts_is_held_against_the_limit(tmp_path):
+    """Of eight rollouts the last two, costs 0.6 and 1.0: 0.8 ± √(2 · 0.2²)/2."""
+    found = held(a_stage(tmp_path, [9, 9, 9, 9, 9, 9, 0.6, 1.0]))
+    half = math.sqrt(2 * 0.2**2) / 2
+    assert (found.cost.value, found.cost.low, found.cost.high) == pytest.approx((0.8, 0.8 - half, 0.8 + half))
+    assert (found.multiplier, found.score, found.over) == pytest.approx((7.5, 2.0, 0.5))
+    assert found.verdict == "limit_held"
+
+
+@pytest.mark.parametrize(("cost", "verdict"), [(0.7, "limit_held"), (1.1, "limit_open"), (1.3, "limit_broken")])
+def test_a_limit_within_the_interval_is_not_told_apart(tmp_path, cost, verdict):
+    assert held(a_stage(tmp_path, [cost])).verdict == verdict
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_a_run_under_a_limit_has_a_section(tmp_path, language):
+    words = WORDS[language]
+    page = constraint_section([a_stage(tmp_path, [1.5, 0.5])], words)
+    assert words["limit_held"] in page
+    assert "0.500 [0.300, 0.700]" in page
+    assert page.count("<svg") == 3
+    assert held(Stage("other", tmp_path, {"config": {}})) is None
+    assert constraint_section([], words) == ""

@@ -29,6 +29,7 @@ PANELS: tuple[Panel, ...] = (
     ("panel_clip", (("policy/clip_fraction", "train"),)),
     ("panel_policy_loss", (("loss/policy", "train"),)),
     ("panel_value_loss", (("loss/value", "train"),)),
+    ("panel_cost_value_loss", (("loss/cost_value", "train"),)),
     ("panel_kl_coef", (("objective/kl_coef", "train"),)),
     ("panel_grad_norm", (("grad_norm", "train"),)),
     ("panel_speed", (("perf/tokens_per_second", "train"),)),

@@ -19,6 +19,7 @@ from typing import Any
 
 from baro.errors import ConfigError
 from baro.evaluate.answers import rollouts_section, samples_section
+from baro.evaluate.constraint_section import constraint_section
 from baro.evaluate.curves import curves_section
 from baro.evaluate.findings import summary
 from baro.evaluate.markup import DASH, Html, duration_words, element, finite, joined, text
@@ -106,6 +107,7 @@ def page(stages: Sequence[Stage], *, title: str, language: Language) -> str:
         "frontier": frontier,
         "controls": controls,
         "solved": solved_section(stages, words),
+        "constraint": constraint_section(stages, words),
         "reward": reward_section(stages, words),
         "samples": samples_section(stages, words),
         "curves": curves_section(stages, words),

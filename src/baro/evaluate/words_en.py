@@ -71,6 +71,21 @@ ENGLISH = {
         "answers at least is right, maj@n whether the most frequent of n answers is. From a problem that no answer "
         "solves GRPO learns nothing."
     ),
+    "constraint": "Limit on costs",
+    "constraint_lead": (
+        "Whether answers cost no more than the limit on average, over the last quarter of each run's rollouts. λ is "
+        "what one unit of cost was worth in reward. The intervals are over prompts."
+    ),
+    "limit": "limit",
+    "mean_cost": "mean cost",
+    "limit_verdict": "the limit is",
+    "limit_held": "held",
+    "limit_broken": "broken",
+    "limit_open": "not told apart from the cost",
+    "limit_unknown": "without an interval",
+    "over_limit": "answers over the limit",
+    "multiplier": "λ",
+    "rollout_axis": "rollout",
     "controls": "Controls",
     "controls_lead": (
         "Comparisons whose outcome should be known beforehand. If one comes out otherwise, the figures above "
@@ -216,6 +231,7 @@ ENGLISH = {
     "panel_clip": "clipped tokens",
     "panel_policy_loss": "policy loss",
     "panel_value_loss": "value loss",
+    "panel_cost_value_loss": "value loss of costs",
     "panel_kl_coef": "KL coefficient",
     "panel_grad_norm": "gradient norm",
     "panel_speed": "tokens per second",

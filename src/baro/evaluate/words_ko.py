@@ -70,6 +70,21 @@ KOREAN = {
         "maj@n은 답변 n개에서 가장 많이 나온 답이 맞은 비율입니다. 어느 답변도 풀지 못한 문제에서는 GRPO가 배울 것이 "
         "없습니다."
     ),
+    "constraint": "비용의 한도",
+    "constraint_lead": (
+        "실행마다 마지막 4분의 1 롤아웃에서 답변의 평균 비용이 한도를 넘지 않았는지 보여 줍니다. λ는 비용 1이 보상 "
+        "얼마의 값이었는지를 뜻합니다. 구간은 프롬프트 단위입니다."
+    ),
+    "limit": "한도",
+    "mean_cost": "평균 비용",
+    "limit_verdict": "한도를",
+    "limit_held": "지킴",
+    "limit_broken": "넘음",
+    "limit_open": "비용과 구별되지 않음",
+    "limit_unknown": "구간 없음",
+    "over_limit": "한도를 넘은 답변",
+    "multiplier": "λ",
+    "rollout_axis": "롤아웃",
     "controls": "대조 실험",
     "controls_lead": "결과를 미리 알 수 있는 비교입니다. 예상과 다른 결과가 나오면 위의 수치를 의심해야 합니다.",
     "reward": "보상 모델",
@@ -206,6 +221,7 @@ KOREAN = {
     "panel_clip": "클리핑된 토큰의 비율",
     "panel_policy_loss": "정책 손실",
     "panel_value_loss": "가치 손실",
+    "panel_cost_value_loss": "비용의 가치 손실",
     "panel_kl_coef": "KL 계수",
     "panel_grad_norm": "기울기 노름",
     "panel_speed": "초당 토큰",
