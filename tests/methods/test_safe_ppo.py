@@ -250,6 +250,6 @@ def test_a_run_under_a_limit_has_a_section(tmp_path, language):
     page = constraint_section([a_stage(tmp_path, [1.5, 0.5])], words)
     assert words["limit_held"] in page
     assert "0.500 [0.300, 0.700]" in page
-    assert page.count("<svg") == 3
+    assert page.count("<figure") == 3
     assert held(Stage("other", tmp_path, {"config": {}})) is None
     assert constraint_section([], words) == ""
