@@ -17,7 +17,9 @@ class ServerConfig(Config):
     base_url: str = Field(description="where the API is, as http://localhost:8000/v1")
     model: str = Field(min_length=1, description="what the server calls the model")
     api_key_env: str | None = Field(
-        None, description="the environment variable that holds the key; no key is sent unless given"
+        None,
+        description="the environment variable that holds the key; no key is sent unless given",
+        json_schema_extra=NO_EFFECT,
     )
     timeout: float = Field(60.0, gt=0, description="seconds of one call, answer included", json_schema_extra=NO_EFFECT)
     retries: int = Field(5, ge=0, description="further tries of a call that failed", json_schema_extra=NO_EFFECT)

@@ -10,6 +10,7 @@ from baro.models.load import load_policy
 from baro.models.place import AUTO
 from baro.protocols import ChatModel
 from baro.rollout.chat import LocalChatModel
+from baro.rollout.remote import RemoteChatModel, needs_openai
 from baro.runs import RunDir
 
 
@@ -20,8 +21,10 @@ def load_chat_model(config: ChatModelConfig, *, compute: ComputeConfig = AUTO, r
         if not hasattr(rules, "chat"):
             raise ConfigError(f"{config.by}: has no method chat(conversations, n, params, keys); rules answer by that")
         return rules
-    if config.model is None:
-        raise ConfigError("server: not yet; give model, a run, a folder, or a hub id")
+    if config.server is not None:
+        needs_openai()
+        return RemoteChatModel(config.server, run.path)
+    assert config.model is not None, "the config was checked"
     template = load_template(config.model)
     frozen = compute.model_copy(update={"gradient_checkpointing": False})
     return LocalChatModel(load_policy(resolve(config.model, "model"), compute=frozen), template, name=config.called)
