@@ -32,6 +32,7 @@ from baro.methods import stage
 from baro.protocols import PairJudge, RewardSource
 from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout, said
 from baro.reward_config import ScoredBy
+from baro.rewards.costs import comparing
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -158,7 +159,7 @@ class JudgeRater:
 
 
 class RewardRater:
-    """A RewardSource; the answer with the higher score is the better one."""
+    """A RewardSource; the answer with the higher score is the better one, of a cost model that with the lower cost."""
 
     def __init__(self, source: RewardSource) -> None:
         self.source = source
@@ -220,7 +221,7 @@ def load_rater(config: Config, run: RunDir) -> Rater:
     by = config.by
     if isinstance(by, str) and is_object(by) and hasattr(found := load_object(by), "compare"):
         return JudgeRater(found, config.seed)
-    return RewardRater(load_scorer(config, name=config.own_name, compute=config.compute, run=run))
+    return RewardRater(comparing(load_scorer(config, name=config.own_name, compute=config.compute, run=run)))
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs
