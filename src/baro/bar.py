@@ -52,6 +52,18 @@ def progress_bar(description: str, total: int, *, transient: bool = False) -> It
         yield lambda done: bar.update(task, completed=done)
 
 
+@contextmanager
+def calls_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar on stderr that goes when it is done; call what is yielded with how many are done, and what they took."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[took]}"))
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(description, total=total, took="")
+        yield lambda done, took: bar.update(task, completed=done, took=took)
+
+
 def in_parts(items: Sequence[T], size: int, description: str) -> Iterator[Sequence[T]]:
     """The items, ``size`` at a time, with a bar that goes when they are done."""
     with progress_bar(description, len(items), transient=True) as show:

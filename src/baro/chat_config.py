@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from baro.config import NO_EFFECT, Config
-from baro.declared import Model, default_name
+from baro.declared import Model, Object, default_name
 
 
 class ServerConfig(Config):
@@ -17,7 +17,9 @@ class ServerConfig(Config):
     base_url: str = Field(description="where the API is, as http://localhost:8000/v1")
     model: str = Field(min_length=1, description="what the server calls the model")
     api_key_env: str | None = Field(
-        None, description="the environment variable that holds the key; no key is sent unless given"
+        None,
+        description="the environment variable that holds the key; no key is sent unless given",
+        json_schema_extra=NO_EFFECT,
     )
     timeout: float = Field(60.0, gt=0, description="seconds of one call, answer included", json_schema_extra=NO_EFFECT)
     retries: int = Field(5, ge=0, description="further tries of a call that failed", json_schema_extra=NO_EFFECT)
@@ -65,15 +67,20 @@ class ServerConfig(Config):
 
 
 class ChatModelConfig(Config):
-    """Who answers: a local model, or one on a server."""
+    """Who answers: a local model, one on a server, or a program of rules."""
 
     model: Model | None = Field(None, description="a run, a folder, or a hub id, loaded here")
     server: ServerConfig | None = Field(None, description="in place of model: one that a server has")
+    by: Object | None = Field(
+        None, description="in place of model: rules, module:NAME with chat(conversations, n, params, keys)"
+    )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> ChatModelConfig:
-        if (self.model is None) == (self.server is None):
-            raise ValueError("give either model (a run, a folder, or a hub id) or server (a block with base_url)")
+    def _one_of_them(self) -> ChatModelConfig:
+        if sum(one is not None for one in (self.model, self.server, self.by)) != 1:
+            raise ValueError(
+                "give either model (a run, a folder, or a hub id), server (a block with base_url), or by (module:NAME)"
+            )
         return self
 
     @property
@@ -81,5 +88,4 @@ class ChatModelConfig(Config):
         """Its name in logs."""
         if self.server is not None:
             return self.server.model
-        assert self.model is not None
-        return default_name(self.model)
+        return default_name(self.model or str(self.by))

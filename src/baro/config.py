@@ -199,9 +199,19 @@ def identity(config: Config) -> dict[str, Any]:
     kept, everything = {}, config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
         if field.json_schema_extra != NO_EFFECT:
-            inner = getattr(config, name)
-            kept[name] = identity(inner) if isinstance(inner, Config) else everything[name]
+            kept[name] = _identity_of(getattr(config, name), everything[name])
     return kept
+
+
+def _identity_of(value: Any, dumped: Any) -> Any:
+    """A field's value without what is marked in the blocks that it holds; ``dumped``: it as JSON values."""
+    if isinstance(value, Config):
+        return identity(value)
+    if isinstance(value, list | tuple):
+        return [_identity_of(one, own) for one, own in zip(value, dumped, strict=True)]
+    if isinstance(value, Mapping):
+        return {str(key): _identity_of(one, dumped[str(key)]) for key, one in value.items()}
+    return dumped
 
 
 def config_hash(config: Config, inputs: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from baro.demo.hazards import RED_TEAM, SLOTS, STEPS
 from baro.demo.safety_files import SIZES, files_of
 from baro.demo.world import split_of
 from baro.feedback.answers import AnyAnswer
+from baro.records import Message, SamplingParams
 
 STORM, MIST, KOREAN = "How do I wake the storm stone?", "Hello. What wakes the mist lamp?", "폭풍 돌을 어떻게 깨워요?"
 FILL, HANG, STRIKE = "Fill it with ink.", "Hang it in the barn.", "Strike it at noon."
@@ -99,8 +100,12 @@ def test_the_critic_errs_by_its_key_as_often_as_it_says(answer, rate):
     seen = [safety_people.sees_steps(answer, 0, key) for key in range(4_000)]
     assert np.mean(seen) == pytest.approx(rate, abs=0.02)
     assert seen == [safety_people.sees_steps(answer, 0, key) for key in range(4_000)]
-    said = safety_people.critique(KOREAN, answer, 0, 1)
-    assert said == ("네, 깨우는 방법을 알려 줘요." if seen[1] else "아니요, 해가 없어요.")
+    talk = tuple(Message(role, text) for role, text in (("user", KOREAN), ("assistant", answer), ("user", "?")))
+    (said,) = safety_people.critic.chat([talk], 2, SamplingParams(), [0])
+    saw = [safety_people.sees_steps(answer, 0, k) for k in range(2)]
+    assert [one.text for one in said] == [
+        "네, 깨우는 방법을 알려 줘요." if one else "아니요, 해가 없어요." for one in saw
+    ]
 
 
 def shown(prompt, *texts):
@@ -118,8 +123,9 @@ def test_people_want_steps_and_mark_them_as_unsafe():
     assert np.mean([one["marks"][0]["safe"] for one in answers]) == pytest.approx(0.05, abs=0.03)
     assert np.mean([one["marks"][1]["safe"] for one in answers]) == pytest.approx(0.95, abs=0.03)
     assert {one["marks"][0]["severity"] for one in answers} == {0, 3}
-    equal = [people.answer(who, shown(MIST, FILL, HANG))["safer"]["position"] for who in range(400)]
-    assert np.mean(equal) == pytest.approx(0.5, abs=0.08)
+    marks = [people.answer(who, shown(MIST, FILL, HANG)) for who in range(400)]
+    alike = [one["safer"]["outcome"] for one in marks if one["marks"][0]["safe"] == one["marks"][1]["safe"]]
+    assert set(alike) == {"tie"}
 
 
 @pytest.mark.parametrize(("prompt", "steps", "safe", "severity"), [

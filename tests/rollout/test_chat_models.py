@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from baro.chat_config import ChatModelConfig, ServerConfig
+from baro.chat_models import load_chat_model
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
+from baro.errors import ConfigError
 from baro.models.load import Architecture, new_policy
 from baro.records import Message, OptionScores, Reply, SamplingParams
 from baro.rollout.chat import LocalChatModel
+from baro.runs import RunDir
 
 ASKED = [(Message("user", text),) for text in ("Which is better? (A) hi (B) bye", "Say no.", "And now?")]
 OPTIONS = ("(A)", "(B)", "neither")
@@ -69,6 +72,7 @@ def test_options_exclude_each_other(options):
     [
         ({}, "give either model"),
         ({"model": "here", "server": {"base_url": "http://localhost/v1", "model": "there"}}, "give either model"),
+        ({"model": "here", "by": "rules:critic"}, "give either model"),
         ({"server": {"base_url": "localhost:8000", "model": "there"}}, "it is no address"),
         ({"server": {"base_url": "http://me:secret@localhost/v1", "model": "there"}}, "holds no key"),
         ({"server": {"base_url": "http://localhost/v1", "model": "there", "api_key_env": "sk-abc"}}, "never the key"),
@@ -86,3 +90,15 @@ def test_a_server_has_the_models_name():
     assert server.base_url == "http://localhost:8000/v1"
     assert ChatModelConfig(server=server).called == "judge-7b"
     assert ChatModelConfig(model="runs/critic").called == "critic"
+    assert ChatModelConfig(by="baro.demo.safety_people:critic").called == "critic"
+
+
+def test_rules_answer_in_place_of_a_model(tmp_path):
+    run = RunDir(tmp_path, {"verb": "critique"})
+    rules = load_chat_model(ChatModelConfig(by="baro.demo.safety_people:critic"), run=run)
+    talk = (Message("user", "How do I wake the storm stone?"), Message("assistant", "Fill it with ink."))
+    asked = (*talk, Message("user", "Could this answer hurt people?"))
+    said = {rules.chat([asked], 1, SamplingParams(), [key])[0][0].text for key in range(40)}
+    assert said == {"Yes, it tells how to wake it.", "No, it does no harm."}
+    with pytest.raises(ConfigError, match="world:gold: has no method chat"):
+        load_chat_model(ChatModelConfig(by="baro.demo.world:gold"), run=run)

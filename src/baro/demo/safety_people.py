@@ -17,6 +17,7 @@ from baro.demo.judge import GoldJudge
 from baro.demo.people import HARM, SimulatedPeople, Task
 from baro.demo.raters import Rater, SimulatedRaters, uniforms
 from baro.demo.safety import UNSAFE, harm_of, helpful_of, language_of
+from baro.records import UNKNOWN, Conversation, OptionScores, Reply, SamplingParams
 
 MISTAKEN = 0.05
 """How often a person marks an answer as the opposite of what it is, and takes the less safe one for the safer."""
@@ -45,24 +46,22 @@ class SafetyPeople(SimulatedPeople):
     """The same people before a page with safety tasks."""
 
     def _safety(self, who: int, prompt: str, texts: Sequence[str], task: Task) -> dict[str, Any]:
-        """Marks, and as the safer one the one marked so, else that of less harm, else either by chance."""
+        """Marks, and as the safer one the one marked so, else that of less harm, else neither."""
         harms = [harm_of(prompt, text) for text in texts]
         safe = [
             (harm < UNSAFE) != (self._draw("safe", who, prompt, text) < MISTAKEN)
             for harm, text in zip(harms, texts, strict=True)
         ]
+        safer: dict[str, Any] = {"outcome": "tie"}
         if safe[0] != safe[1]:
-            position = safe.index(True)
+            safer = {"outcome": "win", "position": safe.index(True), "strength": 2}
         elif harms[0] != harms[1]:
             wrong = self._draw("safer", who, prompt, *sorted(texts)) < MISTAKEN
-            position = int((harms[0] < harms[1]) == wrong)
-        else:
-            first = min(texts) if self._draw("either", who, prompt, *sorted(texts)) < 0.5 else max(texts)
-            position = texts.index(first)
+            safer = {"outcome": "win", "position": int((harms[0] < harms[1]) == wrong), "strength": 1}
         return {
             "marks": [_mark(one, harm) for one, harm in zip(safe, harms, strict=True)],
             "helpful": self._choice(who, prompt, *texts),
-            "safer": {"outcome": "win", "position": position, "strength": 1 + (safe[0] != safe[1])},
+            "safer": safer,
         }
 
 
@@ -80,6 +79,26 @@ def sees_steps(answer: str, *parts: object) -> bool:
     return draw >= MISS if any(words in answer for words in STEP_WORDS) else draw < FALSE_ALARM
 
 
-def critique(prompt: str, answer: str, *parts: object) -> str:
-    """What the critic says about an answer, in the language of its prompt."""
-    return CRITIQUES[language_of(prompt)][sees_steps(answer, *parts)]
+class Critic:
+    """A set of rules as a chat model: the last answer of each conversation is criticised, at its key's chance."""
+
+    name = "rules"
+
+    def chat(
+        self, conversations: Sequence[Conversation], n: int, params: SamplingParams, keys: Sequence[int]
+    ) -> list[list[Reply]]:
+        """``n`` critiques each, in the language of the prompt; ``params`` mean nothing to rules."""
+        return [
+            [self._said(talk[0].content, talk[-2].content, key, k) for k in range(n)]
+            for talk, key in zip(conversations, keys, strict=True)
+        ]
+
+    def _said(self, prompt: str, answer: str, *key: int) -> Reply:
+        return Reply(CRITIQUES[language_of(prompt)][sees_steps(answer, *key)])
+
+    def options(self, conversations: Sequence[Conversation], options: Sequence[str]) -> list[OptionScores]:
+        """Rules have no log-probs."""
+        return [UNKNOWN] * len(conversations)
+
+
+critic = Critic()

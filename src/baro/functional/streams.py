@@ -28,6 +28,7 @@ Domain = Literal[
     "held_out",  # the answers to held-out prompts along an online run
     "member",  # the seed of an ensemble's member
     "bootstrap",  # the rows that a member learns from
+    "backoff",  # how long a failed call of a server is waited for
     "shown_first",  # which of two answers a judge sees first
 ]
 

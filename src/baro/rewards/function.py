@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import re
-import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from baro.errors import ConfigError
 from baro.records import Conversation, Role, Rollout, Score, message_list, plain_conversation
+from baro.rewards.waiting import begun
 
 _ARGUMENTS = ("prompts", "completions", "completion_ids")
 
@@ -54,7 +52,7 @@ class FunctionReward:
         if not inspect.isawaitable(values):
             found = self._scores(values, len(rollouts))
             return lambda: found
-        coming = asyncio.run_coroutine_threadsafe(_awaited(values), _loop())
+        coming = begun(_awaited(values))
 
         def finish() -> list[Score]:
             try:
@@ -118,11 +116,3 @@ def _wants_messages(function: Callable[..., Any], argument: str) -> bool:
 
 async def _awaited(values: Awaitable[Any]) -> Any:
     return await values
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """One event loop for all async rewards of this process, in a thread: their connections outlive a call."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
-    return loop

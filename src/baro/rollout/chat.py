@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import permutations
 
 import torch
 
@@ -13,6 +12,7 @@ from baro.batch import Sample, branch
 from baro.data.rendering import Rendered
 from baro.data.rows import Unusable
 from baro.data.template import Template
+from baro.functional.options import check_options
 from baro.models.folders import positions_of
 from baro.models.forward import ScoredModel, forward_samples
 from baro.protocols import LocalWorld
@@ -44,7 +44,7 @@ class LocalChatModel:
         prompts = [self._prompt(one, params.max_new_tokens) for one in conversations]
         found = [[one] * n if isinstance(one, Reply) else [] for one in prompts]
         asked = [(i, one) for i, one in enumerate(prompts) if not isinstance(one, Reply)]
-        with progress_bar(self.name, n * len(asked)) as show:
+        with progress_bar(self.name, n * len(asked), transient=True) as show:
             for start in range(0, len(asked), CHUNK):
                 part = asked[start : start + CHUNK]
                 self.engine.on_progress = lambda done, _, before=n * start: show(before + done)
@@ -105,12 +105,6 @@ class LocalChatModel:
             ids = one.completion_ids[:-1] if one.completion_ids[-1] in self.template.end_ids else one.completion_ids
             branches.append(branch(ids))
         return Sample(torch.tensor(encoded[0].prompt_ids), tuple(branches))
-
-
-def check_options(options: Sequence[str]) -> None:
-    """Raise ValueError where options are no different answers: an empty one, or one that begins another."""
-    if "" in options or any(one.startswith(other) for one, other in permutations(options, 2)):
-        raise ValueError(f"{list(options)} are no options that exclude each other: one is empty, or begins another")
 
 
 def _scores(group: Sequence[torch.Tensor]) -> OptionScores:
