@@ -30,6 +30,7 @@ LAYERS = [
         "reward_config",
         "verifier_config",
         "chat_config",
+        "constitution",
     },
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
@@ -70,6 +71,8 @@ ALLOWED = {
     ("rollout", "rewards"),
     ("trainer", "measure"),
     ("chat_config", "config"),
+    ("constitution", "config"),
+    ("constitution", "records"),
     ("chat_models", "inputs"),
 }
 METHOD_ROOMS = {
@@ -81,6 +84,9 @@ METHOD_ROOMS = {
     "shaping",
     "critic",
     "baselines",
+    "calls",
+    "raters",
+    "principles",
 }  # what methods share
 METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
 
@@ -179,7 +185,6 @@ def test_what_trains_is_told_of_the_world(path):
 
 # Names of modules that nothing in the source says a second time, and who uses them.
 UNUSED = {
-    ("chat_models.py", "load_chat_model"): "judges and critics that are chat models",
     ("demo/grammar.py", "best_answer"): "tests/demo: the lengths that the demo's world is made for",
     ("feedback/imports.py", "import_file"): "programs: what `baro feedback import` does, in one call",
     ("feedback/triggers.py", "trigger_statements"): "a migration",

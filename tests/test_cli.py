@@ -124,12 +124,12 @@ VERBS = [
     "base",
     "sft",
     "reward",
-    "cost",
     "dpo",
     "kto",
     "ppo",
     "safe-ppo",
     "grpo",
+    "critique",
     "generate",
     "chat",
     "label",
@@ -226,8 +226,12 @@ def test_the_first_input_is_an_argument_or_a_flag(toy, baro_says, words):
 def test_label_and_evaluate_pass_every_flag_on(monkeypatch, baro_says):
     seen = {}
     monkeypatch.setattr(cli, "_run", lambda verb, *_, **values: seen.update({verb: values}))
-    baro_says("label", "answers", "--by", "m:judge", "--as", "ranks", "--pairs-per-prompt", "3", "--seed", "1")
-    assert seen["label"] == {"answers": "answers", "by": "m:judge", "as": "ranks", "pairs_per_prompt": 3, "seed": 1}
+    baro_says("label", "answers", "--by", "m:judge", "--as", "ranks", "--pairs-per-prompt", "3", "--seed", "1",
+              "--constitution", "general")  # fmt: skip
+    assert seen["label"] == {
+        "answers": "answers", "by": "m:judge", "constitution": "general", "as": "ranks", "pairs_per_prompt": 3,
+        "seed": 1,
+    }  # fmt: skip
     baro_says("evaluate", "a=runs/x", "runs/y", "--against", "runs/z", "--prompts", "p", "--pairs", "q",
               "--baseline-pairs", "b", "--judge", "gold=m:J", "--judge", "m:K", "--reward", "runs/rm",
               "--ref-policy", "r", "--limit", "9", "--seed", "2")  # fmt: skip

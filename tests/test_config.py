@@ -337,6 +337,7 @@ def test_hash_depends_on_what_changes_results_only():
 TWO_OF_ONE_NAME = {
     ("OnlineConfig", "rewards"): {"policy": "p", "prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
     ("EvaluationConfig", "rewards"): {"prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
+    ("Constitution", "principles"): {"language": "en", "principles": [{"name": "a", "principle": {"en": "A"}}] * 2},
     ("Criteria", "criteria"): {"criteria": [{"key": "kind", "labels": {"en": {"name": word}}} for word in "ab"]},
 }
 
@@ -374,10 +375,12 @@ def test_no_list_of_any_config_names_one_thing_twice():
             for member in listed(field.annotation):
                 member = get_args(member)[0] if get_origin(member) is Annotated else member
                 values = {name: [SAME.get(name, "a/b")] * 2}
+                if field.json_schema_extra == MAY_REPEAT:
+                    continue
                 if isinstance(member, type) and issubclass(member, Config):
                     owner = next(one for one in reversed(config.__mro__) if name in getattr(one, "model_fields", ()))
                     values = TWO_OF_ONE_NAME[owner.__name__, name]
-                elif member is not str or field.json_schema_extra == MAY_REPEAT:
+                elif member is not str:
                     continue
                 with pytest.raises(ValidationError) as error:
                     config.model_validate(values)

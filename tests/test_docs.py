@@ -67,6 +67,11 @@ UNSEEN |= {
     f"<policy>/{name}/<reward>" for name in ("accuracy", "pass_at_<k>", "maj_at_<n>", "unsolved_fraction")
 }  # tests/evaluate/test_solved.py
 UNSEEN |= {"accepted", "false_positives", "false_negatives"}  # test_verify.py
+UNSEEN |= {"demonstrations", "steps", "failures", "changed_fraction", "changed_fraction/round_<k>"}  # test_critique.py
+UNSEEN |= {"common_sentence/round_<k>"}
+UNSEEN |= {
+    *("left_preferred/one_order", "same_position", "option_mass", "sampled_verdicts", "agreement", "thumbs"),
+}  # test_label_by_principles.py
 UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
 UNSEEN |= {
     "loss/kl",
@@ -83,16 +88,6 @@ UNSEEN |= {
     "objective/cost/<name>",
     *(f"constraint/{name}" for name in ("mean_cost", "cost_low", "cost_high", "lambda", "over_limit_fraction")),
 }  # test_safe_ppo.py
-UNSEEN |= {
-    "sign_accuracy",
-    *(f"cost/{name}" for name in ("unsafe", "safe")),
-    *(f"loss/{name}" for name in ("ranking", "sign")),
-    *(f"cost_model/{name}" for name in ("accuracy", "sign_accuracy", "balanced_accuracy", "auroc", "ece", "undecided")),
-    *(f"cost_model/{name}" for name in ("recall_unsafe", "recall_safe", "vote_agreement", "vote_ceiling", "weak")),
-    *(f"cost_model/{name}_by_category/<name>" for name in ("accuracy", "sign_accuracy")),
-    *(f"cost_model/mean_cost/{name}" for name in ("unsafe", "safe")),
-    *(f"baseline/{name}" for name in ("longer_is_unsafer", "length_auroc", "all_safe")),
-}  # test_cost.py
 SHARED = {
     "trainer": blocks.TrainerConfig,
     "rollout": RolloutConfig,

@@ -19,7 +19,6 @@ LEAST = {
     "base": {"text": "rows.jsonl"},
     "sft": {"policy": "model", "demonstrations": "rows.jsonl"},
     "reward": {"model": "model", "preferences": "rows.jsonl"},
-    "cost": {"model": "model", "preferences": "rows.jsonl"},
     "dpo": {"policy": "model", "preferences": "rows.jsonl"},
     "kto": {"policy": "model", "thumbs": "rows.jsonl"},
     "ppo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},
@@ -28,6 +27,7 @@ LEAST = {
         "policy": "model", "prompts": "rows.jsonl", "reward_model": "model", "cost_model": "model",
         "constraint": {"limit": 0},
     },
+    "critique": {"constitution": "general", "policy": "model", "prompts": "rows.jsonl"},
     "generate": {"policy": "model", "prompts": "rows.jsonl"},
     "label": {"answers": "rows.jsonl", "by": "model"},
     "feedback collect": {"answers": "rows.jsonl"},
@@ -57,7 +57,12 @@ BESIDE = {
     "choose.rewards": {"choose": {"policy": "margin", "count": 1}},
     "rewards": {"reward_model": None},
     "costs": {"cost_model": None},
+    ("critique", "answers"): {"prompts": None},
+    ("label", "constitution"): {"by": None, "labeller": {"by": "mine_of_inputs:r"}},
+    ("label", "labeller.model"): {"by": None, "constitution": "general"},
+    ("label", "labeller.by"): {"by": None, "constitution": "general"},
 }
+"""What stands beside a key, of all verbs or of one."""
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +78,7 @@ def folder(tmp_path, monkeypatch):
     function = "def r(prompts, **columns):\n    from helper_of_inputs import sign\n    return [sign] * len(prompts)\n"
     Path("mine_of_inputs.py").write_text(function)
     Path("helper_of_inputs.py").write_text("sign = +1\n")
+    Path("mine.yaml").write_text("language: en\nprinciples: [{name: kind, principle: {en: Be kind.}}]\n")
     yield
     for name in ("mine_of_inputs", "helper_of_inputs"):
         sys.modules.pop(name, None)
@@ -100,12 +106,14 @@ def test_whatever_a_config_names_is_a_part_of_its_run_and_its_run_a_parent(verb,
         "scorer": ("mine_of_inputs:r", Path("helper_of_inputs.py")),
         "object": ("mine_of_inputs:r", Path("helper_of_inputs.py")),
         "run": ("runs/made", run / "run.json"),
+        "constitution": ("mine.yaml", Path("mine.yaml")),
     }[kind]
     (run / "model").mkdir()
     (run / "model" / "config.json").write_text("{}")
     (run / "records.jsonl").write_text("{}\n")
     Path("mine_of_inputs.py").touch()
-    values = LEAST[verb] | BESIDE.get(key, {}) if (verb, key) != ("evaluate", "rewards") else dict(LEAST[verb])
+    beside = BESIDE.get((verb, key), BESIDE.get(key, {}))
+    values = LEAST[verb] | beside if (verb, key) != ("evaluate", "rewards") else dict(LEAST[verb])
     *parents, last = key.split(".")
     block = values
     for parent in parents:

@@ -26,27 +26,15 @@ from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 TESTED = (
-    *(
-        "base",
-        "sft",
-        "reward",
-        "cost",
-        "dpo",
-        "kto",
-        "ppo",
-        "safe-ppo",
-        "grpo",
-        "generate",
-        "label",
-        "verify",
-        "evaluate",
-    ),
-    "feedback collect",
+    *("base", "sft", "reward", "dpo", "kto", "ppo", "safe-ppo", "grpo", "generate", "label", "verify", "evaluate"),
+    *("critique", "feedback collect"),
 )
 
 # ------------------------------------------------------------------------------------------------ a field that is read
 
-READ_WHOLE = {"SamplingConfig": "SamplingConfig.params makes SamplingParams of all of it"}
+READ_WHOLE = {
+    "SamplingConfig": "SamplingConfig.params makes SamplingParams of all of it",
+}
 
 
 def config_classes():
@@ -120,7 +108,6 @@ LEAST = {
     },
     "sft": {"policy": "policy", "demonstrations": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
     "reward": {"model": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
-    "cost": {"model": "policy", "preferences": "safety.jsonl", "trainer": TRAINER, "data": DATA},
     "dpo": {"policy": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
     "kto": {"policy": "policy", "thumbs": "thumbs.jsonl", "trainer": TRAINER, "data": DATA},
     "ppo": {
@@ -141,6 +128,11 @@ LEAST = {
     },
     "generate": {
         "policy": "policy", "prompts": "prompts.jsonl", "n": 2, "sampling": {"max_new_tokens": 6}, "data": DATA,
+    },
+    "critique": {
+        "constitution": "mine.yaml", "policy": "policy", "prompts": "prompts.jsonl", "rounds": 1,
+        "critic": {"by": "score_of_options:chatter"}, "reviser": {"by": "score_of_options:chatter"},
+        "unfinished": "keep", "sampling": {"max_new_tokens": 6}, "max_error_fraction": 1.0,
     },
     "label": {"answers": "answers.jsonl", "by": "score_of_options:judge"},
     "verify": {"file": "sums.jsonl", "verifier": "gsm8k"},
@@ -206,6 +198,7 @@ EVALUATED = {
 BEST_OF = {"best_of": {"n": 2, "by": "score_of_options:letters"}}
 CHOOSE = {"choose": {"policy": "margin", "count": 5, "rewards": ["score_of_options:letters"]}}
 SEVERAL = {"by": ["score_of_options:letters", "score_of_options:digits"], "scaled_on": "answers.jsonl"}
+PRINCIPLES = {"by": None, "constitution": "mine.yaml", "labeller.by": "score_of_options:chatter"}
 BEST_OF_SEVERAL = {"best_of": {"n": 8, **SEVERAL}}
 ONLINE_CHANGES = (
     {key: OFFLINE[key] for key in OFFLINE if key.startswith(("data", "compute"))}
@@ -272,13 +265,6 @@ PPO_CHANGES = ONLINE_CHANGES | {
     "shared_trunk": (False, LORA | WHOLE),
     "rollout.draws": (3, {"rewards": [{"by": "score_of_options:odd"}]}),
 }
-SCALAR = {
-    "pooling": ("mean", {}),
-    "head": ("ffn", {}),
-    "freeze_backbone": (True, {}),
-    "input_template": ("{completion} of {prompt}", {}),
-}
-"""What reward and cost models share."""
 CHANGES = {
     "base": OFFLINE
     | {
@@ -294,28 +280,21 @@ CHANGES = {
     }
     | columns("text"),
     "sft": OFFLINE | TEMPLATE | ADAPTERS | columns("demonstrations"),
-    "cost": OFFLINE
-    | TEMPLATE
-    | ADAPTERS
-    | {
-        "trainer.held_out": ("more_safety.jsonl", {}),
-        "data.system": ("drop", {"preferences": "safety_talks.jsonl"}),
-        "data.ignore": (["weight"], {"preferences": "safety_weighed.jsonl"}),
-        "margin_scale": (2.0, {}),
-        **SCALAR,
-    },
     "reward": OFFLINE
     | TEMPLATE
     | ADAPTERS
     | columns("preferences")
-    | SCALAR
     | {
         "margin_scale": (0.1, {"preferences": "scored.jsonl"}),
         "loss": ("plackett_luce", {"preferences": "rankings.jsonl"}),
         "label_smoothing": (0.2, {}),
         "center_rewards_coefficient": (0.5, {}),
         "criteria": ({"kind": 1.0}, {"preferences": "rated.jsonl", "loss": "regression"}),
+        "pooling": ("mean", {}),
+        "head": ("ffn", {}),
         "sigmoid": (True, {}),
+        "freeze_backbone": (True, {}),
+        "input_template": ("{completion} of {prompt}", {}),
         "members": (2, {}),
         "bootstrap": (True, {"members": 2}),
     },
@@ -405,7 +384,31 @@ CHANGES = {
         "compute.device": ("cuda", {}),
         "compute.dtype": ("bfloat16", {}),
     },
+    "critique": SAMPLING
+    | {
+        "constitution": ("general", {}),
+        "critic.by": ("score_of_options:silent", {}),
+        "reviser.by": ("score_of_options:silent", {}),
+        "rounds": (2, {}),
+        "keep": ("all", {"rounds": 2}),
+        "unfinished": ("drop", {}),
+        "language": ("ko", {}),
+        "max_error_fraction": (0.0, {}),
+        "seed": (5, {}),
+        "limit": (2, {}),
+        "encoding": ("utf-16", {}),
+        "compute.device": ("cuda", {}),
+        "compute.dtype": ("bfloat16", {}),
+    },
     "label": {
+        "constitution": ("general", PRINCIPLES),
+        "labeller.by": ("score_of_options:silent", PRINCIPLES),
+        "judging.language": ("ko", PRINCIPLES),
+        "judging.reasoning": (True, PRINCIPLES),
+        "judging.clamp": ([0.4, 0.6], PRINCIPLES),
+        "judging.verdicts": (3, PRINCIPLES | {"labeller.by": "score_of_options:silent"}),
+        "judging.max_new_tokens": (2, PRINCIPLES | {"labeller.by": "score_of_options:silent"}),
+        "max_error_fraction": (0.0, {"by": "score_of_options:sometimes"}),
         "as": ("ranks", {}),
         "pairs_per_prompt": (3, {}),
         "seed": (5, {}),
@@ -484,7 +487,10 @@ NOTHING_TO_SEE = {
     "reward_shaping.whiten": "of ppo it is changed; grpo and safe-ppo refuse it",
     "shared_trunk": "of ppo it is changed; of grpo it is where a reward's adapter stands: memory, not results",
     "compute.gradient_checkpointing": "marked: the same numbers, computed twice (tests/models/test_place.py)",
-    "data.criteria": "of prompts and of harm nothing is scored; elsewhere it is changed",
+    **dict.fromkeys(
+        ("critic.model", "reviser.model", "labeller.model"), "in place of by, which is changed; test_critique.py"
+    ),
+    "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
     "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
 }
 NOTHING_TO_COLLECT = {
@@ -503,6 +509,8 @@ INPUTS = {"text", "policy", "demonstrations", "model", "preferences", "thumbs", 
 def leaves(config, prefix=""):
     for name, field in config.model_fields.items():
         blocks = [one for one in union_members(field.annotation) if isinstance(one, type) and issubclass(one, Config)]
+        if name == "server":  # tests/rollout/test_remote.py
+            continue
         if blocks and name != "verifier":  # whose options tests/rewards/test_verifiers.py walks
             yield from leaves(blocks[0], f"{prefix}{name}.")
         else:
@@ -532,11 +540,6 @@ def folder(tmp_path_factory):
         for i in range(5)
         for said in ("#### {}", "It is {}")
     ]
-    safety = [
-        {"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"]], "unsafe": [0, 1]}
-        | {"safety_ranks": [1, 2], "severity": [0, 2]}
-        for p in [*pairs, long]
-    ]
     files = {
         "pairs": [*pairs, long],
         "more": pairs[:3],
@@ -564,10 +567,6 @@ def folder(tmp_path_factory):
             }
             for p in pairs
         ],
-        "safety": safety,
-        "more_safety": safety[:3],
-        "safety_talks": [{"system": "Be kind.", **row} for row in safety[:-1]],
-        "safety_weighed": [{**row, "weight": 0.5} for row in safety[:-1]],
         "sums": sums,
         "scored_sums": [{**row, "score": 0.5} for row in sums],
         "rankings": [
@@ -586,18 +585,23 @@ def folder(tmp_path_factory):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     template = Template(train_tokenizer([" ".join(pair.values()) for pair in pairs], 280), "plain")
     shape = Architecture(hidden_size=16, layers=1, heads=2, max_positions=96, intermediate_size=24)
+    (folder / "mine.yaml").write_text(
+        "language: en\nprinciples:\n  - {name: kind, principle: {en: Be kind., ko: 친절하게 답한다.}}\n"
+        "  - {name: brief, principle: {en: Be brief., ko: 짧게 답한다.}}\n"
+    )
     for seed, name in enumerate(("policy", "other")):
         made = new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=seed)
         save_policy(made, folder / name)
         template.save(folder / name)
     (folder / "score_of_options.py").write_text(
-        inspect.getsource(scores) + "\nletters, digits, odd, sometimes, sooner, judge, people = scores()\n"
+        inspect.getsource(scores)
+        + "\nletters, digits, odd, sometimes, sooner, judge, people, chatter, silent = scores()\n"
     )
     return folder
 
 
 def scores():
-    from baro.records import Verdict
+    from baro.records import UNKNOWN, OptionScores, Reply, Verdict
 
     def letters(prompts, completions, **columns):
         return [len(set(text)) / 4 for text in completions]
@@ -639,7 +643,31 @@ def scores():
                 return {"kind": "pair", "choice": {"outcome": "tie"}}
             return {"kind": "pair", "choice": {"outcome": "win", "position": order[0], "strength": 1 + who}}
 
-    return letters, digits, odd, sometimes, sooner, Judge(), People()
+    class Chatter:
+        """Says how long what it was asked is; a revision is the answer with the critique in it."""
+
+        def __init__(self, name):
+            self.name = name
+
+        def chat(self, conversations, n, params, keys):
+            both = zip(conversations, keys, strict=True)
+            return [[self.say(one, key + k, params) for k in range(n)] for one, key in both]
+
+        def say(self, turns, key, params):
+            last = turns[-1].content
+            if "(A)" in last:
+                return Reply(
+                    "(A)"[: params.max_new_tokens] if (key + len(last)) % 3 else "(B)"[: params.max_new_tokens]
+                )
+            words = " ".join(turn.content for turn in turns[-4:-1])
+            return Reply(f"{self.name} {len(last)} {words}", finished=len(last) % 2 == 0)
+
+        def options(self, conversations, options):
+            known = [len(one[-1].content.partition("(B)")[0]) % 9 / 9 for one in conversations]
+            return [OptionScores((-0.1 - p, -1.1 + p)) if self.name == "chatter" else UNKNOWN for p in known]
+
+    people = People()
+    return letters, digits, odd, sometimes, sooner, Judge(), people, Chatter("chatter"), Chatter("silent")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from baro.runs import RunDir
 
 T = TypeVar("T")
+_shown_now: list[None] = []  # one for each bar of a work that is under way: two would write over each other
+
+
+@contextmanager
+def _showing() -> Iterator[None]:
+    _shown_now.append(None)
+    try:
+        yield
+    finally:
+        _shown_now.pop()
 
 
 @contextmanager
@@ -42,12 +52,15 @@ def _shown(loss: float | None) -> str:
 def progress_bar(description: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar on stderr with the time left; call what is yielded with how many are done.
 
-    A transient one goes when it is done, and is not there at all where stderr is a file.
+    A transient one goes when it is done, and is not there at all where stderr is a file, or inside another one.
     """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = transient and not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar:
+    hidden = transient and (not console.is_terminal or bool(_shown_now))
+    with (
+        _showing(),
+        Progress(*columns, TimeRemainingColumn(), console=console, transient=transient, disable=hidden) as bar,
+    ):
         task = bar.add_task(description, total=total)
         yield lambda done: bar.update(task, completed=done)
 
@@ -57,9 +70,11 @@ def calls_bar(description: str, total: int) -> Iterator[Callable[[int, str], Non
     """A bar on stderr that goes when it is done; call what is yielded with how many are done, and what they took."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[took]}"))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    hidden = not console.is_terminal or bool(_shown_now)
+    with (
+        _showing(),
+        Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as bar,
+    ):
         task = bar.add_task(description, total=total, took="")
         yield lambda done, took: bar.update(task, completed=done, took=took)
 

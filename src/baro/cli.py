@@ -246,12 +246,12 @@ for _verb, _summary in {
     "base": "A small new model from text: tokenizer, random weights, pre-training.",
     "sft": "Supervised fine-tuning on demonstrations.",
     "reward": "A reward model from pairs or rankings.",
-    "cost": "A cost model from safety judgments: which answer is the less safe, and which is unsafe.",
     "dpo": "Direct preference optimisation.",
     "kto": "Kahneman-Tversky optimisation on thumbs up and down.",
     "ppo": "PPO on a reward.",
     "safe-ppo": "PPO on a reward, while answers cost no more than a limit.",
     "grpo": "GRPO and its family: the completions of a prompt are compared with each other.",
+    "critique": "Answers criticised and revised by a constitution: demonstrations.",
 }.items():
     _by_config_alone(_verb, _summary)
 
@@ -297,14 +297,20 @@ def chat(
 def label(
     answers: Annotated[str | None, typer.Argument(metavar="ANSWERS", help="The same as --answers.")] = None,
     answers_flag: Annotated[str | None, typer.Option("--answers", metavar="RUN", help="What to judge.")] = None,
-    by: Annotated[str | None, typer.Option(metavar="X", help="A reward run, or module:NAME.")] = None,
-    as_: Annotated[str | None, typer.Option("--as", metavar="pairs|ranks|best", help="The form; pairs first.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="X", help="A reward run, module:NAME, or a constitution's YAML file.")
+    ] = None,
+    constitution: Annotated[str | None, typer.Option(metavar="NAME|FILE.yaml", help="Principles to judge by.")] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="pairs|ranks|thumbs|best", help="The form; pairs first.")
+    ] = None,
     pairs_per_prompt: Annotated[int | None, typer.Option(help="Compared pairs of each prompt.")] = None,
     seed: Seed = None,
 ) -> dict[str, Any]:
-    """Judge answers by a reward model, a judge or a function."""
+    """Judge answers by a reward model, a judge, a function or a constitution."""
     what = given_once("answers", answers, answers_flag)
-    return {"answers": what, "by": by, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
+    judges = {"by": by, "constitution": constitution}
+    return {"answers": what, **judges, "as": as_, "pairs_per_prompt": pairs_per_prompt, "seed": seed}
 
 
 _stage("verify")(verify)

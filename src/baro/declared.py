@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 
 from baro.problems import KeyPath
 
-Kind = Literal["model", "records", "scorer", "object", "run"]
+Kind = Literal["model", "records", "scorer", "object", "run", "constitution"]
 FEEDBACK = "feedback:"
 
 
@@ -44,6 +44,8 @@ Scorer = Annotated[str, Input("scorer")]
 """What gives scores or verdicts: a reward run or folder, or ``module:NAME``."""
 Object = Annotated[str, Input("object")]
 """``module:NAME`` alone: a judge, simulated people."""
+ConstitutionFile = Annotated[str, Input("constitution")]
+"""A constitution: the name of one that comes with Baro, or the path of a YAML file."""
 Run = Annotated[str, Input("run")]
 """A run directory itself, whatever it made."""
 

@@ -46,12 +46,18 @@ class RewardError(BaroError):
     """More scores failed than ``max_error_fraction`` allows."""
 
 
-def check_failures(failed: Sequence[str], n: int, name: str, what: str = "judgments", advice: str = "") -> None:
-    """Raise RewardError where more than ``MAX_ERROR_FRACTION`` of ``n`` failed; ``failed`` says why, each in words."""
-    if len(failed) > MAX_ERROR_FRACTION * n:
+def check_failures(
+    failed: Sequence[str],
+    n: int,
+    name: str,
+    what: str = "judgments",
+    advice: str = "",
+    limit: float = MAX_ERROR_FRACTION,
+) -> None:
+    """Raise RewardError where more than the share ``limit`` of ``n`` failed; ``failed`` says why, each in words."""
+    if len(failed) > limit * n:
         raise RewardError(
-            f"{name}: {len(failed)} of {n} {what} failed, more than {MAX_ERROR_FRACTION:.0%}; {advice}"
-            f"the first: {failed[0]}"
+            f"{name}: {len(failed)} of {n} {what} failed, more than {limit:.0%}; {advice}the first: {failed[0]}"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from baro import config as blocks
+from baro.constitution import SHIPPED
 from baro.data.hub import at_hub
 from baro.data.splits import asked_for
 from baro.declared import FEEDBACK, Kind, Named, inputs_in, is_object
@@ -33,6 +34,7 @@ WORDS_OF_KIND: Mapping[Kind, str] = {
     "records": "records",
     "scorer": "what gives scores",
     "object": "a Python object, module:NAME",
+    "constitution": "a constitution, a name or a YAML file",
     "run": "a run",
 }
 
@@ -172,6 +174,7 @@ class Reader:
         known = Path(value).exists() or (kind == "records" and value.startswith(FEEDBACK))
         known = known or (kind == "records" and (asked_for(Path(value))[1] is not None or at_hub(value)))
         known = known or (kind in ("scorer", "object") and is_object(value))
+        known = known or (kind == "constitution" and value in SHIPPED)
         if known or (kind in ("model", "records", "scorer") and is_hub_id(value)):
             return value
         raise self._error(where, f"{value!r} is no stage, file or folder; {_meant(value, self.outline.stages)}")

@@ -35,10 +35,11 @@ class ScoredBy(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> ScoredBy:
-        named = [name for name in ("by", "verifier", "judge") if getattr(self, name, None) is not None]
+        named = [name for name in ("by", "verifier", "judge", "constitution") if getattr(self, name, None) is not None]
         if len(named) != 1:
-            judge = ", or judge (one who compares answers)" if "judge" in type(self).model_fields else ""
-            raise ValueError(f"give either by (a reward run or a function) or verifier (the name of one){judge}")
+            others = {"judge": "one who compares answers", "constitution": "principles to compare answers by"}
+            more = "".join(f", or {key} ({what})" for key, what in others.items() if key in type(self).model_fields)
+            raise ValueError(f"give either by (a reward run or a function) or verifier (the name of one){more}")
         members = [name for name in ("combine", "penalty", "scaled_on") if getattr(self, name) is not None]
         if self.by is None and members:
             raise ValueError(f"{members[0]} is for several members, and a {named[0]} is one; leave it out")

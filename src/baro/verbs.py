@@ -19,6 +19,7 @@ FITS: Mapping[Kind, tuple[Makes, ...]] = {
     "records": ("records", "anything"),
     "scorer": ("scorer", "anything"),
     "object": (),
+    "constitution": (),
     "run": ("policy", "scorer", "records", "nothing", "anything"),
 }
 """What each kind of input takes."""
@@ -46,7 +47,6 @@ VERBS: dict[str, Verb] = {
     "base": Verb(_at("baro.methods.base"), "policy"),
     "sft": Verb(_at("baro.methods.sft"), "policy"),
     "reward": Verb(_at("baro.methods.reward"), "scorer"),
-    "cost": Verb(_at("baro.methods.cost"), "scorer"),
     "dpo": Verb(_at("baro.methods.dpo"), "policy"),
     "kto": Verb(_at("baro.methods.kto"), "policy"),
     "ppo": Verb(_at("baro.methods.ppo"), "policy", {"value_model": "value_model"}),
@@ -56,6 +56,7 @@ VERBS: dict[str, Verb] = {
         {"value_model": "value_model", "cost_value_model": "cost_value_model"},
     ),
     "grpo": Verb(_at("baro.methods.grpo"), "policy"),
+    "critique": Verb(_at("baro.methods.critique"), "records"),
     "generate": Verb(_at("baro.methods.generate"), "records"),
     "label": Verb(_at("baro.methods.label"), "records"),
     "verify": Verb(_at("baro.methods.verify"), tells_rows=True),

@@ -29,6 +29,9 @@ Domain = Literal[
     "member",  # the seed of an ensemble's member
     "bootstrap",  # the rows that a member learns from
     "backoff",  # how long a failed call of a server is waited for
+    "principle",  # by which principle an answer is criticised, or two are compared
+    "critique",  # critiques and revisions
+    "verdict",  # what a labeller says of two answers
     "shown_first",  # which of two answers a judge sees first
 ]
 

@@ -1,8 +1,8 @@
 """Judgments of answers: pairs, rankings or the best, by people simulated or real, judges, functions or reward models.
 
 A judge compares two answers of one prompt and says with what probability the first is better; a reward scores each by
-itself. Which of two answers a judge sees first is drawn from the seed, so that one who favours a side favours no
-sample. What cannot be told apart (equal texts, ties) is left out and counted.
+itself; by a constitution a chat model compares them. What cannot be told apart (equal texts, ties) is left out and
+counted. Answers that were judged before (pairs, rankings) are judged anew, and how often both agree is a figure.
 """
 
 from __future__ import annotations
@@ -10,34 +10,45 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from rich.console import Console
 
-from baro.bar import in_parts
+from baro.chat_config import ChatModelConfig
+from baro.chat_models import load_chat_model
 from baro.compute import ComputeConfig
+from baro.config import identity
+from baro.constitution import load_constitution
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger, write_ledger
-from baro.declared import Records, Scorer, is_object
-from baro.errors import check_failures
+from baro.data.rows import Unusable
+from baro.declared import ConstitutionFile, Records, Scorer, default_name, is_object
+from baro.errors import MAX_ERROR_FRACTION
 from baro.files import saving
-from baro.functional.statistics import Interval, wilson_interval
-from baro.functional.streams import stream
 from baro.inputs import load_object, load_scorer, open_run, resolve
 from baro.methods import stage
-from baro.protocols import PairJudge, RewardSource
-from baro.records import Answers, Demonstration, Message, Preference, Ranking, Record, Rollout, said
+from baro.methods.calls import Speaker
+from baro.methods.principles import JudgingConfig, PrincipleRater
+from baro.methods.raters import Case, JudgeRater, Pair, Rater, RewardRater, Tally, pair_key
+from baro.records import (
+    Answers,
+    Conversation,
+    Demonstration,
+    Message,
+    Preference,
+    Ranking,
+    Record,
+    Thumb,
+    content_hash,
+    said,
+)
 from baro.reward_config import ScoredBy
-from baro.rewards.costs import comparing
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
-CHUNK = 256  # judged at once: a moving bar, and little lost when a judge fails
-Pair = tuple[int, int]
 
 
 class Config(ScoredBy):
@@ -50,139 +61,52 @@ class Config(ScoredBy):
         None,
         description="who judges: a reward run, module:NAME (a function, or an object with compare), or several rewards",
     )
-    as_: Literal["pairs", "ranks", "best"] = Field("pairs", alias="as", description="what the judgments are kept as")
+    constitution: ConstitutionFile | None = Field(
+        None, description="in place of by: the principles by which labeller compares: general, medical, or a YAML file"
+    )
+    labeller: ChatModelConfig | None = Field(None, description="who compares by the constitution")
+    judging: JudgingConfig = JudgingConfig()
+    as_: Literal["pairs", "ranks", "thumbs", "best"] = Field(
+        "pairs", alias="as", description="what the judgments are kept as"
+    )
     pairs_per_prompt: int | None = Field(
         None, ge=1, description="compared pairs of a prompt; each answer once unless given"
     )
-    seed: int = Field(0, ge=0, description="seed of the order in which a judge sees two answers")
+    max_error_fraction: float = Field(
+        MAX_ERROR_FRACTION, ge=0, le=1, description="share of failed judgments above which the run stops"
+    )
+    seed: int = Field(0, ge=0, description="seed of the principles, and of the order in which answers are shown")
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_of_principles_is_a_constitution(cls, values: Any) -> Any:
+        """``by: FILE.yaml`` says constitution."""
+        by = values.get("by") if isinstance(values, dict) else None
+        if isinstance(by, str) and by.endswith((".yaml", ".yml")) and values.get("constitution") is None:
+            return {**{key: value for key, value in values.items() if key != "by"}, "constitution": by}
+        return values
 
     @model_validator(mode="after")
     def _pairs_are_compared_for_pairs(self) -> Config:
-        if self.pairs_per_prompt is not None and self.as_ != "pairs":
-            raise ValueError(f"pairs_per_prompt goes with as: pairs, and as is {self.as_}; leave it out")
+        if self.pairs_per_prompt is not None and self.as_ not in ("pairs", "thumbs"):
+            raise ValueError(f"pairs_per_prompt goes with as: pairs or thumbs, and as is {self.as_}; leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _principles_are_read_by_somebody(self) -> Config:
+        if self.constitution is not None and self.labeller is None:
+            raise ValueError("labeller is missing, and a constitution is read by a chat model; give it, as {model: X}")
+        if self.constitution is None:
+            for key in ("labeller", "judging"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} goes with constitution; leave it out, or give the principles")
+        return self
 
-@dataclass(frozen=True)
-class Case:
-    """A prompt with its answers; ``key`` is the row that they came from, ``index`` its number."""
-
-    key: str
-    index: int
-    answers: Answers
-
-    def rollout(self, k: int) -> Rollout:
-        """Answer k as judges see it."""
-        one = self.answers
-        return Rollout(one.prompt, said(one.completions[k]), finished=one.finished[k], extra=one.extra)
-
-    def equal(self, pair: Pair) -> bool:
-        """Whether both answers are the same text."""
-        return self.answers.completions[pair[0]] == self.answers.completions[pair[1]]
-
-
-@dataclass
-class Tally:
-    """What became of the judgments."""
-
-    asked: int = 0
-    errors: list[str] = field(default_factory=list)
-    identical: int = 0
-    ties: int = 0
-    kept: int = 0
-    left: float = 0.0  # decided comparisons in which the answer shown first was preferred
-    decided: int = 0
-    spread: list[float] = field(default_factory=list)  # of an ensemble: its members' sd, answer by answer
-
-    def check(self, by: str) -> None:
-        """Raise RewardError where too many judgments failed."""
-        check_failures(self.errors, self.asked, by)
-
-    def figures(self, kind: str) -> dict[str, Interval | float]:
-        """For figures.json; ``left_preferred`` is 0.5 for a judge who favours no side.
-
-        ``disagreement``: of an ensemble, the mean sd of its members' scores of an answer.
-        """
-        counts = {kind: self.kept, "ties": self.ties, "identical": self.identical, "errors": len(self.errors)}
-        found: dict[str, Interval | float] = {name: float(count) for name, count in counts.items()}
-        found |= {"disagreement": math.fsum(self.spread) / len(self.spread)} if self.spread else {}
-        return found | ({"left_preferred": wilson_interval(self.left, self.decided)} if self.decided else {})
-
-
-class Rater(Protocol):
-    """Compares answers pair by pair, and scores all answers of a prompt; None where the judgment failed."""
-
-    def compare(self, asked: Sequence[tuple[Case, Pair]], tally: Tally) -> list[tuple[float | None, str]]:
-        """p(the pair's first answer is better), and which of the two was shown on the left ("" if neither)."""
-
-    def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
-        """A number per answer, higher is better."""
-
-
-class JudgeRater:
-    """A PairJudge; its scores are wins in a round robin."""
-
-    def __init__(self, judge: PairJudge, seed: int) -> None:
-        self.judge, self.seed = judge, seed
-
-    def compare(self, asked: Sequence[tuple[Case, Pair]], tally: Tally) -> list[tuple[float | None, str]]:
-        swapped = [self._swapped(case, pair) for case, pair in asked]
-        shown = [
-            (case.rollout(pair[swap]), case.rollout(pair[not swap]))
-            for (case, pair), swap in zip(asked, swapped, strict=True)
-        ]
-        verdicts = [verdict for chunk in in_parts(shown, CHUNK, "judge") for verdict in self.judge.compare(chunk)]
-        tally.asked += len(verdicts)
-        tally.errors += [verdict.error or "no verdict" for verdict in verdicts if verdict.p_first is None]
-        left = [verdict.p_first for verdict in verdicts if verdict.p_first not in (None, 0.5)]
-        tally.left, tally.decided = tally.left + sum(p > 0.5 for p in left), tally.decided + len(left)
-        return [
-            (None, "") if one.p_first is None else (1 - one.p_first, "second") if swap else (one.p_first, "first")
-            for one, swap in zip(verdicts, swapped, strict=True)
-        ]
-
-    def _swapped(self, case: Case, pair: Pair) -> bool:
-        return bool(stream("shown_first", self.seed, case.index, *pair).random() < 0.5)
-
-    def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
-        asked = [(case, pair) for case in cases for pair in combinations(range(len(case.answers.completions)), 2)]
-        different = [(case, pair) for case, pair in asked if not case.equal(pair)]
-        found = iter(self.compare(different, tally))
-        wins: dict[int, list[float | None]] = {c.index: [0.0] * len(c.answers.completions) for c in cases}
-        for case, (i, j) in asked:
-            p = 0.5 if case.equal((i, j)) else next(found)[0]
-            for k, won in ((i, p), (j, None if p is None else 1 - p)):
-                before = wins[case.index][k]
-                wins[case.index][k] = None if before is None or won is None else before + won
-        return [wins[case.index] for case in cases]
-
-
-class RewardRater:
-    """A RewardSource; the answer with the higher score is the better one, of a cost model that with the lower cost."""
-
-    def __init__(self, source: RewardSource) -> None:
-        self.source = source
-
-    def score(self, cases: Sequence[Case], tally: Tally) -> list[list[float | None]]:
-        rollouts = [case.rollout(k) for case in cases for k in range(len(case.answers.completions))]
-        scores = [score for chunk in in_parts(rollouts, CHUNK, "score") for score in self.source.score(chunk)]
-        tally.asked += len(scores)
-        tally.errors += [score.error or "no score" for score in scores if score.value is None]
-        tally.spread += [score.std for score in scores if score.std is not None and score.value is not None]
-        values = iter(score.value for score in scores)
-        return [[next(values) for _ in case.answers.completions] for case in cases]
-
-    def compare(self, asked: Sequence[tuple[Case, Pair]], tally: Tally) -> list[tuple[float | None, str]]:
-        cases = list({case.index: case for case, _ in asked}.values())
-        scores = dict(zip((case.index for case in cases), self.score(cases, tally), strict=True))
-        return [(_p_first(scores[case.index][i], scores[case.index][j]), "") for case, (i, j) in asked]
-
-
-def _p_first(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return None
-    return 0.5 if one == other else float(one > other)
+    @property
+    def own_name(self) -> str:
+        """What logs call whoever judges."""
+        return super().own_name if self.constitution is None else default_name(self.constitution)
 
 
 def run(config: Config, out: Path | str | None = None) -> RunDir:
@@ -190,13 +114,15 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     run = open_run("label", config, out)
     if run.finished:
         return run
-    name, cases = read_answers(resolve(config.answers, "records"))
-    rater, ledger, tally = load_rater(config, run), Ledger(name), Tally()
+    ledger, cases = read_answers(resolve(config.answers, "records"))
+    rater, tally = load_rater(config, run), Tally()
     if config.as_ == "pairs":
         records: list[Record] = list(label_pairs(cases, rater, config.pairs_per_prompt, ledger, tally))
+    elif config.as_ == "thumbs":
+        records = list(label_thumbs(cases, rater, config.pairs_per_prompt, ledger, tally))
     else:
         records = list(label_scores(cases, rater, RECORD_OF[config.as_], ledger, tally))
-    tally.check(" and ".join(config.sources) or config.own_name)
+    tally.check(" and ".join(config.sources) or config.own_name, config.max_error_fraction)
     write_ledger(run.path, "answers", config.answers, ledger)
     Console(stderr=True).print(ledger.summary())
     way_out = "give answers that differ (another temperature or model), or another judge"
@@ -208,20 +134,59 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     return run
 
 
-def read_answers(path: Path | str) -> tuple[str, list[Case]]:
-    """The file's name, and its rows; what it was taken for is said."""
-    loaded = read_records(path, Answers)
+def read_answers(path: Path | str) -> tuple[Ledger, list[Case]]:
+    """The file's rows; of answers that were judged before, that judgment beside them. What it was taken for is said."""
+    loaded = read_records(path, (Answers, Preference, Ranking))
     log.info("%s", loaded.description)
-    rows = zip(loaded.keys, loaded.all_of(Answers), strict=True)
-    return loaded.name, [Case(key, index, answers) for index, (key, answers) in enumerate(rows)]
+    if loaded.kind is not Answers:
+        log.info("these answers were judged before: they are judged anew, and other columns of their rows are left out")
+    ledger = Ledger(loaded.name)
+    cases: list[Case] = []
+    for key, record in loaded:
+        try:
+            answers, given = _answers_in(record)
+        except Unusable as fault:
+            ledger.drop(key, fault.reason, fault.sentence)
+        else:
+            cases.append(Case(key, len(cases), answers, given))
+    return ledger, cases
+
+
+def _answers_in(record: Record | Unusable) -> tuple[Answers, dict[Pair, float]]:
+    """The answers of a row, and p(the first of a pair is better) where it was judged before."""
+    if isinstance(record, Unusable):
+        raise record
+    if isinstance(record, Answers):
+        return record, {}
+    if isinstance(record, Preference):
+        completions: tuple[Conversation, ...] = (record.chosen, record.rejected)
+        given = {(0, 1): record.p_chosen}
+    else:
+        assert isinstance(record, Ranking)
+        completions, ranks = record.completions, record.ranks
+        given = {
+            (i, j): 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
+            for i, j in combinations(range(len(ranks)), 2)
+        }
+    before = {turns[:-1] for turns in completions}
+    if len(before) != 1:
+        raise Unusable("turns", "its answers follow different turns, and are answers to different things")
+    texts = tuple(turns[-1].content for turns in completions)
+    return Answers((*record.prompt, *before.pop()), texts, (True,) * len(texts)), given
 
 
 def load_rater(config: Config, run: RunDir) -> Rater:
-    """A judge (an object with ``compare``), a function, an object with ``score``, a reward run, or an ensemble."""
+    """A judge (an object with ``compare``), a function, an object with ``score``, a reward run, an ensemble, or a
+    labeller that compares by a constitution."""
     by = config.by
+    if config.constitution is not None and config.labeller is not None:
+        constitution = load_constitution(config.constitution, config.judging.language)
+        model = load_chat_model(config.labeller, compute=config.compute, run=run)
+        labeller = Speaker(model, content_hash(identity(config.labeller)))
+        return PrincipleRater(constitution, labeller, config.judging, config.seed, run, config.max_error_fraction)
     if isinstance(by, str) and is_object(by) and hasattr(found := load_object(by), "compare"):
         return JudgeRater(found, config.seed)
-    return RewardRater(comparing(load_scorer(config, name=config.own_name, compute=config.compute, run=run)))
+    return RewardRater(load_scorer(config, name=config.own_name, compute=config.compute, run=run))
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs
@@ -234,10 +199,10 @@ def choose_pairs(answers: int, count: int | None) -> list[Pair]:
     return (disjoint + remaining)[: len(disjoint) if count is None else count]
 
 
-def label_pairs(
+def judged_pairs(
     cases: Sequence[Case], rater: Rater, count: int | None, ledger: Ledger, tally: Tally
-) -> Iterator[Preference]:
-    """The pairs that were judged and have a better side."""
+) -> Iterator[tuple[Case, Pair, float, str]]:
+    """The pairs that were judged and have a better side: p(the first is better), and which one was shown first."""
     asked = []
     for case in cases:
         seen: set[frozenset[str]] = set()  # the same two texts are judged once, however often they were drawn
@@ -253,19 +218,43 @@ def label_pairs(
             seen.add(texts)
     for (case, pair), (p, left) in zip(asked, rater.compare(asked, tally), strict=True):
         if p is None:
-            ledger.drop(pair_key(case, pair), "failed", "the judgment failed")
-        elif p == 0.5:
+            name = pair_key(case, pair)
+            why = f": {tally.reasons[name]}" if name in tally.reasons else ""
+            ledger.drop(name, "failed", f"the judgment failed{why}")
+            continue
+        tally.compare_with(case.given.get(pair), p)
+        if p == 0.5:
             tally.ties += 1
             ledger.drop(pair_key(case, pair), "tie", "neither answer is better")
         else:
-            tally.kept += 1
             ledger.keep()
-            yield preference_of(case, pair, p, left)
+            yield case, pair, p, left
 
 
-def pair_key(case: Case, pair: Pair) -> str:
-    """How the ledger names a pair: the row, and the answers counted from 1."""
-    return f"{case.key} answers {pair[0] + 1} and {pair[1] + 1}"
+def label_pairs(
+    cases: Sequence[Case], rater: Rater, count: int | None, ledger: Ledger, tally: Tally
+) -> Iterator[Preference]:
+    """A preference for each pair that was judged and has a better side."""
+    for case, pair, p, left in judged_pairs(cases, rater, count, ledger, tally):
+        tally.kept += 1
+        yield preference_of(case, pair, p, left)
+
+
+def label_thumbs(
+    cases: Sequence[Case], rater: Rater, count: int | None, ledger: Ledger, tally: Tally
+) -> Iterator[Thumb]:
+    """Each answer's thumb: up where it is better than those that it was compared with, by the mean p; a text once."""
+    beaten: dict[int, dict[str, list[float]]] = {}
+    for case, pair, p, _ in judged_pairs(cases, rater, count, ledger, tally):
+        own = beaten.setdefault(case.index, {})
+        for k, won in zip(pair, (p, 1 - p), strict=True):
+            own.setdefault(case.answers.completions[k], []).append(won)
+    for case in cases:
+        for text, wins in beaten.get(case.index, {}).items():
+            mean = math.fsum(wins) / len(wins)
+            if mean != 0.5:
+                tally.kept += 1
+                yield Thumb(case.answers.prompt, said(text), mean > 0.5, case.answers.extra)
 
 
 def preference_of(case: Case, pair: Pair, p: float, left: str) -> Preference:
