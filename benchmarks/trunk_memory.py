@@ -1,22 +1,25 @@
-"""What PPO's four models need in memory, and GRPO's three: ``python -m benchmarks.trunk_memory``.
+"""What PPO's four models need in memory, GRPO's three and safe PPO's six: ``python -m benchmarks.trunk_memory``.
 
 A random Llama of 30 million parameters takes two steps of ``baro ppo``, sampling, rewards, Adam's update and saving
-included, in three ways, and of ``baro grpo`` in two (preset grpo: a KL in the loss; two answers to each prompt):
+included, in three ways, of ``baro grpo`` in two (preset grpo: a KL in the loss; two answers to each prompt), and of
+``baro safe-ppo`` in two:
 
     four_full   four models; all weights of policy and value model are trained
     four_lora   four models; adapters of policy and value model are trained
     trunk       one backbone: policy, reference, value model and reward model are roles of it
     grpo_full   three models, without a value model; all of the policy's weights are trained
     grpo_trunk  one backbone: policy, reference and reward model are roles of it
+    safe_full   six models, with a cost model and a value model of costs; all weights of policy and values are trained
+    safe_trunk  one backbone: all six are roles of it
 
 each in a process of its own, at each batch of --batches (answers in a step, all in one micro-batch; prompts and answers
 have 64 tokens each). The reward model is the same LoRA run of ``baro reward`` everywhere, merged where it is a model of
-its own.
+its own; it serves as the cost model too, loaded a second time.
 
 Printed are JSON lines: the peak of the resident set above what the process had after its imports, in MB (on a GPU also
-the peak of torch's allocations there), and the share of four_full's. glibc keeps freed memory in pieces that do not fit
-what is wanted next. With --returned each tensor is mapped by itself and given back when it is freed, so that the
-resident set is what is held (MALLOC_MMAP_THRESHOLD_).
+the peak of torch's allocations there), and the share of four_full's, of safe_trunk that of safe_full's. glibc keeps
+freed memory in pieces that do not fit what is wanted next. With --returned each tensor is mapped by itself and given
+back when it is freed, so that the resident set is what is held (MALLOC_MMAP_THRESHOLD_).
 """
 
 from __future__ import annotations
@@ -29,10 +32,11 @@ import string
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-CASES = ("four_full", "four_lora", "trunk", "grpo_full", "grpo_trunk")
+CASES = ("four_full", "four_lora", "trunk", "grpo_full", "grpo_trunk", "safe_full", "safe_trunk")
 TOKENS = 64  # of a prompt, and of an answer
 SHAPE = {"hidden_size": 512, "layers": 8, "heads": 8, "max_positions": 256, "intermediate_size": 1376}
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "max_positions": 256, "intermediate_size": 24}
@@ -85,6 +89,7 @@ def settings_of(case: str, folder: Path, answers: int, checkpointing: bool) -> d
         "rollout": {**drawn, "epochs": 1, "minibatches": 2},
         "sampling": {"max_new_tokens": TOKENS}, "trainer": {"steps": 2, "learning_rate": 1e-5},
         **lora, **own, **({"preset": "grpo"} if grpo else {}),
+        **({"cost_model": str(folder / "reward"), "constraint": {"limit": 0.0}} if case.startswith("safe") else {}),
     }  # fmt: skip
 
 
@@ -94,7 +99,7 @@ def measure(case: str, folder: Path, answers: int, checkpointing: bool) -> None:
     import transformers.models.llama.modeling_llama  # noqa: F401
 
     from baro.grpo_config import Config
-    from baro.methods import grpo, ppo
+    from baro.methods import grpo, ppo, safe_ppo
 
     torch.zeros(1).sum()
     before = memory("VmRSS")
@@ -103,6 +108,8 @@ def measure(case: str, folder: Path, answers: int, checkpointing: bool) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as out:
         if "preset" in settings:
             grpo.run(Config.model_validate(settings), Path(out) / "run")
+        elif "constraint" in settings:
+            safe_ppo.run(safe_ppo.Config.model_validate(settings), Path(out) / "run")
         else:
             ppo.run(ppo.Config.model_validate(settings), Path(out) / "run")
     found = {"peak_mb": memory("VmHWM") - before, "imports_mb": before}
@@ -130,14 +137,16 @@ def in_its_own_process(case: str, folder: Path, answers: int, checkpointing: boo
     return found
 
 
-def compare(folder: Path, batches: list[int], checkpointing: bool, returned: bool) -> list[dict[str, Any]]:
-    """Every case at every batch, each with its share of four_full's peak."""
+def compare(
+    folder: Path, batches: list[int], checkpointing: bool, returned: bool, cases: Sequence[str] = CASES
+) -> list[dict[str, Any]]:
+    """Every case at every batch, each with its share of four_full's peak, or of safe_full's."""
     rows = []
     for answers in batches:
         whole = 0
-        for case in CASES:
+        for case in cases:
             found = in_its_own_process(case, folder, answers, checkpointing, returned)
-            whole = whole or found["peak_mb"]
+            whole = found["peak_mb"] if not whole or case == "safe_full" else whole
             about = {"case": case, "answers": answers, "tokens": 2 * TOKENS * answers}
             about |= {"checkpointing": checkpointing, "returned": returned}
             rows.append(about | found | {"share": round(found["peak_mb"] / whole, 3)})
@@ -150,6 +159,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 8], help="answers in a step")
     parser.add_argument("--checkpointing", action="store_true", help="compute.gradient_checkpointing")
     parser.add_argument("--returned", action="store_true", help="freed memory is given back at once")
+    parser.add_argument("--cases", choices=CASES, nargs="+", default=CASES, help="shares are of the first")
     parser.add_argument("--small", action="store_true", help="a tiny model, to try this out")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -159,7 +169,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), SMALL if given.small else SHAPE, 512 if given.small else VOCABULARY)
-        compare(Path(folder), given.batches, given.checkpointing, given.returned)
+        compare(Path(folder), given.batches, given.checkpointing, given.returned, given.cases)
 
 
 if __name__ == "__main__":

@@ -316,13 +316,15 @@ def test_what_stands_on_one_backbone_in_each_case_of_memory(tmp_path):
     configs = {
         case: VERBS[verb].load()[0].model_validate(trunk_memory.settings_of(case, tmp_path, 4, False))
         for case in trunk_memory.CASES
-        for verb in ("grpo" if case.startswith("grpo") else "ppo",)
+        for verb in ({"grpo": "grpo", "safe": "safe-ppo"}.get(case[:4], "ppo"),)
     }
     assert {case: config.on_one_trunk for case, config in configs.items()} == {
         "four_full": False, "four_lora": False, "trunk": True, "grpo_full": False, "grpo_trunk": True,
+        "safe_full": False, "safe_trunk": True,
     }  # fmt: skip
     assert {case: config.ref_policy is None for case, config in configs.items()} == {
         "four_full": True, "four_lora": False, "trunk": True, "grpo_full": True, "grpo_trunk": True,
+        "safe_full": True, "safe_trunk": True,
     }  # fmt: skip
     answers = {one.rollout.prompts * one.rollout.completions for one in configs.values()}
     assert answers == {8}
@@ -332,10 +334,11 @@ def test_what_stands_on_one_backbone_in_each_case_of_memory(tmp_path):
 
 def test_memory_is_measured_by_processes_of_their_own(tmp_path, monkeypatch):
     peaks = {"four_full": 400, "four_lora": 200, "trunk": 100, "grpo_full": 300, "grpo_trunk": 80}
+    peaks |= {"safe_full": 600, "safe_trunk": 150}
     monkeypatch.setattr(trunk_memory, "in_its_own_process", lambda case, *_: {"peak_mb": peaks[case]})
     rows = trunk_memory.compare(tmp_path, [4, 16], False, False)
-    assert [row["share"] for row in rows] == [1.0, 0.5, 0.25, 0.75, 0.2] * 2
-    assert [row["tokens"] for row in rows] == [512] * 5 + [2048] * 5
+    assert [row["share"] for row in rows] == [1.0, 0.5, 0.25, 0.75, 0.2, 1.0, 0.25] * 2
+    assert [row["tokens"] for row in rows] == [512] * 7 + [2048] * 7
 
 
 def test_two_ways_of_ppo_differ_in_adapters_alone_and_are_compared_prompt_by_prompt(tmp_path):
