@@ -124,6 +124,7 @@ VERBS = [
     "base",
     "sft",
     "reward",
+    "cost",
     "dpo",
     "kto",
     "ppo",

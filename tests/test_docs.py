@@ -88,6 +88,16 @@ UNSEEN |= {
     "objective/cost/<name>",
     *(f"constraint/{name}" for name in ("mean_cost", "cost_low", "cost_high", "lambda", "over_limit_fraction")),
 }  # test_safe_ppo.py
+UNSEEN |= {
+    "sign_accuracy",
+    *(f"cost/{name}" for name in ("unsafe", "safe")),
+    *(f"loss/{name}" for name in ("ranking", "sign")),
+    *(f"cost_model/{name}" for name in ("accuracy", "sign_accuracy", "balanced_accuracy", "auroc", "ece", "undecided")),
+    *(f"cost_model/{name}" for name in ("recall_unsafe", "recall_safe", "vote_agreement", "vote_ceiling", "weak")),
+    *(f"cost_model/{name}_by_category/<name>" for name in ("accuracy", "sign_accuracy")),
+    *(f"cost_model/mean_cost/{name}" for name in ("unsafe", "safe")),
+    *(f"baseline/{name}" for name in ("longer_is_unsafer", "length_auroc", "all_safe")),
+}  # test_cost.py
 SHARED = {
     "trainer": blocks.TrainerConfig,
     "rollout": RolloutConfig,

@@ -19,6 +19,7 @@ LEAST = {
     "base": {"text": "rows.jsonl"},
     "sft": {"policy": "model", "demonstrations": "rows.jsonl"},
     "reward": {"model": "model", "preferences": "rows.jsonl"},
+    "cost": {"model": "model", "preferences": "rows.jsonl"},
     "dpo": {"policy": "model", "preferences": "rows.jsonl"},
     "kto": {"policy": "model", "thumbs": "rows.jsonl"},
     "ppo": {"policy": "model", "prompts": "rows.jsonl", "reward_model": "model"},

@@ -26,8 +26,23 @@ from baro.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "baro"
 TESTED = (
-    *("base", "sft", "reward", "dpo", "kto", "ppo", "safe-ppo", "grpo", "generate", "label", "verify", "evaluate"),
-    *("critique", "feedback collect"),
+    *(
+        "base",
+        "sft",
+        "reward",
+        "cost",
+        "dpo",
+        "kto",
+        "ppo",
+        "safe-ppo",
+        "grpo",
+        "critique",
+        "generate",
+        "label",
+        "verify",
+        "evaluate",
+    ),
+    "feedback collect",
 )
 
 # ------------------------------------------------------------------------------------------------ a field that is read
@@ -108,6 +123,7 @@ LEAST = {
     },
     "sft": {"policy": "policy", "demonstrations": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
     "reward": {"model": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
+    "cost": {"model": "policy", "preferences": "safety.jsonl", "trainer": TRAINER, "data": DATA},
     "dpo": {"policy": "policy", "preferences": "pairs.jsonl", "trainer": TRAINER, "data": DATA},
     "kto": {"policy": "policy", "thumbs": "thumbs.jsonl", "trainer": TRAINER, "data": DATA},
     "ppo": {
@@ -265,6 +281,13 @@ PPO_CHANGES = ONLINE_CHANGES | {
     "shared_trunk": (False, LORA | WHOLE),
     "rollout.draws": (3, {"rewards": [{"by": "score_of_options:odd"}]}),
 }
+SCALAR = {
+    "pooling": ("mean", {}),
+    "head": ("ffn", {}),
+    "freeze_backbone": (True, {}),
+    "input_template": ("{completion} of {prompt}", {}),
+}
+"""What reward and cost models share."""
 CHANGES = {
     "base": OFFLINE
     | {
@@ -280,21 +303,28 @@ CHANGES = {
     }
     | columns("text"),
     "sft": OFFLINE | TEMPLATE | ADAPTERS | columns("demonstrations"),
+    "cost": OFFLINE
+    | TEMPLATE
+    | ADAPTERS
+    | {
+        "trainer.held_out": ("more_safety.jsonl", {}),
+        "data.system": ("drop", {"preferences": "safety_talks.jsonl"}),
+        "data.ignore": (["weight"], {"preferences": "safety_weighed.jsonl"}),
+        "margin_scale": (2.0, {}),
+        **SCALAR,
+    },
     "reward": OFFLINE
     | TEMPLATE
     | ADAPTERS
     | columns("preferences")
+    | SCALAR
     | {
         "margin_scale": (0.1, {"preferences": "scored.jsonl"}),
         "loss": ("plackett_luce", {"preferences": "rankings.jsonl"}),
         "label_smoothing": (0.2, {}),
         "center_rewards_coefficient": (0.5, {}),
         "criteria": ({"kind": 1.0}, {"preferences": "rated.jsonl", "loss": "regression"}),
-        "pooling": ("mean", {}),
-        "head": ("ffn", {}),
         "sigmoid": (True, {}),
-        "freeze_backbone": (True, {}),
-        "input_template": ("{completion} of {prompt}", {}),
         "members": (2, {}),
         "bootstrap": (True, {"members": 2}),
     },
@@ -490,7 +520,7 @@ NOTHING_TO_SEE = {
     **dict.fromkeys(
         ("critic.model", "reviser.model", "labeller.model"), "in place of by, which is changed; test_critique.py"
     ),
-    "data.criteria": "of prompts nothing is judged; elsewhere it is changed",
+    "data.criteria": "of prompts and of harm nothing is scored; elsewhere it is changed",
     "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
 }
 NOTHING_TO_COLLECT = {
@@ -540,6 +570,11 @@ def folder(tmp_path_factory):
         for i in range(5)
         for said in ("#### {}", "It is {}")
     ]
+    safety = [
+        {"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"]], "unsafe": [0, 1]}
+        | {"safety_ranks": [1, 2], "severity": [0, 2]}
+        for p in [*pairs, long]
+    ]
     files = {
         "pairs": [*pairs, long],
         "more": pairs[:3],
@@ -567,6 +602,10 @@ def folder(tmp_path_factory):
             }
             for p in pairs
         ],
+        "safety": safety,
+        "more_safety": safety[:3],
+        "safety_talks": [{"system": "Be kind.", **row} for row in safety[:-1]],
+        "safety_weighed": [{**row, "weight": 0.5} for row in safety[:-1]],
         "sums": sums,
         "scored_sums": [{**row, "score": 0.5} for row in sums],
         "rankings": [

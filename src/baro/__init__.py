@@ -15,6 +15,7 @@ _NAMES = {
     "BaroError": "baro.errors:BaroError",
     "BaseConfig": "baro.methods.base:Config",
     "ConfigError": "baro.errors:ConfigError",
+    "CostConfig": "baro.methods.cost:Config",
     "CritiqueConfig": "baro.methods.critique:Config",
     "DPOConfig": "baro.methods.dpo:Config",
     "DataError": "baro.errors:DataError",
@@ -33,6 +34,7 @@ _NAMES = {
     "SplitConfig": "baro.methods.split:Config",
     "VerifyConfig": "baro.methods.verify:Config",
     "base": "baro.methods.base:run",
+    "cost": "baro.methods.cost:run",
     "critique": "baro.methods.critique:run",
     "dpo": "baro.methods.dpo:run",
     "evaluate_policies": "baro.evaluate.evaluate:run",  # `evaluate` is a package of ours

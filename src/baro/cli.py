@@ -246,6 +246,7 @@ for _verb, _summary in {
     "base": "A small new model from text: tokenizer, random weights, pre-training.",
     "sft": "Supervised fine-tuning on demonstrations.",
     "reward": "A reward model from pairs or rankings.",
+    "cost": "A cost model from safety judgments: which answer is the less safe, and which is unsafe.",
     "dpo": "Direct preference optimisation.",
     "kto": "Kahneman-Tversky optimisation on thumbs up and down.",
     "ppo": "PPO on a reward.",

@@ -38,7 +38,15 @@ from baro.models.trunk import SavedRole, Trunk, frozen_role
 from baro.protocols import LocalWorld, PairJudge, RewardSource, World
 from baro.records import completions_of
 from baro.reward_config import RewardTerm, ScoredBy
-from baro.rewards.ensemble import EnsembleReward, Member, check_same_template, measured, scales_of_training
+from baro.rewards.costs import check_signs, refuse_costs
+from baro.rewards.ensemble import (
+    EnsembleReward,
+    Member,
+    check_same_template,
+    combined_as,
+    measured,
+    scales_of_training,
+)
 from baro.rewards.function import FunctionReward
 from baro.rewards.judging import RoundRobin
 from baro.rewards.learned import LearnedReward
@@ -245,6 +253,7 @@ def load_rewards(
     """Each term's RewardSource with its weight and name, in the order of the terms, which stand under ``key``."""
     load = partial(load_scorer, sampler_fingerprint=sampler_fingerprint, compute=compute, run=run, trunk=trunk)
     sources = [load(term, f"{key}.{i}", name=term.called) for i, term in enumerate(terms)]
+    check_signs(key, terms, sources)
     return [WeightedReward(source, term.weight, term.called) for source, term in zip(sources, terms, strict=True)]
 
 
@@ -269,17 +278,10 @@ def load_scorer(
         return RoundRobin(load_judge(asked.judge), name=name)
     load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute, trunk=trunk)
     if isinstance(asked.by, str):
-        source = load(asked.by)
-        if isinstance(source, EnsembleReward):
-            return source.with_(asked.combine or "mean", asked.penalty)
-        if asked.combine is not None:
-            raise ConfigError(
-                f"{asked.by}: is one reward model, and combine is for several; leave combine out, or train the run "
-                "with members: 4"
-            )
-        return source
+        return combined_as(load(asked.by), asked.by, asked.combine, asked.penalty)
     check_different(asked.sources)
     sources = [load(one) for one in asked.sources]
+    refuse_costs(asked.sources, sources)
     check_same_template(asked.sources, sources)
     scales = _scales(asked, key, sources, run)
     members = [Member(source, scale) for source, scale in zip(sources, scales, strict=True)]
@@ -371,8 +373,8 @@ def obstacle_to_trunk(value: str, base: str) -> str:
     """Why a reward run's model cannot stand on a backbone, whose folder has the SHA-256 ``base``; empty: it can."""
     run = run_of(value)
     manifest = {} if run is None else RunDir.load(run).manifest
-    if run is None or manifest["verb"] != "reward":
-        return "it is no run of `baro reward`, which would say on which base it was trained"
+    if run is None or manifest["verb"] not in ("reward", "cost"):
+        return "it is no run of `baro reward` or `baro cost`, which would say on which base it was trained"
     if not (run / "adapter").is_dir() and not (is_ensemble(run / "model") and read_ensemble(run / "model").adapters):
         return "it has no adapter: it was trained without lora"
     if manifest["inputs"]["model"] != base:

@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "base": Verb(_at("baro.methods.base"), "policy"),
     "sft": Verb(_at("baro.methods.sft"), "policy"),
     "reward": Verb(_at("baro.methods.reward"), "scorer"),
+    "cost": Verb(_at("baro.methods.cost"), "scorer"),
     "dpo": Verb(_at("baro.methods.dpo"), "policy"),
     "kto": Verb(_at("baro.methods.kto"), "policy"),
     "ppo": Verb(_at("baro.methods.ppo"), "policy", {"value_model": "value_model"}),

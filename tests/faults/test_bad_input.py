@@ -469,7 +469,8 @@ def test_what_cannot_stand_on_one_backbone(project, refused):
         "shared_trunk out"
     )
     assert refused(*ppo(**function, lora__r=2, value_model="another")) == (
-        "value_model: another cannot stand on the policy's backbone, since it is no run of `baro reward`, which would "
+        "value_model: another cannot stand on the policy's backbone, since it is no run of `baro reward` or `baro "
+        "cost`, which would "
         "say on which base it was trained; leave value_model out, or set shared_trunk: false"
     )
     assert refused(*ppo(**function, lora__r=2, policy="gone")) == (

@@ -190,7 +190,7 @@ def test_stopped_and_resumed_it_is_bit_equal(world, tmp_path, monkeypatch):
         ("ensemble", ""),
         ("whole", "it has no adapter: it was trained without lora"),
         ("of_other", "its adapter was trained on another base"),
-        ("base", "it is no run of `baro reward`, which would say on which base it was trained"),
+        ("base", "it is no run of `baro reward` or `baro cost`, which would say on which base it was trained"),
     ],
 )
 def test_an_adapter_of_the_same_base_stands_on_the_trunk_and_nothing_else(value, reason, world):

@@ -27,6 +27,7 @@ from baro.models.forward import forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Conversation, Preference, Rollout, completions_of
+from baro.rewards.costs import is_cost
 from baro.rewards.learned import LearnedReward
 from baro.runs import RunDir
 
@@ -100,7 +101,8 @@ def learned_gaps(pairs: Pairs, reward: LearnedReward, name: str) -> Gaps:
     found = forward_samples(
         reward.model, samples, ["scores"], micro_batch_tokens=MICRO_BATCH_TOKENS, world=LocalWorld()
     )["scores"]  # fmt: skip
-    return {s.key: float(one) - float(other) for s, (one, other) in zip(samples, found, strict=True)}
+    sign = -1 if is_cost(reward) else 1  # the chosen answer is to cost less
+    return {s.key: sign * (float(one) - float(other)) for s, (one, other) in zip(samples, found, strict=True)}
 
 
 def function_gaps(pairs: Pairs, source: RewardSource, name: str) -> Gaps:

@@ -33,6 +33,7 @@ from baro.models.forward import ScoredModel, forward_samples
 from baro.models.load import load_policy
 from baro.protocols import LocalWorld, PairJudge, RewardSource
 from baro.records import Prompt, Rollout, plain_conversation
+from baro.rewards.costs import comparing
 from baro.rewards.judging import judged_in_both_orders
 from baro.rewards.own_data import try_on_own_data
 from baro.rewards.verifiers import VerifierReward
@@ -228,7 +229,7 @@ def best_of_all(
         source = load_scorer(control, key, name=name, sampler_fingerprint=exact, compute=config.compute, run=run)
         yield Answered(
             name,
-            best_rollouts(drawn[n], n, source, name),
+            best_rollouts(drawn[n], n, comparing(source), name),
             figures={"kl_bound": best_of_n_kl_bound(n)} if is_reference else {},
         )
 

@@ -21,17 +21,19 @@ AT_ONCE = 64
 def load_different(values: Sequence[str]) -> list[Any]:
     """The reward sources of these names. ConfigError where two are one model: it differs in nothing from itself."""
     from baro.inputs import check_different, load_reward
+    from baro.rewards.costs import comparing
 
     check_different(values)
-    return [load_reward(one) for one in values]
+    return [comparing(load_reward(one)) for one in values]
 
 
 def load_members(values: Sequence[str]) -> list[Any]:
     """The same, where an ensemble is each of its members."""
     from baro.inputs import check_different, load_each
+    from baro.rewards.costs import comparing
 
     check_different(values)
-    return [member for one in values for member in load_each(one)]
+    return [comparing(member) for one in values for member in load_each(one)]
 
 
 def scores_of(connection: Connection, project: Project, rewards: Sequence[Any]) -> dict[str, list[float]]:

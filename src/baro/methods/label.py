@@ -46,6 +46,7 @@ from baro.records import (
     said,
 )
 from baro.reward_config import ScoredBy
+from baro.rewards.costs import comparing
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -186,7 +187,7 @@ def load_rater(config: Config, run: RunDir) -> Rater:
         return PrincipleRater(constitution, labeller, config.judging, config.seed, run, config.max_error_fraction)
     if isinstance(by, str) and is_object(by) and hasattr(found := load_object(by), "compare"):
         return JudgeRater(found, config.seed)
-    return RewardRater(load_scorer(config, name=config.own_name, compute=config.compute, run=run))
+    return RewardRater(comparing(load_scorer(config, name=config.own_name, compute=config.compute, run=run)))
 
 
 # ------------------------------------------------------------------------------------------------------------- pairs

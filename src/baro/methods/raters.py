@@ -146,7 +146,7 @@ def shown_second(seed: int, case: Case, pair: Pair) -> bool:
 
 
 class RewardRater:
-    """A RewardSource; the answer with the higher score is the better one."""
+    """A RewardSource; the answer with the higher score is the better one, of a cost model that with the lower cost."""
 
     def __init__(self, source: RewardSource) -> None:
         self.source = source

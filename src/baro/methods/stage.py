@@ -43,9 +43,10 @@ from baro.trainer import Trainer
 
 log = logging.getLogger("baro")
 Block = TypeVar("Block", bound=Config)
+R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reader:
     """Reads a stage's files, each with its ledger, which is written into the run, shown, and may stop the stage."""
 
@@ -56,6 +57,7 @@ class Reader:
     encode: Encode
     max_length: int | None = None  # the config's unless given
     reading: Reading | None = None  # likewise
+    held_out: Loaded | None = None
 
     def read(self, key: str, value: str) -> tuple[Loaded, Sequence[Sample]]:
         """The records of an input and their samples; the samples' keys name the records that were kept.
@@ -76,10 +78,15 @@ class Reader:
     def train_and_held_out(
         self, key: str, value: str, trainer: TrainerConfig
     ) -> tuple[Loaded, Sequence[Sample], Sequence[Sample]]:
-        """What is read, its samples to train on, and those of the file in ``held_out`` or split off by prompt."""
+        """What is read, its samples to train on, and those of the file in ``held_out`` or split off by prompt.
+
+        Afterwards ``held_out`` are the records of which the last ones were made.
+        """
         loaded, samples = self.read(key, value)
+        self.held_out = loaded
         if trainer.held_out is not None:
-            return loaded, samples, self.read("trainer.held_out", trainer.held_out)[1]
+            self.held_out, held = self.read("trainer.held_out", trainer.held_out)
+            return loaded, samples, held
         if trainer.held_out_fraction:
             return loaded, *split_held_out(samples, trainer.held_out_fraction, trainer.seed)
         return loaded, samples, []
@@ -169,6 +176,12 @@ class Offline:
         key, value = self._records.key, self._records.value
         loaded, self.train, self.held_out = reader.train_and_held_out(key, value, self.trainer)
         self.kind = loaded.kind
+        self._held_out_rows = reader.held_out
+
+    def held_out_records(self, kind: type[R]) -> list[R]:
+        """The records behind the held-out samples, one for each."""
+        assert self._held_out_rows is not None, "read() comes first"
+        return self._held_out_rows.at([sample.key for sample in self.held_out], kind)
 
     def fit(self, objective: Objective, *, once: Prepare | None = None, step: Prepare | None = None) -> None:
         """Train the objective's model on what was read, all completions of a prompt in one micro-batch."""

@@ -82,6 +82,18 @@ class EnsembleReward:
         return Score(self.scale.mean + self.scale.sd * value, std=self.scale.sd * spread)
 
 
+def combined_as(source: RewardSource, by: str, combine: Combine | None, penalty: float | None) -> RewardSource:
+    """One source, an ensemble combined as asked. ConfigError where one model is to be combined."""
+    if isinstance(source, EnsembleReward):
+        return source.with_(combine or "mean", penalty)
+    if combine is not None:
+        raise ConfigError(
+            f"{by}: is one reward model, and combine is for several; leave combine out, or train the run with "
+            "members: 4"
+        )
+    return source
+
+
 def measured(
     sources: Sequence[RewardSource], rollouts: Sequence[Rollout], *, where: str
 ) -> tuple[list[Scale], list[bool]]:

@@ -26,7 +26,7 @@ MAX_LENGTH_CORRELATION = 0.7
 class Weakness(NamedTuple):
     """A figure beyond its limit."""
 
-    kind: Literal["accuracy", "ece", "length"]
+    kind: Literal["accuracy", "ece", "length", "ranking", "sign"]
     value: float  # of an interval the end that decides
     limit: float
 
@@ -44,7 +44,18 @@ def weaknesses(figures: Mapping[str, Interval | float | None]) -> list[Weakness]
         nearest = length.low if length.value > 0 else length.high
         if abs(nearest) > MAX_LENGTH_CORRELATION and nearest * length.value > 0:
             found.append(Weakness("length", nearest, MAX_LENGTH_CORRELATION))
-    return found
+    return found + _of_a_cost_model(figures)
+
+
+def _of_a_cost_model(figures: Mapping[str, Interval | float | None]) -> list[Weakness]:
+    """Of a cost model the order and the sign both count: a limit on costs means something only if zero does."""
+    names: dict[Literal["ranking", "sign"], str] = {"ranking": "accuracy", "sign": "balanced_accuracy"}
+    known = {kind: figures.get(f"cost_model/{name}") for kind, name in names.items()}
+    return [
+        Weakness(kind, one.low, CHANCE)
+        for kind, one in known.items()
+        if isinstance(one, Interval) and one.low <= CHANCE
+    ]
 
 
 def explain(weakness: Weakness) -> str:
@@ -52,6 +63,8 @@ def explain(weakness: Weakness) -> str:
     words = {
         "accuracy": "its accuracy on held-out pairs may be as low as {value:.2f}, which is no better than chance",
         "ece": "its probabilities are off by {value:.2f} on average (limit {limit})",
+        "ranking": "it may order held-out pairs right in {value:.2f} of cases, which is no better than chance",
+        "sign": "the balanced accuracy of its sign may be as low as {value:.2f}, which is no better than chance",
         "length": "its scores follow length, with a correlation of {value:.2f} or stronger (limit {limit} either way)",
     }
     return words[weakness.kind].format(value=weakness.value, limit=weakness.limit)
