@@ -40,10 +40,10 @@ from baro.demo.judge import text_of
 from baro.files import write_atomic
 from baro.functional.ensembles import combined_score
 from baro.functional.statistics import best_of_n_kl_bound
-from baro.inputs import load_reward
 from baro.pipeline import run_pipeline
 from baro.records import Answers, completions_of
 from baro.rows import JsonLines
+from baro.scorers import load_reward
 from benchmarks.embedded import demo_stages, judged_pairs, two_answers
 
 ARMS = ("single", "mean", "worst", "variance")

@@ -35,7 +35,7 @@ LAYERS = [
     {"protocols"},
     {"runs", "rows", "data", "models", "checkpoints", "optimizer", "termination", "determinism", "bar"},
     {"rewards", "rollout", "trainer", "measure", "distributed"},
-    {"inputs", "chat_models"},
+    {"inputs", "chat_models", "scorers"},
     {"methods", "feedback"},
     {"evaluate"},
     {"pipeline", "pipeline_reader", "verbs"},
@@ -74,6 +74,8 @@ ALLOWED = {
     ("constitution", "config"),
     ("constitution", "records"),
     ("chat_models", "inputs"),
+    ("scorers", "inputs"),
+    ("scorers", "chat_models"),
 }
 METHOD_ROOMS = {
     "scalar",

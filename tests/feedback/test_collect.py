@@ -21,9 +21,9 @@ from baro.feedback.database import Store
 from baro.feedback.project import get_project
 from baro.feedback.refusals import Refused
 from baro.files import hash_path
-from baro.inputs import load_reward
 from baro.pipeline import load_pipeline
 from baro.records import Preference, Ranking, Safety, Thumb
+from baro.scorers import load_reward
 
 PEOPLE, LENGTH = "baro.demo.world:people", "baro.demo.world:length_reward"
 
@@ -201,7 +201,7 @@ def test_a_reward_run_is_an_input_of_the_stage(tmp_path, monkeypatch):
     model = tmp_path / "out" / "reward"
     model.mkdir(parents=True)
     (model / "weights").write_text("1")
-    monkeypatch.setattr("baro.inputs.load_reward", lambda by: load_reward(LENGTH))
+    monkeypatch.setattr("baro.scorers.load_reward", lambda by: load_reward(LENGTH))
     done = run(stage.config, tmp_path / "judged")
     assert done.manifest["inputs"]["choose.rewards.0"] == hash_path(model)
     (model / "weights").write_text("2")

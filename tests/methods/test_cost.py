@@ -11,7 +11,7 @@ from baro.collate import collate
 from baro.config import load_config
 from baro.errors import ConfigError, DataError
 from baro.functional.statistics import wilson_interval
-from baro.inputs import load_reward, load_rewards, load_scorer, obstacle_to_trunk
+from baro.inputs import obstacle_to_trunk
 from baro.methods import cost, label
 from baro.models.forward import Outputs
 from baro.models.load import load_scalar_model
@@ -20,6 +20,7 @@ from baro.reward_config import RewardTerm, ScoredBy
 from baro.rewards.cost_figures import cost_figures
 from baro.rewards.gate import weaknesses
 from baro.runs import RunDir
+from baro.scorers import load_reward, load_rewards, load_scorer
 
 NAN = float("nan")
 

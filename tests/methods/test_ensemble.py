@@ -10,7 +10,7 @@ import torch
 from methods.conftest import PROMPTS
 from pydantic import ValidationError
 
-from baro import inputs
+from baro import scorers
 from baro.config import load_config
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
@@ -18,7 +18,6 @@ from baro.declared import inputs_in
 from baro.errors import ConfigError, GuardStop, RewardError
 from baro.evaluate import config as evaluation
 from baro.functional.ensembles import Scale
-from baro.inputs import load_each, load_reward, load_scorer
 from baro.methods import critic, dpo, label, ppo, reward
 from baro.methods.members import member_config, resampled
 from baro.models.load import Architecture, load_scalar_model, load_value_model, new_policy, save_policy
@@ -27,6 +26,7 @@ from baro.records import Message, Rollout, Score, said
 from baro.reward_config import RewardTerm
 from baro.rewards.ensemble import EnsembleReward, Member, measured
 from baro.rewards.figures import mean_rows
+from baro.scorers import load_each, load_reward, load_scorer
 
 WORDS = ["red", "green", "blue", "black", "white", "brown"]
 PAIRS = [
@@ -401,7 +401,7 @@ def test_lists_are_scaled_on_the_rows_that_are_named_and_once(train, folder, tmp
     assert (kept["scaled_on"], list(kept["members"])) == (rows, [str(one.path), str(other.path)])
     assert done.manifest["inputs"].keys() == {"by.0", "by.1", "answers", "scaled_on"}
     assert json.loads((done.path / "ledger.json").read_text())["scaled_on"]["kept"] == len(PAIRS)
-    monkeypatch.setattr(inputs, "measured", None)  # not measured again
+    monkeypatch.setattr(scorers, "measured", None)  # not measured again
     assert len(load_scorer(config, name="ensemble", run=done).members) == 2
 
 

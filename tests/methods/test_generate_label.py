@@ -10,7 +10,7 @@ import pytest
 from methods.conftest import PROMPTS
 
 import baro
-from baro import inputs
+from baro import scorers
 from baro.compute import ComputeConfig
 from baro.data.formats import read_records
 from baro.data.template import Template
@@ -321,11 +321,11 @@ def test_a_file_without_responses_says_what_is_needed(raters, prompts, tmp_path)
 
 def test_a_reward_model_is_placed_as_the_policy_beside_it(reward_model, monkeypatch):
     told = []
-    load = inputs.load_scalar_model
-    monkeypatch.setattr(inputs, "load_scalar_model", lambda folder, compute: (told.append(compute), load(folder))[1])
+    load = scorers.load_scalar_model
+    monkeypatch.setattr(scorers, "load_scalar_model", lambda folder, compute: (told.append(compute), load(folder))[1])
     compute = ComputeConfig(device="cpu", dtype="float32", gradient_checkpointing=True)
-    inputs.load_reward(str(reward_model), compute=compute)
-    inputs.load_rewards([RewardTerm(by=str(reward_model))], "rewards", compute=compute, run=None)
+    scorers.load_reward(str(reward_model), compute=compute)
+    scorers.load_rewards([RewardTerm(by=str(reward_model))], "rewards", compute=compute, run=None)
     assert told == [ComputeConfig(device="cpu", dtype="float32")] * 2  # it has no backward pass
 
 

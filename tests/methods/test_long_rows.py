@@ -14,11 +14,11 @@ from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import ConfigError
 from baro.evaluate import evaluate
-from baro.inputs import load_reward
 from baro.methods import critic, dpo, generate, kto, ppo, reward, sft, stage
 from baro.methods.online import Online
 from baro.models.load import load_scalar_model
 from baro.records import Message, Rollout, said
+from baro.scorers import load_reward
 
 POSITIONS = 48
 WORDS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]

@@ -17,13 +17,13 @@ from baro.data.rating import input_template, pair_template
 from baro.data.template import Template
 from baro.errors import ConfigError, DataError
 from baro.functional.statistics import Interval
-from baro.inputs import load_reward
 from baro.methods import ppo, reward
 from baro.models.forward import Outputs, ScoredModel
 from baro.models.heads import Scoring, new_head
 from baro.models.load import Architecture, load_scalar_model, new_policy, new_scalar_model, save_policy
 from baro.records import Message, Rollout, said
 from baro.rewards.gate import explain, weaknesses
+from baro.scorers import load_reward
 
 
 def config_of(**changes) -> reward.Config:

@@ -16,13 +16,14 @@ from baro.checkpoints import load_checkpoint
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import ConfigError, RunError
-from baro.inputs import hash_input, load_reward, obstacle_to_trunk
+from baro.inputs import hash_input, obstacle_to_trunk
 from baro.methods import critic, ppo, reward
 from baro.models.load import Architecture, load_policy, load_scalar_model, load_value_model, new_policy, save_policy
 from baro.models.members import member_folder
 from baro.models.roles import InRole
 from baro.models.trunk import Trunk
 from baro.records import Message, Rollout, said
+from baro.scorers import load_reward
 
 LORA = {"r": 4, "alpha": 8}
 SMALL = {"batch_size": 4, "steps": 3, "learning_rate": 0.02}

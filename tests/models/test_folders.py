@@ -17,13 +17,14 @@ from baro.compute import LoraConfig
 from baro.data.new_tokenizer import train_tokenizer
 from baro.data.template import Template
 from baro.errors import ConfigError
-from baro.inputs import check_same_tokens, load_reward, load_template
+from baro.inputs import check_same_tokens, load_template
 from baro.methods import dpo, ppo
 from baro.models.folders import is_encoder, positions
 from baro.models.heads import Scoring
 from baro.models.load import load_policy, load_scalar_model, load_value_model, new_scalar_model, save_scalar_model
 from baro.models.lora import save_adapter
 from baro.records import Message, Rollout
+from baro.scorers import load_reward
 
 WEIGHTS = "model.safetensors"
 

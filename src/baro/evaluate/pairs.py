@@ -21,7 +21,7 @@ from baro.evaluate.config import Config
 from baro.evaluate.metrics import UnigramBaseline, pair_accuracy
 from baro.evaluate.versus import MICRO_BATCH_TOKENS, judge_in_both_orders, score, sequence_logprobs
 from baro.functional.statistics import Interval
-from baro.inputs import load_judge, load_scorer, load_template, resolve
+from baro.inputs import load_template, resolve
 from baro.methods import stage
 from baro.models.forward import forward_samples
 from baro.models.load import load_policy
@@ -30,6 +30,7 @@ from baro.records import Conversation, Preference, Rollout, completions_of
 from baro.rewards.costs import is_cost
 from baro.rewards.learned import LearnedReward
 from baro.runs import RunDir
+from baro.scorers import load_judge, load_scorer
 
 Gaps = dict[str, float]
 """score(chosen) − score(rejected) by the row's key; rows that could not be scored are absent."""

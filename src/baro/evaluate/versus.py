@@ -26,7 +26,7 @@ from baro.evaluate.metrics import distinct_2, length_controlled, mean_over_promp
 from baro.evaluate.solved import right_from, solved_figures
 from baro.functional.statistics import Interval, best_of_n_kl_bound
 from baro.functional.streams import stream_key
-from baro.inputs import load_judge, load_scorer, load_template, resolve, template_of
+from baro.inputs import load_template, resolve, template_of
 from baro.methods import stage
 from baro.methods.generate import draw_answers, read_prompts
 from baro.models.forward import ScoredModel, forward_samples
@@ -38,6 +38,7 @@ from baro.rewards.judging import judged_in_both_orders
 from baro.rewards.own_data import try_on_own_data
 from baro.rewards.verifiers import VerifierReward
 from baro.runs import RunDir
+from baro.scorers import load_judge, load_scorer
 
 log = logging.getLogger("baro")
 CHUNK = 256  # judged or scored at once: a moving bar

@@ -20,8 +20,8 @@ AT_ONCE = 64
 
 def load_different(values: Sequence[str]) -> list[Any]:
     """The reward sources of these names. ConfigError where two are one model: it differs in nothing from itself."""
-    from baro.inputs import check_different, load_reward
     from baro.rewards.costs import comparing
+    from baro.scorers import check_different, load_reward
 
     check_different(values)
     return [comparing(load_reward(one)) for one in values]
@@ -29,8 +29,8 @@ def load_different(values: Sequence[str]) -> list[Any]:
 
 def load_members(values: Sequence[str]) -> list[Any]:
     """The same, where an ensemble is each of its members."""
-    from baro.inputs import check_different, load_each
     from baro.rewards.costs import comparing
+    from baro.scorers import check_different, load_each
 
     check_different(values)
     return [comparing(member) for one in values for member in load_each(one)]

@@ -28,7 +28,7 @@ from baro.data.rows import Unusable
 from baro.declared import ConstitutionFile, Records, Scorer, default_name, is_object
 from baro.errors import MAX_ERROR_FRACTION
 from baro.files import saving
-from baro.inputs import load_object, load_scorer, open_run, resolve
+from baro.inputs import load_object, open_run, resolve
 from baro.methods import stage
 from baro.methods.calls import Speaker
 from baro.methods.principles import JudgingConfig, PrincipleRater
@@ -48,6 +48,7 @@ from baro.records import (
 from baro.reward_config import ScoredBy
 from baro.rewards.costs import comparing
 from baro.runs import RunDir
+from baro.scorers import load_scorer
 
 log = logging.getLogger("baro")
 

@@ -18,16 +18,7 @@ from baro.data.joined import Joined
 from baro.data.source import FileSource
 from baro.declared import inputs_in, is_object
 from baro.errors import ConfigError
-from baro.inputs import (
-    check_same_tokens,
-    hash_input,
-    load_judge,
-    load_rewards,
-    load_template,
-    open_run,
-    resolve,
-    training_world,
-)
+from baro.inputs import check_same_tokens, hash_input, load_template, open_run, resolve, training_world
 from baro.measure import Measure
 from baro.methods import stage
 from baro.models.forward import ScoredModel
@@ -45,6 +36,7 @@ from baro.rollout.fresh import OldLogprobs
 from baro.rollout.held_out import HeldOutAnswers
 from baro.rollout.rollouts import Draw, Rollouts
 from baro.rollout.source import OnPolicySource
+from baro.scorers import load_judge, load_rewards
 from baro.trainer import Trainer
 
 KEY_OF = {"score": "rewards", "cost": "costs"}
