@@ -384,7 +384,7 @@ def _template(size: str) -> Any:
 
 # --------------------------------------------------------------------------------------------------------- whole runs
 
-RESUMED = ("sft", "reward-ensemble", "dpo-lora", "kto", "ppo", "grpo")
+RESUMED = ("sft", "reward-ensemble", "dpo-lora", "kto", "ppo", "safe-ppo", "grpo")
 WORDS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink")
 
 
@@ -409,6 +409,7 @@ def commands(device: str) -> dict[str, list[str]]:
     worst = "rewards=[{by: whole/reward-ensemble, combine: worst}]"
     policy, ppo = "policy=whole/base", ["rollout.prompts=8", "rollout.epochs=1", "rollout.minibatches=2"]
     grpo = ["rollout.prompts=4", "rollout.completions=4", "rollout.minibatches=2", "preset=grpo"]
+    safe = ["reward_model=whole/reward", "cost_model=whole/reward", "constraint.limit=0"]
     given = {
         "base": ["text=text.jsonl", *shape, *steps],
         "sft": [policy, "demonstrations=demonstrations.jsonl", *steps],
@@ -421,7 +422,10 @@ def commands(device: str) -> dict[str, list[str]]:
         "ppo": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", *ppo, *steps],
         "ppo-ensemble": [policy, "prompts=prompts.jsonl", worst, *ppo, *steps],
         "ppo-lora": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", "lora.r=4", *ppo, *steps],
+        "safe-ppo": [policy, "prompts=prompts.jsonl", *safe, *ppo, *steps],
+        "safe-ppo-lora": [policy, "prompts=prompts.jsonl", "lora.r=4", *safe, *ppo, *steps],
         "grpo": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", *grpo, *steps],
         "grpo-lora": [policy, "prompts=prompts.jsonl", "reward_model=whole/reward", "lora.r=4", *grpo, *steps],
     }
-    return {name: [name.split("-")[0], *(w for one in keys for w in ("--set", one))] for name, keys in given.items()}
+    verb = {name: "safe-ppo" if name.startswith("safe-ppo") else name.split("-")[0] for name in given}
+    return {name: [verb[name], *(w for one in keys for w in ("--set", one))] for name, keys in given.items()}

@@ -50,8 +50,10 @@ def data(tmp_path):
 def test_a_recipe_takes_a_step(recipe, models, data):
     path = FOLDER / f"{recipe}.yaml"
     given = yaml.safe_load(path.read_text())
-    config_class, run = VERBS[recipe.partition("_")[0]].load()
+    verb = recipe.replace("_", "-")
+    config_class, run = VERBS[verb if verb in VERBS else recipe.partition("_")[0]].load()
     inputs = {"policy": models / "policy", "model": models / "policy", "reward_model": models / "reward"}
+    inputs["cost_model"] = models / "reward"
     inputs |= {name: data / f"{name}.jsonl" for name in ("preferences", "demonstrations", "prompts", "thumbs")}
     changes = [f"{key}={value}" for key, value in inputs.items() if key in given]
     changes += [change for key, several in SMALL.items() if key in given for change in several]
