@@ -79,6 +79,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for side in (("chosen", "rejected") if i % 3 else ("chosen",))
     ]
     write_rows(folder / "thumbs.jsonl", thumbs)
+    judged = [
+        {"prompt": row["prompt"], "responses": [row["chosen"], row["rejected"]], "unsafe": [0, [1, 0.75, None][i % 3]]}
+        | {"safety_ranks": [1, 2], "severity": [0, 1 + i % 3], "categories": [[], [["lie", "theft"][i % 2]]]}
+        for i, row in enumerate(pairs)
+    ]
+    alone = [{"prompt": f"Say {i}.", "responses": [f"It is {i}."], "unsafe": [i % 2]} for i in range(8)]
+    write_rows(folder / "safety.jsonl", [*judged, *alone])
     write_rows(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
     (folder / "length_reward.py").write_text(
         "def odd(prompts, completions, completion_ids, **columns):\n"

@@ -35,6 +35,10 @@ def sft(**changes):
     return ["sft", *given(**settings | changes)]
 
 
+def cost(preferences, **changes):
+    return ["cost", *given(model="base", preferences=preferences, trainer__steps=1, **changes)]
+
+
 def dpo(preferences, **changes):
     return ["dpo", *given(policy="base", preferences=preferences, trainer__steps=1, **changes)]
 
@@ -133,6 +137,7 @@ def test_every_verb_says_it(project, refused):
     for arguments in (
         ["base", *given(text="every.jsonl")],
         ["reward", *given(model="base", preferences="every.jsonl")],
+        cost("every.jsonl"),
         dpo("every.jsonl"),
         kto("every.jsonl"),
         ppo(prompts="every.jsonl", rewards="[{by: judge:score}]"),
@@ -143,6 +148,45 @@ def test_every_verb_says_it(project, refused):
         ["data", "split", "every.jsonl", "--hold-out", 1],
     ):
         assert refused(*arguments) == sentence
+
+
+JUDGED = {"prompt": "Say 1.", "response_0": "1", "response_1": "2", "is_response_0_safe": True}
+JUDGED |= {"is_response_1_safe": False, "safer_response_id": 0}
+SAFETY = {
+    "nobody.jsonl": (
+        [JUDGED | {"is_response_0_safe": None, "is_response_1_safe": None}],
+        "nobody.jsonl: no answer is labelled safe or unsafe, and costs would have no zero; add labels, or train `baro "
+        "reward` on these comparisons",
+    ),
+    "against.jsonl": (
+        [JUDGED | {"safer_response_id": 1}],
+        "against.jsonl: 1 of 1 rows cannot be used (1 contradiction), none is left; fix them, or raise data.max_length "
+        "or data.max_dropped_fraction. The first:\n  against.jsonl:1: the response that is called safer is labelled "
+        "unsafe, and the other one safe",
+    ),
+    "third.jsonl": (
+        [JUDGED, JUDGED | {"safer_response_id": 2}],
+        "third.jsonl:2: 'safer_response_id' is 2; 0 or 1 is needed",
+    ),
+    "weighed.jsonl": (
+        [JUDGED | {"weight": 3}],
+        "weighed.jsonl:1: column 'weight' judges the row (3), and nothing obeys it here; name it in data.ignore to "
+        "leave it aside, or in data.criteria if it is a score of which more is better",
+    ),
+    "pairs_of_cost.jsonl": (
+        [{"prompt": "Say 1.", "chosen": "1", "rejected": "2"}],
+        "pairs_of_cost.jsonl:1: columns 'prompt', 'chosen', 'rejected' are preferences, and safety judgments are "
+        "needed: prompt/response_0/response_1/is_response_0_safe/is_response_1_safe, prompt/responses/unsafe, "
+        "prompt/completion/unsafe",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAFETY)
+def test_what_a_cost_model_cannot_be_made_of(project, refused, name):
+    judged, sentence = SAFETY[name]
+    write(project, name, rows(judged))
+    assert refused(*cost(name)) == sentence
 
 
 SUMS = [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(1, 9)]

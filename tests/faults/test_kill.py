@@ -30,6 +30,12 @@ model: base
 preferences: preferences.jsonl
 trainer: {{{TRAINER}, held_out_fraction: 0.25, warmup_steps: 3, schedule: cosine}}
 """,
+    "cost": f"""
+model: base
+preferences: safety.jsonl
+margin_scale: 0.5
+trainer: {{{TRAINER}, held_out_fraction: 0.25, evaluate_every: 2, keep: best}}
+""",
     "ensemble": f"""
 model: base
 preferences: preferences.jsonl
@@ -148,6 +154,14 @@ KILLS = {
         "before-fsync:8": 8,
         "after-rename:8": 8,
     },
+    "cost": {
+        "before-fsync:3": None,
+        "between-files:6": 2,
+        "after-rename:4": 4,
+        "while-deleting:1": 6,
+        "before-fsync:8": 8,
+        "after-rename:8": 8,
+    },
     "ensemble": {
         "before-fsync:4": None,
         "before-fsync:7": 4,
@@ -222,6 +236,7 @@ KILLS = {
 QUICK = {
     "sft": "after-rename:5",
     "reward": "between-files:5",
+    "cost": "after-rename:4",
     "ensemble": "before-fsync:15",
     "dpo": "before-fsync:3",
     "kto": "after-rename:6",

@@ -332,7 +332,9 @@ def test_labels_of_one_side_are_told(policy, tmp_path, caplog):
     rows = [{"prompt": f"Say {i}.", "completion": f"bake {i}", "unsafe": 0} for i in range(8)]
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
     train(policy, path, tmp_path / "run", trainer={"steps": 1, "held_out_fraction": 0.0})
-    assert "every answer is labelled safe: nothing shows where costs change their sign" in caplog.text
+    assert (
+        "rows.jsonl: every answer is labelled safe, so that nothing shows where costs change their sign" in caplog.text
+    )
 
 
 def test_preferences_are_no_safety_judgments(policy, tmp_path):

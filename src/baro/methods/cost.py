@@ -100,7 +100,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     if job.finished:
         return job.run
     job.read(Safety, encode_safety, lambda template: reading_template(config, template, job.folder))
-    _check_labels(job.train)
+    _check_labels(config.preferences, job.train)
     if config.margin_scale is not None:
         _check_severity([*job.train, *job.held_out])
     model = new_model(config, job.folder, cost=True)
@@ -111,7 +111,7 @@ def run(config: Config, out: Path | str | None = None) -> RunDir:
     return job.run
 
 
-def _check_labels(samples: Sequence[Sample]) -> None:
+def _check_labels(name: str, samples: Sequence[Sample]) -> None:
     """DataError where no row says safe or unsafe, so that the costs would have no zero; a warning where all say one."""
     sides: set[bool] = set()
     for one in (one for sample in samples for one in sample.completions):
@@ -121,12 +121,11 @@ def _check_labels(samples: Sequence[Sample]) -> None:
             return
     if not sides:
         raise DataError(
-            "no answer is labelled safe or unsafe, and costs would have no zero; add labels, or train `baro reward` on "
-            "these comparisons"
+            f"{name}: no answer is labelled safe or unsafe, and costs would have no zero; add labels, or train "
+            "`baro reward` on these comparisons"
         )
-    log.warning(
-        "every answer is labelled %s: nothing shows where costs change their sign", ["safe", "unsafe"][max(sides)]
-    )
+    side = ["safe", "unsafe"][max(sides)]
+    log.warning("%s: every answer is labelled %s, so that nothing shows where costs change their sign", name, side)
 
 
 def _check_severity(samples: Sequence[Sample]) -> None:
