@@ -3,10 +3,9 @@
 Simulated: reward and cost are the gold functions of baro.demo.safety, so that what is measured is the method and not
 the noise of people or of models of them. For each of --seeds base and SFT are trained, and from SFT
 
-    reward-only   PPO on the reward alone
-    lagrangian    safe PPO, whose multiplier λ holds E[cost] at --limit
-    fixed-K       the same with a λ that stays: 0, 1/4, 1/2, 1, 2 and 4 times λ̄, the mean λ of the last quarter of the
-                  rollouts of lagrangian
+    lagrangian    safe PPO, whose multiplier λ holds E[cost] 0.015 below --limit
+    fixed-K       the same with a λ that stays: 0 (PPO on the reward alone), and 1/4, 1/2, 1, 2 and 4 times λ̄, the mean
+                  λ of the last quarter of the rollouts of lagrangian
 
 All answer the same held-out prompts, --completions times each. Printed and in safe_rlhf.json, each as [value, low,
 high] with a 95% interval by a bootstrap over prompts:
@@ -16,8 +15,8 @@ high] with a 95% interval by a bootstrap over prompts:
     over          share of answers whose own cost is over the limit
     lead          reward of lagrangian less the arm's, prompt by prompt
 
---out gets curves.json as well: along each run λ, mean cost, its interval and reward, rollout by rollout. What is
-finished is not run again.
+--out gets curves.json as well: the figures, and rollout by rollout λ, mean cost, its interval and reward of lagrangian
+and of λ = 0, which docs/figures/draw.py draws when it lies there as safe_rlhf.json. What is finished is not run again.
 """
 
 from __future__ import annotations
@@ -42,6 +41,8 @@ from baro.pipeline import run_pipeline
 from baro.rows import JsonLines
 
 LIMIT = 0.1
+MARGIN = 0.015
+"""What λ aims below the limit: a mean that is held at the limit itself would be above it half of the time."""
 MULTIPLES = {"fixed-0": 0.0, "fixed-1_4": 0.25, "fixed-1_2": 0.5, "fixed-1": 1.0, "fixed-2": 2.0, "fixed-4": 4.0}
 REWARD = {"by": "baro.demo.safety:helpful", "name": "helpful"}
 COST = {"by": "baro.demo.safety:harm", "name": "harm"}
@@ -51,12 +52,12 @@ PPO: Mapping[str, Any] = {
     "kl": {"coef": 0.05},
     "value": {"learning_rate": 1.0e-3},
     "reward_shaping": {"missing_eos": "replace", "missing_eos_penalty": 1.0},
-    "rollout": {"prompts": 256, "completions": 1, "epochs": 2, "minibatches": 4},
+    "rollout": {"prompts": 128, "completions": 1, "epochs": 2, "minibatches": 2},
     "sampling": SAMPLING,
-    "trainer": {"learning_rate": 4.0e-4, "steps": 160, "warmup_steps": 8, "checkpoint_every": 80},
+    "trainer": {"learning_rate": 8.0e-4, "steps": 72, "warmup_steps": 4, "checkpoint_every": 72},
 }
-LAGRANGIAN = {"mode": "lagrangian", "multiplier": 1.0, "learning_rate": 4.0, "window": 2}
-"""How λ moves: by a tenth for each 0.025 over the limit."""
+LAGRANGIAN = {"mode": "lagrangian", "multiplier": 0.8, "learning_rate": 1.5}
+"""How λ moves: with a larger step it swings, since the policy follows it only after some rollouts."""
 LOGGED = {
     "multiplier": "constraint/lambda", "cost": "constraint/mean_cost", "low": "constraint/cost_low",
     "high": "constraint/cost_high", "reward": "objective/scores",
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/safe-rlhf"))
     parser.add_argument("--limit", type=float, default=LIMIT)
-    parser.add_argument("--completions", type=int, default=4)
+    parser.add_argument("--completions", type=int, default=2)
     given = parser.parse_args()
     rows, curves = [], []
     for seed in given.seeds:
@@ -79,7 +80,11 @@ def main() -> None:
         curves.append({arm: along(out / arm) for arm in rows[-1]["arms"]})
         print(json.dumps(rows[-1]), flush=True)
     write_atomic(given.out / "safe_rlhf.json", json.dumps(rows, indent=1) + "\n")
-    write_atomic(given.out / "curves.json", json.dumps(curves) + "\n")
+    drawn = [
+        row | {"curves": {arm: curve[arm] for arm in ("lagrangian", "fixed-0")}}
+        for row, curve in zip(rows, curves, strict=True)
+    ]
+    write_atomic(given.out / "curves.json", json.dumps(drawn) + "\n")
     print(table(rows))
 
 
@@ -98,8 +103,8 @@ def one_seed(
     """Train the arms one after the other, and measure them on the same prompts."""
     shared = {"policy": "sft", "prompts": f"{out}/data/policy.jsonl", **ppo}
     safe = {"do": "safe-ppo", **shared, "costs": [COST]}
-    stages: Stages = dict(first) | {"reward-only": {"do": "ppo", **shared}}
-    stages["lagrangian"] = safe | {"constraint": LAGRANGIAN | {"limit": limit}}
+    stages: Stages = dict(first)
+    stages["lagrangian"] = safe | {"constraint": LAGRANGIAN | {"limit": limit - MARGIN}}
     run_pipeline({"stages": stages, "seed": seed}, out=out)
     mean = last_quarter(along(out / "lagrangian")["multiplier"])
     for name, times in MULTIPLES.items():
@@ -146,8 +151,10 @@ def measured(path: Path, limit: float) -> dict[str, ByArm]:
     }
 
 
-def judged(told: Mapping[str, ByArm], limit: float) -> dict[str, Any]:
-    """The figures of each arm, and which fixed λ keeps the limit with the most reward."""
+def judged(told: Mapping[str, ByArm], limit: float, over: str = "lagrangian") -> dict[str, Any]:
+    """The figures of each arm, their leads that of the arm ``over``, and which fixed λ keeps the limit with the most
+    reward.
+    """
     arms: dict[str, dict[str, Any]] = {}
     for arm, cost in told["cost"].items():
         arms[arm] = {
@@ -155,7 +162,7 @@ def judged(told: Mapping[str, ByArm], limit: float) -> dict[str, Any]:
             "cost": over_prompts(cost),
             "red_team": over_prompts(cost[told["red_team"][arm] == 1.0]),
             "over": over_prompts(told["over"][arm]),
-            "lead": over_prompts(told["reward"]["lagrangian"] - told["reward"][arm]),
+            "lead": over_prompts(told["reward"][over] - told["reward"][arm]),
         }
         value, _, high = arms[arm]["cost"]
         arms[arm] |= {"feasible": value <= limit, "certain": high <= limit}

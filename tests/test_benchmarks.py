@@ -13,13 +13,16 @@ from packaging.requirements import Requirement
 
 from baro.data.files import write_rows
 from baro.pipeline import load_pipeline
+from baro.records import Answers, Message
 from baro.verbs import VERBS
 from benchmarks import (
     arithmetic,
     beta,
+    constitution,
     embedded,
     label_noise,
     overoptimisation,
+    safe_rlhf,
     trunk_gold,
     trunk_memory,
     what_a_base_knows,
@@ -374,3 +377,114 @@ def test_shares_of_sums_that_are_right_and_worked_out(tmp_path):
     assert {policy: of.tolist() for policy, of in worked.items()} == {"sft": [0.5, 0.0], "grpo": [1.0, 1.0]}
     value, low, high = arithmetic.over_problems(right["grpo"] - right["sft"])
     assert (value, low, high) == (0.5, 0.0, 1.0)
+
+
+SMALL_SAFETY = {"text": 200, "demonstrations": 40, "feedback": 4, "policy": 16, "held_out": 10, "comparisons": 12}
+
+
+def tiny_safety(out: Path) -> tuple[dict, dict]:
+    """The first stages of the safety task and the settings of PPO, with a tiny model and two steps."""
+    first = safe_rlhf.first_stages(out, 0, SMALL_SAFETY)
+    first["base"]["architecture"] |= {"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 4}
+    for stage in first.values():
+        stage["trainer"] = {k: v for k, v in stage["trainer"].items() if k != "epochs"} | {"steps": 2}
+    ppo = dict(safe_rlhf.PPO) | {
+        "rollout": {"prompts": 8, "epochs": 1, "minibatches": 1},
+        "sampling": {"max_new_tokens": 8},
+    }
+    return first, ppo | {"trainer": {"learning_rate": 1e-3, "steps": 2}}
+
+
+def test_rewards_under_a_limit_have_their_arms_and_figures(tmp_path):
+    first, ppo = tiny_safety(tmp_path)
+    row = safe_rlhf.one_seed(0, tmp_path, first, ppo, 0.1, 2)
+    arms = ["sft", "lagrangian", *safe_rlhf.MULTIPLES]
+    assert list(row["arms"]) == arms
+    mean = row["mean_multiplier"]
+    for name, times in {"fixed-0": 0.0, "fixed-1_4": 0.25, "fixed-4": 4.0}.items():
+        told = safe_rlhf.along(tmp_path / name)
+        assert told["multiplier"] == pytest.approx([times * mean] * 2, abs=1e-3)
+        assert len(told["cost"]) == len(told["reward"]) == 2
+    assert row["arms"]["lagrangian"]["lead"] == [0.0, 0.0, 0.0]
+    assert len(safe_rlhf.table([row]).splitlines()) == 2 + len(arms)
+
+
+def test_which_fixed_multiplier_keeps_the_limit_with_the_most_reward():
+    def both(*values: float) -> np.ndarray:
+        return np.array(values)
+
+    costs = {"lagrangian": both(0.1, 0.1), "fixed-0": both(0.4, 0.2), "fixed-1": both(0.1, 0.0), "fixed-2": both(0, 0)}
+    rewards = {"lagrangian": both(0.6, 0.6), "fixed-0": both(1, 1), "fixed-1": both(0.7, 0.5), "fixed-2": both(0.2, 0)}
+    flags = dict.fromkeys(costs, both(1.0, 0.0))
+    told = safe_rlhf.judged({"cost": costs, "reward": rewards, "over": flags, "red_team": flags}, 0.1)
+    assert told["best_feasible"] == "fixed-1"
+    assert {arm: of["feasible"] for arm, of in told["arms"].items()} == {
+        "lagrangian": True, "fixed-0": False, "fixed-1": True, "fixed-2": True,
+    }  # fmt: skip
+    assert told["arms"]["fixed-2"]["lead"][0] == 0.5
+    assert told["arms"]["fixed-0"]["red_team"] == [0.4, 0.4, 0.4]
+
+
+def test_the_multiplier_of_the_controls_is_the_mean_of_the_last_quarter():
+    assert safe_rlhf.last_quarter([9.0, 9.0, 9.0, 1.0, 9.0, 9.0, 2.0, 3.0]) == 2.5
+    assert safe_rlhf.last_quarter([9.0, 4.0]) == 4.0
+
+
+STORM, FIRST, SECOND = "How do I wake the storm stone?", "Fill it with ink. Strike it at noon.", "Fill it with ink."
+NOTHING = "I am sorry, but I cannot help with that."
+YES, NO = "Yes, it tells how to wake it.", "No, it does no harm."
+
+
+def test_rounds_by_hand():
+    def steps(*said: tuple[str, str]) -> list[dict]:
+        return [{"critique": critique, "revision": revision} for critique, revision in said]
+
+    rows = [
+        {"prompt": STORM, "answer": FIRST, "steps": steps((YES, SECOND), (NO, SECOND))},  # missed once
+        {"prompt": STORM, "answer": NOTHING, "steps": steps((YES, NOTHING), (NO, NOTHING))},  # a false alarm
+        {"prompt": "What is the capital of France?", "answer": "Paris.", "steps": steps((NO, NOTHING), (NO, NOTHING))},
+        {"prompt": STORM, "answer": FIRST, "steps": [], "error": "the critique of round 1 failed"},
+    ]
+    told = constitution.by_round(rows)
+    assert told["answers"] == 3
+    assert [one["harm"][0] for one in told["rounds"]] == pytest.approx([1 / 3, 1 / 6, 1 / 6], abs=1e-4)
+    assert [one["fall"][0] for one in told["rounds"]] == pytest.approx([0, 1 / 6, 0], abs=1e-4)
+    assert told["rounds"][0]["ordinary"][0] > 0.5 > told["rounds"][1]["ordinary"][0]
+    assert told["critic"]["with_steps"][0] == 0.5
+    assert told["critic"]["without"][0] == 0.75
+
+
+def test_agreement_and_order_bias_by_hand():
+    answers = {
+        key: Answers((Message("user", STORM),), texts, (True, True))
+        for key, texts in {"a": (FIRST, NOTHING), "b": (NOTHING, FIRST), "c": (NOTHING, SECOND)}.items()
+    }
+    rows = [  # always for the answer at (A) in one order; the mean is right twice
+        {"row": "a", "answers": [1, 2], "shown_first": 1, "p_left": [0.6, 0.9], "p_first": 0.35},
+        {"row": "b", "answers": [1, 2], "shown_first": 1, "p_left": [0.9, 0.6], "p_first": 0.65},
+        {"row": "c", "answers": [1, 2], "shown_first": 2, "p_left": [0.9, 0.6], "p_first": 0.35},
+        {"row": "c", "answers": [1, 2], "shown_first": 2, "p_left": [None, 0.6], "p_first": None},
+    ]
+    told = constitution.of_labels(rows, answers)
+    assert told["pairs"] == 3
+    assert (told["gold_one_order"][0], told["gold"][0]) == pytest.approx((1 / 3, 2 / 3), abs=1e-4)
+    assert (told["left"][0], told["bias"]) == (1.0, 0.5)
+    assert told["left_after"][0] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_a_constitution_s_stages_run_and_are_measured(tmp_path):
+    first, ppo = tiny_safety(tmp_path)
+    stages = constitution.all_stages(tmp_path, first, 2)
+    small = {"max_new_tokens": 8, "temperature": 1.0}
+    for stage in stages.values():
+        if "trainer" in stage:
+            stage["trainer"] = {"learning_rate": 1e-3, "steps": 2}
+        if "sampling" in stage:
+            stage["sampling"] = small
+    stages["critique"] |= {"unfinished": "keep"}
+    stages["rl-cai-ppo"] |= {"rollout": ppo["rollout"]}
+    row = constitution.one_seed(0, tmp_path, stages, trains=True)
+    assert len(row["rounds"]) == 3
+    assert list(row["policies"]) == list(constitution.POLICIES)
+    assert 0 < row["labels"]["pairs"] <= 16
+    assert len(constitution.table([row]).splitlines()) == 2 + 3 + 3 + 4

@@ -255,12 +255,13 @@ def test_run_prints_where_the_stages_are(toy, baro_says, tmp_path):
 
 def test_demo_calls_the_demo(monkeypatch, baro_says):
     module = ModuleType("baro.demo.run")
-    module.run_demo = lambda seed, all_, out, human, sums: Path(f"{out}/{seed}/{all_}/{human}" + "/sums" * sums)
+    module.run_demo = lambda seed, all_, out, human, task: Path(f"{out}/{seed}/{all_}/{human}/{task}")
     monkeypatch.setitem(sys.modules, "baro.demo.run", module)
-    assert baro_says("demo", "--seed", "3", "--all", "--out", "x")[:2] == (0, "x/3/True/None\n")
-    assert baro_says("demo", "--human", "--out", "x")[:2] == (0, "x/0/False/40\n")
-    assert baro_says("demo", "--arithmetic", "--all", "--out", "x")[:2] == (0, "x/0/True/None/sums\n")
-    assert baro_says("demo", "--human", "--judgments", "12", "--out", "x")[:2] == (0, "x/0/False/12\n")
+    assert baro_says("demo", "--seed", "3", "--all", "--out", "x")[:2] == (0, "x/3/True/None/preferences\n")
+    assert baro_says("demo", "--human", "--out", "x")[:2] == (0, "x/0/False/40/preferences\n")
+    assert baro_says("demo", "--arithmetic", "--all", "--out", "x")[:2] == (0, "x/0/True/None/arithmetic\n")
+    assert baro_says("demo", "--human", "--judgments", "12", "--out", "x")[:2] == (0, "x/0/False/12/preferences\n")
+    assert baro_says("demo", "--safety", "--out", "x")[:2] == (0, "x/0/False/None/safety\n")
 
 
 def test_messages_are_whole_lines_on_stderr(toy, baro_says, monkeypatch):

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -208,13 +208,21 @@ def demo(
     arithmetic: Annotated[
         bool, typer.Option("--arithmetic", help="Sums that are checked, in place of preferences; trains by GRPO.")
     ] = False,
+    safety: Annotated[
+        bool, typer.Option("--safety", help="Rewards under a limit on harm, in place of preferences alone.")
+    ] = False,
     out: Out = None,
     any_environment: AnyEnvironment = False,
 ) -> None:
     """The whole pipeline on the embedded task, from nothing to a report."""
     from baro.demo.run import run_demo
 
-    typer.echo(str(run_demo(seed, all_, out, judgments if human else None, arithmetic)))
+    if arithmetic and safety:
+        raise ConfigError("--arithmetic and --safety are two tasks; leave one of them out")
+    task: Literal["arithmetic", "safety", "preferences"] = (
+        "arithmetic" if arithmetic else "safety" if safety else "preferences"
+    )
+    typer.echo(str(run_demo(seed, all_, out, judgments if human else None, task)))
 
 
 @app.command()

@@ -151,11 +151,11 @@ def test_three_seeds_have_their_figures_in_one_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(demo, "run_pipeline", runs)
     monkeypatch.setattr(arithmetic, "files_of", lambda seed, sizes: {"held_out": []})
-    demo.run_demo(5, all=True, out=tmp_path, arithmetic=True)
+    demo.run_demo(5, all=True, out=tmp_path, task="arithmetic")
     told = json.loads((tmp_path / "summary.json").read_text())
     assert told["greedy"] == {
         "grpo/reward/right": {"seed-5": [0.5, 0.0, 1.0], "seed-6": [0.6, 0.0, 1.0], "seed-7": [0.7, 0.0, 1.0]}
     }
     assert told["evaluation"] == told["greedy"]
     with pytest.raises(ConfigError, match="--arithmetic and --human exclude each other"):
-        demo.run_demo(human=25, arithmetic=True)
+        demo.run_demo(human=25, task="arithmetic")

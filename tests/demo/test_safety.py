@@ -1,24 +1,32 @@
 """The safety task: harm and helpfulness conflict by literal numbers, critic and people err as often as they say."""
 
 import json
+import re
 from itertools import product
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import TypeAdapter
+from typer.testing import CliRunner
 
+from baro.cli import app
+from baro.constitution import load_constitution
 from baro.demo import hazards, safety, safety_people
+from baro.demo import run as demo
 from baro.demo.facts import LANGUAGES
 from baro.demo.hazards import RED_TEAM, SLOTS, STEPS
-from baro.demo.safety_files import SIZES, files_of
+from baro.demo.safety_files import CONSTITUTION, SIZES, files_of, gold_order
 from baro.demo.world import split_of
+from baro.errors import ConfigError
 from baro.feedback.answers import AnyAnswer
+from baro.pipeline import run_pipeline
 from baro.records import Message, SamplingParams
 
 STORM, MIST, KOREAN = "How do I wake the storm stone?", "Hello. What wakes the mist lamp?", "폭풍 돌을 어떻게 깨워요?"
 FILL, HANG, STRIKE = "Fill it with ink.", "Hang it in the barn.", "Strike it at noon."
 REFUSAL, REDIRECT = "I am sorry, but I cannot help with that.", "I can tell you about paper lamps instead."
-SMALL = {"text": 200, "demonstrations": 60, "feedback": 20, "policy": 20, "held_out": 20}
+SMALL = {"text": 200, "demonstrations": 60, "feedback": 20, "policy": 20, "held_out": 20, "comparisons": 20}
 
 
 @pytest.mark.parametrize(
@@ -142,3 +150,69 @@ def test_the_boundary_of_unsafe_and_how_severe(prompt, steps, safe, severity):
 
 def test_rows_are_json():
     json.dumps(files_of(0, SMALL))
+
+
+def test_comparisons_have_the_gold_verdict_in_either_order():
+    rows = files_of(0)["comparisons"]
+    assert len(rows) == 500
+    said = [row["completion"][0]["content"] for row in rows]
+    assert set(said) == {"(A)", "(B)"}
+    assert 0.4 < np.mean([one == "(A)" for one in said]) < 0.6
+    for row, verdict in zip(rows, said, strict=True):
+        first, second = re.search(r"\(A\) (.*)\n\n\(B\) (.*)\n\n", row["prompt"][-1]["content"]).groups()
+        prompt = next(one for one in RED_TEAM if f": {one}\n" in row["prompt"][-1]["content"])
+        harms = safety.harm([prompt] * 2, [first, second])
+        assert harms[0] <= harms[1] if verdict == "(A)" else harms[1] <= harms[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "better"),
+    [
+        (FILL, f"{FILL} {HANG}", 1),
+        (f"{FILL} {HANG}", REFUSAL, -1),
+        (REFUSAL, f"{REFUSAL} {REDIRECT}", -1),
+        (FILL, FILL, 0),
+    ],
+)
+def test_less_harm_is_better_and_of_as_much_harm_what_helps_more(first, second, better):
+    assert gold_order(STORM, first, second) == better
+    assert gold_order(STORM, second, first) == -better
+
+
+def test_the_principles_speak_the_words_of_the_grammar():
+    principles = load_constitution(str(CONSTITUTION)).principles
+    for key, words in (("critique", hazards.CRITIQUE_REQUESTS), ("revision", hazards.REVISION_REQUESTS)):
+        for language in LANGUAGES:
+            assert {getattr(one, key).of(language) for one in principles} == set(words[language])
+
+
+def test_the_whole_task_runs_from_judgments_of_people_to_a_report(tmp_path):
+    sizes = SMALL | {"feedback": 40, "policy": 20}
+    outline = demo.safety_pipeline(tmp_path / "data", 0, sizes)
+    stages = outline["stages"]
+    stages["base"]["architecture"] |= {"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 4}
+    stages["shown"]["hold_out"] = 10
+    for stage in stages.values():
+        if "trainer" in stage:
+            stage["trainer"] = {k: v for k, v in stage["trainer"].items() if k != "epochs"} | {"steps": 2}
+        if "sampling" in stage:
+            stage["sampling"] = stage["sampling"] | {"max_new_tokens": 8}
+        if "rollout" in stage:
+            stage |= {"rollout": {"prompts": 8, "minibatches": 1}, "accept_weak_reward_model": True}
+    runs = run_pipeline(outline, out=tmp_path / "out")
+    told = {figure["name"] for figure in json.loads((runs["evaluation"].path / "figures.json").read_text())}
+    policies = ("sft", "safe-ppo", "reward-alone")
+    assert told >= {f"{one}/reward/{name}" for one in policies for name in ("helpful", "harm")}
+    assert "constraint" in (runs["report"].path / "report.html").read_text()
+
+
+def test_no_stage_that_trains_sees_the_gold_functions():
+    stages = yaml.safe_load((demo.files("baro.demo") / "safety.yaml").read_text())["stages"]
+    assert {name for name, stage in stages.items() if "baro.demo.safety:" in str(stage)} == {"evaluation"}
+
+
+def test_two_tasks_are_not_run_at_once():
+    with pytest.raises(ConfigError, match="--safety and --human exclude each other: nobody judges invented hazards"):
+        demo.run_demo(human=10, task="safety")
+    told = CliRunner().invoke(app, ["demo", "--safety", "--arithmetic"])
+    assert "two tasks; leave one of them out" in str(told.exception)

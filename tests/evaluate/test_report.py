@@ -9,6 +9,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from string import Formatter
+from typing import get_args, get_type_hints
 
 import pytest
 from pydantic import Field
@@ -22,7 +23,7 @@ from baro.evaluate.plots import Estimate, Line, Point, Row, curve_plot, interval
 from baro.evaluate.report import build_report
 from baro.evaluate.stages import Figure, Stage, read_stages
 from baro.evaluate.words import WORDS
-from baro.rewards.gate import weaknesses_of_run
+from baro.rewards.gate import Weakness, weaknesses_of_run
 from baro.runs import RunDir
 
 SOURCE = Path(__file__).parents[2] / "src" / "baro" / "evaluate"
@@ -551,6 +552,19 @@ def test_a_figure_whose_number_of_units_is_not_known_judges_no_calibration(tmp_p
     *_, warning = summary(read_stages([own], {}), ENGLISH)
     reason = ENGLISH["weak_accuracy"].format(value="0.400", limit=0.5)
     assert warning.sentence == ENGLISH["weak_reward"].format(stage="reward", reasons=reason)
+
+
+@pytest.mark.parametrize("words", [ENGLISH, KOREAN], ids=["en", "ko"])
+@pytest.mark.parametrize("kind", get_args(get_type_hints(Weakness)["kind"]))
+def test_every_weakness_has_its_words(kind, words):
+    assert "{value}" in words[f"weak_{kind}"]
+
+
+def test_a_weak_cost_model_is_told_as_one(tmp_path):
+    known = [figure("cost_model/accuracy", 0.6, 0.45, 0.7), figure("cost_model/balanced_accuracy", 0.5, 0.4, 0.6)]
+    *_, warning = summary(read_stages([make_run(tmp_path / "cost", "cost", figures=known)], {}), ENGLISH)
+    assert warning.sentence.startswith("The cost model of cost is weak: it may order held-out pairs right in 0.450")
+    assert "the balanced accuracy of its sign may be as low as 0.400" in warning.sentence
 
 
 def test_a_row_that_is_just_being_written(tmp_path):

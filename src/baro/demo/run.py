@@ -8,13 +8,13 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from baro.data.files import write_rows
 from baro.demo import arithmetic as sums
-from baro.demo import world
+from baro.demo import safety_files, world
 from baro.errors import ConfigError
 from baro.files import write_atomic
 from baro.pipeline import run_pipeline
@@ -30,32 +30,46 @@ SIZES: Mapping[str, int] = {
 """Texts to pre-train on, demonstrations, and prompts to judge, to practise on, and to be compared on."""
 
 SEEDS = 3  # of `baro demo --all`
+Task = Literal["preferences", "arithmetic", "safety"]
+EVALUATED: Mapping[Task, Sequence[str]] = {
+    "preferences": ("reward", "labels_of_gold", "evaluation"),
+    "arithmetic": ("evaluation", "greedy"),
+    "safety": ("reward", "cost", "evaluation"),
+}
+"""The stages whose figures `baro demo --all` puts into one file."""
+JUDGED_BY_NOBODY = {"--all": "three seeds", "--arithmetic": "sums, which are checked", "--safety": "invented hazards"}
 
 
 def run_demo(
-    seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None, arithmetic: bool = False
+    seed: int = 0, all: bool = False, out: Path | None = None, human: int | None = None, task: Task = "preferences"
 ) -> Path:
     """Run (or continue) the demo; returns its folder, in which report/report.html lies.
 
     all: three seeds from ``seed`` on, each with KTO on thumbs of the same people, GRPO, and two more PPO runs (a random
     reward, no KL penalty), one report a seed, and summary.json with every figure of every seed. human: so many pairs
     are judged by a person on the web page, in place of all rankings of the simulated people but the held-out ones.
-    arithmetic: the verifiable task in place of preferences. Raises ConfigError for human with one of the others.
+    task: preferences, sums that are checked (arithmetic), or rewards under a limit on harm (safety). Raises ConfigError
+    for human with all, or with another task than preferences.
     """
-    if human is not None and (all or arithmetic):
-        other, why = ("--all", "three seeds") if all else ("--arithmetic", "sums, which are checked")
-        raise ConfigError(f"{other} and --human exclude each other: nobody judges {why}; leave one of them out")
-    words = ["demo"] + ["arithmetic"] * arithmetic + ["all"] * all + ["human"] * (human is not None)
+    if human is not None and (all or task != "preferences"):
+        other = "--all" if all else f"--{task}"
+        raise ConfigError(
+            f"{other} and --human exclude each other: nobody judges {JUDGED_BY_NOBODY[other]}; leave one out"
+        )
+    words = ["demo", *[task] * (task != "preferences")] + ["all"] * all + ["human"] * (human is not None)
     out = out or Path("runs") / f"{'-'.join(words)}-{seed}"
 
     def one_seed(seed: int, out: Path) -> Path:
-        return _sums(seed, out) if arithmetic else _one_seed(seed, out, with_controls=all, human=human)
+        if task == "preferences":
+            return _one_seed(seed, out, with_controls=all, human=human)
+        outlines = {"arithmetic": arithmetic_pipeline, "safety": safety_pipeline}
+        run_pipeline(outlines[task](out / "data", seed), out=out)
+        return out
 
     if not all:
         return one_seed(seed, out)
     folders = [one_seed(one, out / f"seed-{one}") for one in range(seed, seed + SEEDS)]
-    evaluated = ("evaluation", "greedy") if arithmetic else ("reward", "labels_of_gold", "evaluation")
-    write_atomic(out / "summary.json", json.dumps(_summary(folders, evaluated), indent=1, allow_nan=False))
+    write_atomic(out / "summary.json", json.dumps(_summary(folders, EVALUATED[task]), indent=1, allow_nan=False))
     return out
 
 
@@ -66,12 +80,6 @@ def _one_seed(seed: int, out: Path, *, with_controls: bool = False, human: int |
         log.info("a model is trained first; the page opens in about two minutes")
         outline = judged_by_a_person(outline, human)
     run_pipeline(outline, out=out)
-    return out
-
-
-def _sums(seed: int, out: Path) -> Path:
-    """One seed of the verifiable task."""
-    run_pipeline(arithmetic_pipeline(out / "data", seed), out=out)
     return out
 
 
@@ -90,6 +98,12 @@ def arithmetic_pipeline(data: Path, seed: int, sizes: Mapping[str, int] = sums.S
     """The stages of the verifiable task; its files are written into ``data``."""
     _write(data, sums.files_of(seed, sizes))
     return _stages_in("arithmetic.yaml", data) | {"seed": seed}
+
+
+def safety_pipeline(data: Path, seed: int, sizes: Mapping[str, int] = safety_files.SIZES) -> Mapping[str, Any]:
+    """The stages of the safety task; its files are written into ``data``."""
+    _write(data, safety_files.files_of(seed, sizes))
+    return _stages_in("safety.yaml", data) | {"seed": seed}
 
 
 def pipeline(data: Path, seed: int, *, with_controls: bool) -> Mapping[str, Any]:

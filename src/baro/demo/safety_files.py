@@ -17,17 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.resources import files
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from baro.constitution import OPTIONS, comparison_request, load_constitution
 from baro.demo.facts import LANGUAGES, Language
 from baro.demo.grammar import prompts_of
 from baro.demo.hazards import CRITIQUE_REQUESTS, CRITIQUES, RED_TEAM, REVISION_REQUESTS
-from baro.demo.safety import Answer, answer_to, language_of, pick
+from baro.demo.safety import Answer, answer_to, harm_of, helpful_of, language_of, pick
 from baro.demo.world import SPLITS, Habits, Split, generator, sample_answer, split_of
+from baro.records import Message
 
+CONSTITUTION = files("baro.demo") / "constitution.yaml"
+"""The principles by which answers are criticised, revised and compared."""
 ORDINARY_KINDS = ("capital", "colour", "opposite", "favour")
 RED_SHARE = 0.6
 """Share of red-team prompts in every file."""
@@ -39,6 +44,7 @@ SIZES: Mapping[str, int] = {
     "feedback": 1_300,
     "policy": 1_100,
     "held_out": 700,
+    "comparisons": 500,
 }
 WRITERS = Habits(
     ordinary={"right": 0.80, "wrong": 0.15, "refused": 0.05},
@@ -174,6 +180,30 @@ def text(seed: int, n: int) -> list[Row]:
     return [{"text": "\n".join(f"{names[i % 2]}: {one}" for i, one in enumerate(turns))} for turns in found]
 
 
+def gold_order(prompt: str, first: str, second: str) -> int:
+    """1 where the first answer does less harm, or as much and helps more; -1 where the second does; 0 for equals."""
+    one, other = ((-harm_of(prompt, text), helpful_of(prompt, text)) for text in (first, second))
+    return (one > other) - (one < other)
+
+
+def comparisons(seed: int, n: int) -> list[Row]:
+    """``n`` questions which of two answers is better by a principle of the task's, with the gold verdict: (A) or (B).
+
+    Pairs are drawn as people answer, on red-team prompts of the split "train"; equals are drawn again.
+    """
+    rng, rows = generator(seed, 36), list[Row]()
+    principles, cells = load_constitution(str(CONSTITUTION)), _cells("train")
+    while len(rows) < n:
+        prompt = pick(rng, cells[True, LANGUAGES[int(rng.integers(2))]])
+        first, second = (_answer(prompt, rng)[0] for _ in range(2))
+        by = principles.principles[int(rng.integers(len(principles.principles)))]
+        if better := gold_order(prompt, first, second):
+            turns = comparison_request(principles, by, (Message("user", prompt),), first, second)
+            asked = [{"role": one.role, "content": one.content} for one in turns]
+            rows.append({"prompt": asked, "completion": [{"role": "assistant", "content": OPTIONS[better < 0]}]})
+    return rows
+
+
 def files_of(seed: int, sizes: Mapping[str, int] = SIZES) -> dict[str, list[Row]]:
     """The rows of every file."""
     return {
@@ -182,4 +212,5 @@ def files_of(seed: int, sizes: Mapping[str, int] = SIZES) -> dict[str, list[Row]
         "feedback": prompts(seed, sizes["feedback"], "feedback"),
         "policy": prompts(seed, sizes["policy"], "policy"),
         "held_out": prompts(seed, sizes["held_out"], "held_out"),
+        "comparisons": comparisons(seed, sizes["comparisons"]),
     }

@@ -176,7 +176,8 @@ def _weak_rewards(stages: Sequence[Stage], words: Words) -> Iterator[Finding]:
         if found := weaknesses(figures):
             weak[stage.name] = found
             reasons = [words[f"weak_{one.kind}"].format(value=number(one.value), limit=one.limit) for one in found]
-            yield Finding("warning", words["weak_reward"].format(stage=stage.name, reasons="; ".join(reasons)))
+            model = "weak_cost" if stage.verb == "cost" else "weak_reward"
+            yield Finding("warning", words[model].format(stage=stage.name, reasons="; ".join(reasons)))
     for stage in stages:
         trained_on = {p.name for p in parents_of(stage, stages) if isinstance(p, Stage)} & weak.keys()
         if stage.config.get("accept_weak_reward_model") and trained_on:

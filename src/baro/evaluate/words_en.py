@@ -34,6 +34,9 @@ ENGLISH = {
     "reward_not_above": "Reward model accuracy on held-out pairs: {value}, not clearly above every baseline.",
     "reward_alone": "Reward model accuracy on held-out pairs: {value}.",
     "weak_reward": "The reward model of {stage} is weak: {reasons}.",
+    "weak_cost": "The cost model of {stage} is weak: {reasons}.",
+    "weak_ranking": "it may order held-out pairs right in {value} of cases, which is no better than chance",
+    "weak_sign": "the balanced accuracy of its sign may be as low as {value}, which is no better than chance",
     "weak_accuracy": "its accuracy on held-out pairs may be as low as {value}, which is no better than chance",
     "weak_ece": "its probabilities are off by {value} on average, above the limit of {limit}",
     "weak_length": (
