@@ -17,6 +17,10 @@ from importlib.metadata import version
 from itertools import count
 
 import pytest
+from faults.conftest import PROMPTS, WORDS, write_rows
+
+from baro.data.template import Template
+from baro.models.load import Architecture, new_policy, save_policy
 
 TRAINER = "learning_rate: 1e-2, steps: 8, batch_size: 4, checkpoint_every: 2"
 CONFIGS = {
@@ -120,6 +124,44 @@ sampling: {max_new_tokens: 6}
 trainer: {learning_rate: 1e-2, steps: 12, checkpoint_every: 3}
 """,
 }
+CONFIGS |= {
+    # answers and revisions by a model, critiques by rules that write down each call
+    "critique": """
+constitution: kind.yaml
+policy: wide
+prompts: prompts.jsonl
+critic: {by: "rules_of_kill:critic"}
+rounds: 2
+unfinished: keep
+sampling: {max_new_tokens: 8}
+""",
+    "label": """
+answers: answered.jsonl
+constitution: kind.yaml
+labeller: {model: wide}
+judging: {reasoning: true, max_new_tokens: 8, clamp: [0, 1]}
+""",
+}
+PRINCIPLES = """
+language: en
+principles:
+  - {name: kind, principle: {en: Be kind.}, critique: {en: "Bad?"}, revision: {en: Fix.}, comparison: {en: "Best?"}}
+  - {name: brief, principle: {en: Be brief.}, critique: {en: "Long?"}, revision: {en: Cut.}, comparison: {en: "Least?"}}
+"""
+RULES = """
+from pathlib import Path
+from baro.records import Reply
+
+class Critic:
+    name, at_once = "critic", 3
+
+    def chat(self, conversations, n, params, keys):
+        with open("asked.log", "a") as file:
+            file.writelines(f"{key}\\n" for key in keys)
+        return [[Reply(f"Yes {key % 7}.")] for key in keys]
+
+critic = Critic()
+"""
 PIPELINE = """
 stages:
   sft: {do: sft, policy: base, demonstrations: demonstrations.jsonl, trainer: {steps: 4, checkpoint_every: 2}}
@@ -231,8 +273,17 @@ KILLS = {
         "after-rename:7": 3,  # the second rollout is stored, its reference moved
         "between-files:6": 3,
     },
+    # three calls of the critic for eight prompts, of every other one
+    "critique": dict.fromkeys(
+        (*(f"after-calls:{k}" for k in (1, 2, 3, 4, 6, 8, 9)), "before-fsync:3", "after-rename:3", "after-rename:4"),
+        None,
+    ),
+    "label": dict.fromkeys(
+        ("after-calls:1", "after-calls:2", "after-calls:3", "before-fsync:2", "after-rename:4"), None
+    ),
 }
 """What kills each method where, and the newest checkpoint that this leaves."""
+TRAINED = [method for method in KILLS if method not in ("critique", "label")]
 QUICK = {
     "sft": "after-rename:5",
     "reward": "between-files:5",
@@ -245,6 +296,8 @@ QUICK = {
     "safe-ppo": "after-sampling:3",
     "ppo_trunk": "after-rename:5",
     "ppo_full": "after-sampling:3",
+    "critique": "after-calls:6",
+    "label": "after-calls:2",
 }
 """The one of them that every run of the suite tries: in a checkpoint, after it, in the cache, after a rollout."""
 
@@ -269,6 +322,16 @@ JsonLines.append = append_and_die
 @pytest.fixture(scope="module")
 def command(project):
     """The arguments of a method's run, the same but for where it goes."""
+    (project / "kind.yaml").write_text(PRINCIPLES)
+    (project / "rules_of_kill.py").write_text(RULES)
+    rows = [
+        {"prompt": prompt, "responses": [f"It is {word}.", word]} for prompt, word in zip(PROMPTS, WORDS, strict=True)
+    ]
+    write_rows(project / "answered.jsonl", rows)
+    template = Template.load(project / "base")
+    shape = Architecture(hidden_size=16, layers=2, heads=2, max_positions=768, intermediate_size=24)
+    save_policy(new_policy(shape, vocabulary=template.vocabulary, special=template.special, seed=0), project / "wide")
+    template.save(project / "wide")
     for verb, text in (*CONFIGS.items(), ("pipeline", PIPELINE)):
         (project / f"{verb}.yaml").write_text(text)
     verbs = {"pipeline": "run", "ensemble": "reward", "reward_lora": "reward", "ppo_full": "ppo", "ppo_trunk": "ppo"}
@@ -319,9 +382,10 @@ def cache(out):
 
 
 def first_row(run, seconds=600.0):
-    """Wait until training has begun."""
+    """Wait until training has begun, or until the first calls were answered."""
     deadline = time.monotonic() + seconds
-    while not any(list(run.glob(f"{inner}metrics.jsonl")) for inner in ("", "*/", "*/*/")):
+    begun = [f"{inner}metrics.jsonl" for inner in ("", "*/", "*/*/")] + ["calls.jsonl"]
+    while not any(list(run.glob(one)) for one in begun):
         assert time.monotonic() < deadline, f"{run}: no metrics after {seconds} s"
         time.sleep(0.001)
 
@@ -387,6 +451,25 @@ def test_killed_at_a_fault_point(baro, project, command, reference, finished_lik
     finished_like(method, out)
 
 
+def asked(project):
+    """How often the critic was asked since this was asked before."""
+    log = project / "asked.log"
+    count = len(log.read_text().splitlines()) if log.exists() else 0
+    log.unlink(missing_ok=True)
+    return count
+
+
+@pytest.mark.parametrize("fault", ["after-calls:3", quick_if(False, "after-calls:7")])
+def test_a_killed_critique_repeats_at_most_the_calls_in_flight(baro, project, command, reference, finished_like, fault):
+    reference("critique")
+    asked(project)
+    out = f"killed/critique-count-{fault}"
+    assert baro(*command("critique", out), env={"BARO_FAULT": fault, **cache(out)}).code == -signal.SIGKILL
+    before = asked(project)
+    finished_like("critique", out)
+    assert 0 < before + asked(project) - len(PROMPTS) * 2 <= 3
+
+
 MOMENTS = [
     quick_if(i == 0 and method in ("sft", "ppo"), method, round(random.Random(f"{method} {i}").random(), 3))
     for method in KILLS
@@ -410,7 +493,7 @@ def test_killed_at_a_random_moment_of_training(baro, project, command, reference
     finished_like(method, out)
 
 
-@pytest.mark.parametrize("method", [quick_if(method in ("sft", "ppo"), method) for method in KILLS])
+@pytest.mark.parametrize("method", [quick_if(method in ("sft", "ppo"), method) for method in TRAINED])
 def test_killed_between_a_row_and_its_checkpoint(baro, project, command, reference, finished_like, method):
     reference(method)
     out = f"killed/{method}-row"
@@ -463,7 +546,7 @@ def status(run):
 # ---------------------------------------------------------------------------------------------------- SIGTERM
 
 
-@pytest.mark.parametrize("method", [quick_if(method in ("sft", "ppo"), method) for method in KILLS])
+@pytest.mark.parametrize("method", [quick_if(method in ("sft", "ppo"), method) for method in TRAINED])
 def test_sigterm_saves_the_step_in_hand_and_exits_with_143(baro, project, command, reference, finished_like, method):
     reference(method)
     out = f"killed/{method}-term"
