@@ -71,7 +71,7 @@ def figures(run):
 
 
 def comparisons(run):
-    return [json.loads(line) for line in (run.path / "comparisons.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run.path / "judgments.jsonl").read_text().splitlines()]
 
 
 def test_the_softmax_of_two_options_and_the_clamp():
@@ -263,7 +263,7 @@ def test_a_run_that_was_broken_off_goes_on_where_it_was(labelled):
     model.options = options
     run = labelled(groups, model, out="broken")
     assert len(model.questions) == 18
-    for name in ("records.jsonl", "comparisons.jsonl", "calls.jsonl", "figures.json"):
+    for name in ("records.jsonl", "judgments.jsonl", "calls.jsonl", "figures.json"):
         assert (run.path / name).read_bytes() == (whole.path / name).read_bytes(), name
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from baro.errors import ConfigError
 from baro.evaluate.answers import rollouts_section, samples_section
 from baro.evaluate.constraint_section import constraint_section
+from baro.evaluate.critique_section import critique_section
 from baro.evaluate.curves import curves_section
 from baro.evaluate.findings import summary
 from baro.evaluate.markup import DASH, Html, duration_words, element, finite, joined, text
@@ -110,6 +111,7 @@ def page(stages: Sequence[Stage], *, title: str, language: Language) -> str:
         "constraint": constraint_section(stages, words),
         "reward": reward_section(stages, words),
         "samples": samples_section(stages, words),
+        "critiques": critique_section(stages, words),
         "curves": curves_section(stages, words),
         "rollouts": rollouts_section(stages, words),
         "ledger": ledger_section(stages, words),

@@ -102,6 +102,11 @@ class Stage:
         ]
 
     @cached_property
+    def revised(self) -> list[Row]:
+        """Answers with their critiques and revisions."""
+        return [row for row in JsonLines(self.path / "steps.jsonl").read() if isinstance(row.get("steps"), list)]
+
+    @cached_property
     def figures(self) -> list[Figure]:
         """figures.json; what is not a finite number is a figure without a value."""
         rows = _read_json(self.path / "figures.json", [])

@@ -74,6 +74,19 @@ ENGLISH = {
         "answers at least is right, maj@n whether the most frequent of n answers is. From a problem that no answer "
         "solves GRPO learns nothing."
     ),
+    "critiques": "Critique and revision",
+    "critiques_lead": (
+        "{n} answers, criticised and revised by principles, round after round. The last revisions are what a model "
+        "learns from. A sentence that many revisions share is learned by rote."
+    ),
+    "round": "Round",
+    "round_of": "Round {k}",
+    "first_answer": "First answer",
+    "critique": "Critique",
+    "given_up": "given up",
+    "changed": "Answers changed",
+    "common_sentence": "With the most common sentence",
+    "sentence": "Which is",
     "constraint": "Limit on costs",
     "constraint_lead": (
         "Whether answers cost no more than the limit on average, over the last quarter of each run's rollouts. λ is "

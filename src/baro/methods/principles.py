@@ -101,7 +101,7 @@ class Order:
 
 
 class PrincipleRater(PairRater):
-    """A labeller that compares by a constitution; what it said of each comparison is kept in comparisons.jsonl."""
+    """A labeller that compares by a constitution; what it said of each comparison is kept in judgments.jsonl."""
 
     def __init__(
         self,
@@ -269,4 +269,4 @@ class PrincipleRater(PairRater):
             }
             for order, p_left, p in zip(orders, both, p_first, strict=True)
         ]
-        write_rows(Path(self._run.path) / "comparisons.jsonl", rows)
+        write_rows(Path(self._run.path) / "judgments.jsonl", rows)
