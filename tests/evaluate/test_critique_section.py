@@ -39,7 +39,7 @@ def build(tmp_path):
     ("language", "words"),
     [
         ("en", ["Critique and revision", "First answer", "Round 1", "Round 2", "given up", "With the most common"]),
-        ("ko", ["비판과 수정", "첫 답변", "라운드 1", "라운드 2", "포기", "가장 흔한 문장이 든 답변"]),
+        ("ko", ["비평과 수정", "첫 답변", "라운드 1", "라운드 2", "포기", "가장 흔한 문장이 든 답변"]),
     ],
 )
 def test_answers_critiques_and_revisions_stand_side_by_side(build, language, words):

@@ -335,7 +335,8 @@ def command(project):
     for verb, text in (*CONFIGS.items(), ("pipeline", PIPELINE)):
         (project / f"{verb}.yaml").write_text(text)
     verbs = {"pipeline": "run", "ensemble": "reward", "reward_lora": "reward", "ppo_full": "ppo", "ppo_trunk": "ppo"}
-    return lambda method, out: [verbs.get(method, method), f"{method}.yaml", "--out", out]
+    config = {"label": ["--config"]}  # whose first argument is what it labels
+    return lambda method, out: [verbs.get(method, method), *config.get(method, []), f"{method}.yaml", "--out", out]
 
 
 class References:
