@@ -438,6 +438,12 @@ def leaves(config: type[blocks.Config], made: blocks.Config | None = None, prefi
         default = getattr(made, name) if made else field.get_default(call_default_factory=True, validated_data={})
         if isinstance(default, blocks.Config):
             yield from leaves(type(default), default, f"{prefix}{name}.")
+        elif (
+            default is PydanticUndefined
+            and isinstance(block := field.annotation, type)
+            and issubclass(block, blocks.Config)
+        ):
+            yield from leaves(block, None, f"{prefix}{name}.")  # a block that must be given has defaults too
         else:
             yield f"{prefix}{field.alias or name}", default, field.description
 

@@ -361,6 +361,7 @@ CHANGES = {
         "constraint.mode": ("threshold", {}),
         "constraint.multiplier": (3.0, {}),
         "constraint.learning_rate": (0.5, {}),
+        "constraint.proportional": (2.0, {}),
         "constraint.window": (2, {"trainer.steps": 4}),
         "constraint.delay": (1, {}),
         "constraint.floor": (0.9, {"constraint.limit": 100.0}),

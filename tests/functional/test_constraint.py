@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baro.functional.advantages import gae
-from baro.functional.constraint import below_the_lowest, mixed_advantages, next_multiplier
+from baro.functional.constraint import below_the_lowest, leaning_multiplier, mixed_advantages, next_multiplier
 from baro.functional.policy import kl_shaped_rewards
 
 WIDE = {"floor": 1e-6, "ceiling": 1e6}
@@ -51,6 +51,17 @@ def test_it_stays_between_its_bounds(multiplier, cost):
 def test_bounds_that_do_not_hold_the_multiplier(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         next_multiplier(1.0, 0.0, **{"limit": 0.0, "learning_rate": 0.1, "floor": 0.1, "ceiling": 2.0} | wrong)
+
+
+def test_leaning_by_hand():
+    """2 exp(0.5 · 0.4), exp(−0.5 · 0.4) · 2, and not beyond the bounds; without a gain λ itself."""
+    bounds = {"limit": 1.0, "floor": 0.1, "ceiling": 4.0}
+    assert leaning_multiplier(2.0, 1.4, gain=0.5, **bounds) == pytest.approx(2.0 * 1.221403, abs=1e-6)
+    assert leaning_multiplier(2.0, 0.6, gain=0.5, **bounds) == pytest.approx(2.0 / 1.221403, abs=1e-6)
+    assert leaning_multiplier(2.0, 99.0, gain=0.5, **bounds) == pytest.approx(4.0)
+    assert leaning_multiplier(2.0, 99.0, gain=0.0, **bounds) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="gain is -1"):
+        leaning_multiplier(2.0, 1.0, gain=-1.0, **bounds)
 
 
 @pytest.mark.parametrize(("multiplier", "expected"), [(2.0, 0.0), (0.5, 0.5), (0.0, 1.0)])

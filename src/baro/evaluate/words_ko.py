@@ -93,7 +93,7 @@ KOREAN = {
     ),
     "limit": "한도",
     "mean_cost": "평균 비용",
-    "limit_verdict": "한도를",
+    "limit_verdict": "한도를 지켰나",
     "limit_held": "지킴",
     "limit_broken": "넘음",
     "limit_open": "비용과 구별되지 않음",

@@ -34,6 +34,22 @@ def next_multiplier(
     return math.exp(min(max(logged, math.log(floor)), math.log(ceiling)))
 
 
+def leaning_multiplier(
+    multiplier: float, mean_cost: float, *, limit: float, gain: float, floor: float, ceiling: float
+) -> float:
+    """λ with which a rollout is mixed: at once larger while the mean cost is above the limit, and smaller below.
+
+        λ̃ = λ exp(κ (J − d)),   floor ≤ λ̃ ≤ ceiling
+
+    λ alone adds up what lies behind, and swings about the limit where the policy follows slowly; the proportional term
+    damps that. Stooke et al. 2020, arXiv:2007.03964, §4, with its terms on log λ. Raises ValueError for κ below 0.
+    """
+    if gain < 0:
+        raise ValueError(f"gain is {gain}; a negative one would push away from the limit")
+    logged = math.log(multiplier) + gain * (mean_cost - limit)
+    return math.exp(min(max(logged, math.log(floor)), math.log(ceiling)))
+
+
 def mixed_advantages(
     advantages: Float[Tensor, "N"], cost_advantages: Float[Tensor, "N"], *, multiplier: float
 ) -> Float[Tensor, "N"]:

@@ -5,7 +5,8 @@
 Rewards and costs are scored, and their values learned, apart. The KL penalty stands in both streams, as −β KL among the
 rewards and +β KL among the costs; their advantages are mixed and whitened once:
 
-    lagrangian   Â = (Â_r − λ Â_c) / (1 + λ),   log λ ← log λ + η λ (J − d)    before each rollout's updates
+    lagrangian   Â = (Â_r − λ Â_c) / (1 + λ),   log λ ← log λ + η λ (J − d)    before each rollout's updates,
+                 with λ exp(κ (J − d)) in λ's place where ``proportional`` κ is given
     fixed        the same with a λ that stays
     threshold    no critic of costs: a completion that costs more than d has the rollout's lowest score − 1
 
@@ -29,7 +30,7 @@ from baro import config as blocks
 from baro.batch import Sample
 from baro.declared import Model, Scorer
 from baro.functional.advantages import mean_and_variance, moments
-from baro.functional.constraint import below_the_lowest, mixed_advantages, next_multiplier
+from baro.functional.constraint import below_the_lowest, leaning_multiplier, mixed_advantages, next_multiplier
 from baro.methods import critic, ppo
 from baro.methods.online import Online
 from baro.methods.reference import reference
@@ -40,7 +41,7 @@ from baro.reward_config import RewardTerm, check_terms
 from baro.runs import RunDir
 
 Z_975 = 1.959964
-_OF_MULTIPLIER = ("multiplier", "learning_rate", "window", "delay", "floor", "ceiling")
+_OF_MULTIPLIER = ("multiplier", "learning_rate", "proportional", "window", "delay", "floor", "ceiling")
 
 
 class ConstraintConfig(blocks.Config):
@@ -55,6 +56,11 @@ class ConstraintConfig(blocks.Config):
         1.0, ge=0, description="λ, the reward that one unit of cost is worth; the first of several"
     )
     learning_rate: float = Field(0.1, gt=0, description="η, by which log λ moves for each λ and unit of cost over")
+    proportional: float = Field(
+        0.0,
+        ge=0,
+        description="κ, by which log λ leans at once for each unit of cost over; damps its swings",
+    )
     window: int = Field(1, ge=1, description="rollouts over which the mean cost is taken")
     delay: int = Field(0, ge=0, description="first rollouts in which λ stays")
     floor: float = Field(0.01, gt=0, description="the least λ; a step is in proportion to λ, and from 0 there is none")
@@ -120,6 +126,7 @@ class Multiplier:
 
     def __init__(self, config: ConstraintConfig) -> None:
         self.config, self.value = config, config.multiplier
+        self.used = config.multiplier  # with which the rollout in hand is mixed
         self.rollouts = 0
         self.recent: list[list[float]] = []  # of each rollout in the window: sum of costs, completions
 
@@ -133,6 +140,12 @@ class Multiplier:
         if config.mode == "lagrangian" and self.rollouts >= config.delay:
             self.value = next_multiplier(
                 self.value, mean, limit=config.limit, learning_rate=config.learning_rate,
+                floor=config.floor, ceiling=config.ceiling,
+            )  # fmt: skip
+        self.used = self.value
+        if config.mode == "lagrangian":
+            self.used = leaning_multiplier(
+                self.value, mean, limit=config.limit, gain=config.proportional,
                 floor=config.floor, ceiling=config.ceiling,
             )  # fmt: skip
         self.rollouts += 1
@@ -171,11 +184,11 @@ class Prepare(ppo.Prepare):
             lowest = -seen.world.max(float(-scores.min()) if len(scores) else -float("inf"))
             raw, fields = self._stream(self.value_model, below_the_lowest(scores, over, lowest=lowest), seen)
         else:
-            told["multiplier"] = self.multiplier.value
+            told["multiplier"] = self.multiplier.used
             of_rewards, fields = self._stream(self.value_model, scores, seen)
             of_costs, more = self._stream(self.cost_value_model, costs, seen, kl_sign=-1, prefix="cost_")
             fields |= more
-            raw = mixed_advantages(of_rewards, of_costs, multiplier=self.multiplier.value)
+            raw = mixed_advantages(of_rewards, of_costs, multiplier=self.multiplier.used)
         return raw, fields, [told | {"over_limit": float(one)} for one in over]
 
     def state_dict(self) -> State:
