@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from baro.config import load_config
 from baro.constitution import (
     FOLDER,
     OPTIONS,
@@ -17,8 +19,11 @@ from baro.constitution import (
 )
 from baro.errors import ConfigError
 from baro.inputs import hash_input
+from baro.methods import critique, label
+from baro.pipeline import load_pipeline
 from baro.records import Message
 
+ROOT = Path(__file__).parents[1]
 KIND = """
 language: en
 principles:
@@ -175,3 +180,19 @@ def test_the_question_about_two_answers(write):
         Message("assistant", "x is short"),
         Message("user", "So which one is it? Reply with (A) or (B) alone."),
     )
+
+
+@pytest.mark.parametrize("page", ["docs/constitution.md", "docs/ko/constitution.md"])
+def test_the_files_of_its_page_are_what_the_stages_take(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    constitution, asked, labels, recipe = [tmp_path / name for name in ("c.yaml", "a.yaml", "l.yaml", "r.yaml")]
+    for path, text in zip((constitution, asked, labels, recipe), files, strict=True):
+        path.write_text(text)
+    assert [one.name for one in load_constitution(str(constitution)).principles] == ["emergency", "fair"]
+    assert load_config(critique.Config, asked).critic.server.model == "my-critic"
+    assert load_config(label.Config, labels).judging.bounds == (0.1, 0.9)
+    (tmp_path / "base-model").mkdir()
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Why?"}\n')
+    stages = load_pipeline(recipe).stages
+    assert [stage.name for stage in stages] == ["critique", "sft", "answers", "labels", "dpo", "report"]

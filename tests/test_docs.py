@@ -45,6 +45,7 @@ PAIRS = [
         "feedback.md",
         "mutants.md",
         "rewards.md",
+        "constitution.md",
     )
 ]
 DOCUMENTS = sorted(

@@ -25,7 +25,6 @@ FILLS = {  # fill and border
     "number": ("#dafbe1", "#1a7f37"),
     "loss": ("#ffebe9", "#cf222e"),
     "frozen": ("#eaeef2", "#59636e"),
-    "coming": ("#ffffff", "#59636e"),
 }
 Say = Callable[[str, str], str]
 
@@ -59,10 +58,9 @@ class Figure:
     def box(self, x: int, y: int, width: int, height: int, text: str, kind: str) -> None:
         """A box whose first line is its name; the rest is smaller."""
         fill, border = FILLS[kind]
-        dashes = ' stroke-dasharray="6 4"' if kind == "coming" else ""
         self.parts.append(
             f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{fill}" stroke="{border}" '
-            f'stroke-width="1.5"{dashes}/>'
+            f'stroke-width="1.5"/>'
         )
         name, _, rest = text.partition("\n")
         lines = rest.count("\n") + 1 if rest else 0
@@ -223,19 +221,12 @@ def dpo(say: Say) -> Figure:
 
 
 def constitution(say: Say) -> Figure:
-    f = Figure(
-        860,
-        350,
-        say(
-            "Constitution: principles in place of people (planned, not in Baro yet)",
-            "헌법: 사람 대신 원칙 (계획 중, 아직 Baro에 없음)",
-        ),
-    )
+    f = Figure(860, 320, say("Constitution: principles in place of people", "헌법: 사람 대신 원칙"))
     f.box(20, 150, 120, 60, say("prompt", "프롬프트"), "data")
     f.box(180, 150, 120, 60, say("answer\nof the model", "답변\n모델이 쓴다"), "data")
     f.arrow((140, 180), (180, 180))
-    f.box(350, 75, 130, 60, say("critique\nby a principle", "비평\n원칙에 비추어"), "coming")
-    f.box(520, 75, 120, 60, say("revision", "수정"), "coming")
+    f.box(350, 75, 130, 60, say("critique\nby a principle", "비평\n원칙에 비추어"), "model")
+    f.box(520, 75, 120, 60, say("revision", "수정"), "model")
     f.box(680, 75, 160, 60, say("demonstrations\nfor SFT", "시범 답변\nSFT에 쓴다"), "data")
     f.box(
         350,
@@ -246,7 +237,7 @@ def constitution(say: Say) -> Figure:
             "a model compares two answers\nby a principle, in both orders",
             "모델이 두 답변을 비교한다\n원칙에 비추어, 두 순서로",
         ),
-        "coming",
+        "model",
     )
     f.box(680, 225, 160, 60, say("preferences\nreward model or DPO", "선호 데이터\n보상 모델 또는 DPO"), "data")
     f.arrow((300, 170), (325, 170), (325, 105), (350, 105))
@@ -256,9 +247,6 @@ def constitution(say: Say) -> Figure:
     f.arrow((640, 255), (680, 255))
     f.arrow((580, 135), (580, 165), (415, 165), (415, 135))
     f.note(497, 182, say("again, with another principle", "다른 원칙으로 되풀이"))
-    f.words(
-        430, 325, say("Dashed: planned. Everything else is there today.", "점선: 계획 중. 나머지는 지금 있다."), size=13
-    )
     return f
 
 
@@ -271,7 +259,6 @@ def tree(say: Say) -> Figure:
         say("Are there pairs of answers?", "답변 쌍이 있는가?"),
         say("10,000 pairs or more?", "쌍이 1만 개 이상인가?"),
     ]
-    planned = say("planned", "계획 중")
     outcomes = [
         (yes, "model", say("GRPO with a verifier\nor a function as reward", "GRPO와 검증기\n또는 함수를 보상으로")),
         (yes, "model", say("safe PPO\nreward and cost apart, a limit", "safe PPO\n보상과 비용을 따로, 한도를 둔다")),
@@ -280,8 +267,7 @@ def tree(say: Say) -> Figure:
             "model",
             say("KTO, from thumbs up and down", "KTO: 좋아요·싫어요에서")
             + "\n"
-            + say("principles alone: constitution", "원칙뿐이면: 헌법")
-            + f" ({planned})",
+            + say("principles alone: constitution", "원칙뿐이면: 헌법"),
         ),
         (
             yes,
