@@ -521,6 +521,7 @@ NOTHING_TO_SEE = {
     **dict.fromkeys(
         ("critic.model", "reviser.model", "labeller.model"), "in place of by, which is changed; test_critique.py"
     ),
+    **dict.fromkeys(("rubric", "judge", "best_of.rubric"), "in place of by; tests/rewards/test_judge.py"),
     "data.criteria": "of prompts and of harm nothing is scored; elsewhere it is changed",
     "data.ignore": "of prompts nothing is judged; elsewhere it is changed",
 }
@@ -542,7 +543,8 @@ def leaves(config, prefix=""):
         blocks = [one for one in union_members(field.annotation) if isinstance(one, type) and issubclass(one, Config)]
         if name == "server":  # tests/rollout/test_remote.py
             continue
-        if blocks and name != "verifier":  # whose options tests/rewards/test_verifiers.py walks
+        # the options of verifiers are walked by tests/rewards/test_verifiers.py, those of judges by test_judge.py
+        if blocks and name not in ("verifier", "rubric", "judge"):
             yield from leaves(blocks[0], f"{prefix}{name}.")
         else:
             yield f"{prefix}{field.alias or name}", field

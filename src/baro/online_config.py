@@ -10,6 +10,7 @@ from baro import config as blocks
 from baro.compute import ComputeConfig, LoraConfig
 from baro.declared import Model, Object, Records, Scorer, check_names
 from baro.errors import MAX_ERROR_FRACTION
+from baro.judge_config import PairJudgeConfig
 from baro.reward_config import RewardTerm, check_terms
 
 
@@ -102,7 +103,10 @@ class EvaluationConfig(blocks.Config):
 
     prompts: Records | None = Field(None, description="held-out prompts: a run or a file")
     rewards: list[RewardTerm] = Field([], description="what scores the answers, each logged by itself")
-    judge: Object | None = Field(None, description="module:NAME with compare(pairs): win rate against the reference")
+    judge: Object | PairJudgeConfig | None = Field(
+        None,
+        description="module:NAME with compare(pairs), or a block with a chat model: win rate against the reference",
+    )
     completions: int = Field(1, ge=1, description="answers to each held-out prompt")
     every: int = Field(0, ge=0, description="optimiser steps between evaluations; 0 is ten times a run")
     keep: str | None = Field(

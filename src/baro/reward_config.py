@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from baro.config import Config
 from baro.declared import Object, Records, Scorer, check_names, default_name, is_object
 from baro.functional.ensembles import Combine
+from baro.judge_config import PairJudgeConfig, RubricConfig
 from baro.verifier_config import VerifierConfig
 
 
@@ -21,6 +22,9 @@ class ScoredBy(Config):
     )
     verifier: VerifierConfig | None = Field(
         None, description="a verifier in place of by: its name, or a block with its name and its options"
+    )
+    rubric: RubricConfig | None = Field(
+        None, description="in place of by: a chat model that scores by criteria, a block with model or server"
     )
     combine: Combine | None = Field(
         None, description="of an ensemble: the members' mean (unless given), the worst of them, or mean less variance"
@@ -35,9 +39,17 @@ class ScoredBy(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> ScoredBy:
-        named = [name for name in ("by", "verifier", "judge", "constitution") if getattr(self, name, None) is not None]
+        named = [
+            name
+            for name in ("by", "verifier", "rubric", "judge", "constitution")
+            if getattr(self, name, None) is not None
+        ]
         if len(named) != 1:
-            others = {"judge": "one who compares answers", "constitution": "principles to compare answers by"}
+            others = {
+                "rubric": "a chat model that scores",
+                "judge": "one who compares answers",
+                "constitution": "principles to compare answers by",
+            }
             more = "".join(f", or {key} ({what})" for key, what in others.items() if key in type(self).model_fields)
             raise ValueError(f"give either by (a reward run or a function) or verifier (the name of one){more}")
         members = [name for name in ("combine", "penalty", "scaled_on") if getattr(self, name) is not None]
@@ -73,6 +85,8 @@ class ScoredBy(Config):
         """What logs call it where no other name was given."""
         if self.verifier is not None:
             return self.verifier.name
+        if self.rubric is not None:
+            return self.rubric.called
         return default_name(self.by) if isinstance(self.by, str) else "ensemble"
 
 
@@ -85,8 +99,10 @@ def _is_one(by: str) -> bool:
 class RewardTerm(ScoredBy):
     """One term of a reward; its unweighted value is logged as ``objective/score/<name>``."""
 
-    judge: Object | None = Field(
-        None, description="in place of by: module:NAME with compare(pairs); the share of its siblings an answer beats"
+    judge: Object | PairJudgeConfig | None = Field(
+        None,
+        description="in place of by: module:NAME with compare(pairs), or a block with a chat model; the share of its "
+        "siblings an answer beats",
     )
     weight: float = Field(1.0, description="what its score is multiplied with in the sum")
     name: str | None = Field(
@@ -97,7 +113,9 @@ class RewardTerm(ScoredBy):
     @property
     def own_name(self) -> str:
         """What logs call it where no other name was given."""
-        return super().own_name if self.judge is None else default_name(self.judge)
+        if self.judge is None:
+            return super().own_name
+        return default_name(self.judge) if isinstance(self.judge, str) else self.judge.called
 
     @property
     def called(self) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from baro.chat_models import load_chat_model
 from baro.compute import ComputeConfig
 from baro.data.formats import read_records
 from baro.data.ledger import Ledger, write_ledger
@@ -17,6 +18,7 @@ from baro.errors import ConfigError
 from baro.files import write_atomic
 from baro.functional.ensembles import Scale
 from baro.inputs import hash_input, load_object, obstacle_to_trunk, resolve, saved_role, template_of
+from baro.judge_config import PairJudgeConfig
 from baro.models.forward import ScoredModel
 from baro.models.load import load_scalar_model
 from baro.models.members import is_ensemble, load_members, members_on
@@ -35,6 +37,7 @@ from baro.rewards.ensemble import (
     scales_of_training,
 )
 from baro.rewards.function import FunctionReward
+from baro.rewards.judge import ChatPairJudge, RubricJudge
 from baro.rewards.judging import RoundRobin
 from baro.rewards.learned import LearnedReward
 from baro.rewards.terms import WeightedReward
@@ -44,11 +47,13 @@ from baro.runs import RunDir
 log = logging.getLogger("baro")
 
 
-def load_judge(name: str) -> PairJudge:
-    """A PairJudge from ``module:NAME``."""
-    judge: PairJudge = load_object(name)
+def load_judge(asked: str | PairJudgeConfig, *, compute: ComputeConfig = AUTO, run: RunDir) -> PairJudge:
+    """A PairJudge from ``module:NAME``, or a chat model that compares."""
+    if not isinstance(asked, str):
+        return ChatPairJudge(load_chat_model(asked, compute=compute, run=run), asked)
+    judge: PairJudge = load_object(asked)
     if not hasattr(judge, "compare"):
-        raise ConfigError(f"{name}: has no method compare(pairs); a judge compares two completions of one prompt")
+        raise ConfigError(f"{asked}: has no method compare(pairs); a judge compares two completions of one prompt")
     return judge
 
 
@@ -85,8 +90,10 @@ def load_scorer(
     """
     if asked.verifier is not None:
         return load_verifier(asked.verifier, name=name)
+    if asked.rubric is not None:
+        return RubricJudge(load_chat_model(asked.rubric, compute=compute, run=run), asked.rubric, name=name)
     if isinstance(asked, RewardTerm) and asked.judge is not None:
-        return RoundRobin(load_judge(asked.judge), name=name)
+        return RoundRobin(load_judge(asked.judge, compute=compute, run=run), name=name)
     load = partial(load_reward, sampler_fingerprint=sampler_fingerprint, compute=compute, trunk=trunk)
     if isinstance(asked.by, str):
         return combined_as(load(asked.by), asked.by, asked.combine, asked.penalty)

@@ -337,7 +337,9 @@ print([[one.text for one in own] for own in found])
 """
 
 
-@pytest.mark.parametrize("kill_at", [1, 4, 19])
+@pytest.mark.parametrize(
+    "kill_at", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(19, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_repeats_at_most_the_calls_in_flight(kill_at, tmp_path):
     def respond(body, number):
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from baro import config as blocks
 from baro.compute import ComputeConfig
 from baro.declared import Model, Object, Records, Scorer, check_names, default_name
+from baro.judge_config import PairJudgeConfig
 from baro.reward_config import ScoredBy
 
 
@@ -51,7 +52,9 @@ class Config(blocks.Config):
     loss_on: Records | None = Field(
         None, description="answers or demonstrations that every policy's loss is measured on"
     )
-    judges: dict[str, Object] = Field({}, description="names and judges, module:NAME with compare(pairs)")
+    judges: dict[str, Object | PairJudgeConfig] = Field(
+        {}, description="names and judges: module:NAME with compare(pairs), or blocks with a chat model"
+    )
     rewards: dict[str, Scorer | Reward] = Field(
         {}, description="names and rewards: runs, folders, functions module:NAME, or blocks as {verifier: gsm8k}"
     )

@@ -89,7 +89,7 @@ def scorer_gaps(pairs: Pairs) -> Iterator[tuple[str, Gaps]]:
         else:
             yield name, function_gaps(pairs, source, name)
     for name, by in config.judges.items():
-        yield name, judge_gaps(pairs, load_judge(by), name)
+        yield name, judge_gaps(pairs, load_judge(by, compute=config.compute, run=pairs.run), name)
     reference = config.ref_policy or config.against
     for name, value in config.names.items():
         if reference is not None and value != reference:  # its own log-ratio is 0 everywhere

@@ -92,8 +92,9 @@ def compare(run: RunDir, config: Config) -> dict[str, Interval | float]:
     for name, asked in config.scorers.items():
         count_solved(name, asked, answered, prompt_of, config.seed)
     for name, by in config.judges.items():
+        judge = load_judge(by, compute=config.compute, run=run)
         for one in answered[1:]:
-            judge_figures(one, answered[0], name, load_judge(by), prompt_of, config.seed, by_tokens=bool(exact))
+            judge_figures(one, answered[0], name, judge, prompt_of, config.seed, by_tokens=bool(exact))
     rows = comparison_rows(answered, question.prompts, config.completions)
     write_rows(run.path / "comparisons.jsonl", rows)
     return {f"{one.name}/{what}": figure for one in answered for what, figure in one.figures.items()}

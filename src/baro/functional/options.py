@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import permutations
 from typing import NamedTuple
+
+_VERDICT = re.compile(r"[\s*\"'`]*\(?([AB])(?![A-Za-z])")
 
 
 class Step(NamedTuple):
@@ -49,6 +52,21 @@ def check_options(options: Sequence[str]) -> None:
     """Raise ValueError where options are no different answers: an empty one, or one that begins another."""
     if "" in options or any(one.startswith(other) for one, other in permutations(options, 2)):
         raise ValueError(f"{list(options)} are no options that exclude each other: one is empty, or begins another")
+
+
+def p_first_option(logprobs: Sequence[float]) -> float:
+    """The probability of the first of two options beside the other: the softmax of their log-probs (nats).
+
+    -1.2 and -2.0 give 0.689974.
+    """
+    gap = logprobs[1] - logprobs[0]
+    return 1 / (1 + math.exp(gap)) if gap < 700 else 0.0
+
+
+def verdict_in(text: str) -> int | None:
+    """Which option an answer begins with, 0 for (A) and 1 for (B); None where it names neither."""
+    found = _VERDICT.match(text)
+    return None if found is None else "AB".index(found[1])
 
 
 def _fitting(text: bytes, options: Sequence[bytes]) -> list[int]:

@@ -31,6 +31,7 @@ Domain = Literal[
     "backoff",  # how long a failed call of a server is waited for
     "principle",  # by which principle an answer is criticised, or two are compared
     "critique",  # critiques and revisions
+    "judge",  # what a judge says of an answer, or of two
     "verdict",  # what a labeller says of two answers
     "shown_first",  # which of two answers a judge sees first
 ]

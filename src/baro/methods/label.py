@@ -29,6 +29,7 @@ from baro.declared import ConstitutionFile, Records, Scorer, default_name, is_ob
 from baro.errors import MAX_ERROR_FRACTION
 from baro.files import saving
 from baro.inputs import load_object, open_run, resolve
+from baro.judge_config import PairJudgeConfig
 from baro.methods import stage
 from baro.methods.calls import Speaker
 from baro.methods.principles import JudgingConfig, PrincipleRater
@@ -48,7 +49,7 @@ from baro.records import (
 from baro.reward_config import ScoredBy
 from baro.rewards.costs import comparing
 from baro.runs import RunDir
-from baro.scorers import load_scorer
+from baro.scorers import load_judge, load_scorer
 
 log = logging.getLogger("baro")
 
@@ -62,6 +63,9 @@ class Config(ScoredBy):
     by: Scorer | list[Scorer] | None = Field(
         None,
         description="who judges: a reward run, module:NAME (a function, or an object with compare), or several rewards",
+    )
+    judge: PairJudgeConfig | None = Field(
+        None, description="in place of by: a chat model that compares two answers, a block with model or server"
     )
     constitution: ConstitutionFile | None = Field(
         None, description="in place of by: the principles by which labeller compares: general, medical, or a YAML file"
@@ -108,6 +112,8 @@ class Config(ScoredBy):
     @property
     def own_name(self) -> str:
         """What logs call whoever judges."""
+        if self.judge is not None:
+            return self.judge.called
         return super().own_name if self.constitution is None else default_name(self.constitution)
 
 
@@ -178,14 +184,16 @@ def _answers_in(record: Record | Unusable) -> tuple[Answers, dict[Pair, float]]:
 
 
 def load_rater(config: Config, run: RunDir) -> Rater:
-    """A judge (an object with ``compare``), a function, an object with ``score``, a reward run, an ensemble, or a
-    labeller that compares by a constitution."""
+    """A judge (a chat model, or an object with ``compare``), a function, an object with ``score``, a reward run, an
+    ensemble, or a labeller that compares by a constitution."""
     by = config.by
     if config.constitution is not None and config.labeller is not None:
         constitution = load_constitution(config.constitution, config.judging.language)
         model = load_chat_model(config.labeller, compute=config.compute, run=run)
         labeller = Speaker(model, content_hash(identity(config.labeller)))
         return PrincipleRater(constitution, labeller, config.judging, config.seed, run, config.max_error_fraction)
+    if config.judge is not None:
+        return JudgeRater(load_judge(config.judge, compute=config.compute, run=run), config.seed)
     if isinstance(by, str) and is_object(by) and hasattr(found := load_object(by), "compare"):
         return JudgeRater(found, config.seed)
     return RewardRater(comparing(load_scorer(config, name=config.own_name, compute=config.compute, run=run)))

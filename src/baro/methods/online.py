@@ -163,7 +163,7 @@ class Online:
             reference=reference,
             decode=self.template.decode,
             rewards=self._rewards(told.rewards, "evaluation.rewards"),
-            judge=None if told.judge is None else load_judge(told.judge),
+            judge=None if told.judge is None else load_judge(told.judge, compute=config.compute, run=self.run),
             sampling=config.sampling.params(),
             completions=told.completions,
             seed=config.trainer.seed,

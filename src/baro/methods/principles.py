@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from baro.config import MAY_REPEAT, Config
 from baro.constitution import OPTIONS, Constitution, Principle, comparison_request, verdict_request
 from baro.data.files import write_rows
 from baro.errors import MAX_ERROR_FRACTION
+from baro.functional.options import p_first_option, verdict_in
 from baro.functional.statistics import wilson_interval
 from baro.functional.streams import stream_key
 from baro.methods.calls import Asked, Calls, Speaker
@@ -34,7 +34,6 @@ from baro.runs import RunDir
 
 log = logging.getLogger("baro")
 LITTLE_MASS = 0.5  # probability of both options together below which it is said that the model answers otherwise
-_VERDICT = re.compile(r"[\s*\"'`]*\(?([AB])(?![A-Za-z])")
 
 
 class JudgingConfig(Config):
@@ -67,21 +66,6 @@ class JudgingConfig(Config):
         if self.clamp is not None:
             return self.clamp[0], self.clamp[1]
         return (0.4, 0.6) if self.reasoning else (0.0, 1.0)
-
-
-def p_first_option(logprobs: Sequence[float]) -> float:
-    """The probability of the first of two options beside the other: the softmax of their log-probs (nats).
-
-    -1.2 and -2.0 give 0.689974.
-    """
-    gap = logprobs[1] - logprobs[0]
-    return 1 / (1 + math.exp(gap)) if gap < 700 else 0.0
-
-
-def verdict_in(text: str) -> int | None:
-    """Which option an answer begins with, 0 for (A) and 1 for (B); None where it names neither."""
-    found = _VERDICT.match(text)
-    return None if found is None else "AB".index(found[1])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ def average_orders(first: Verdict, swapped: Verdict) -> Verdict:
 
 
 def judged_in_both_orders(judge: PairJudge, pairs: Sequence[tuple[Rollout, Rollout]]) -> list[Verdict]:
-    """p(the first of each pair is better), the mean of both orders."""
+    """p(the first of each pair is better), the mean of both orders, which some judges take themselves."""
+    if getattr(judge, "averages_orders", False):
+        return judge.compare(pairs)
     swapped = judge.compare([(second, first) for first, second in pairs])
     return [average_orders(*both) for both in zip(judge.compare(pairs), swapped, strict=True)]
 

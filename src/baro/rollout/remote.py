@@ -127,6 +127,7 @@ class RemoteChatModel:
             finally:
                 for task in tasks:
                     task.cancel()
+                await self._requests.close()
 
     async def _draw(
         self, conversation: Conversation, names: list[str], params: SamplingParams, key: int, failed: dict[str, str]

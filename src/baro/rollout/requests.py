@@ -141,7 +141,9 @@ class Requests:
             raise Failed(f"{self._who}: no answer within {self.config.timeout:g} seconds") from None
         except openai.APIStatusError as error:
             status = error.status_code
-            reason = self._scrubbed(f"{self._who}: answered {status}: {error.message}")
+            reason = self._scrubbed(
+                f"{self._who}: answered {status}: {error.message.removeprefix(f'Error code: {status} - ')}"
+            )
             again = status in AGAIN or status >= 500
             raise Failed(reason, status=status, again=again, wait=asked_to_wait(error.response.headers)) from None
         except openai.APIConnectionError as error:
@@ -170,6 +172,12 @@ class Requests:
             )
             self._client.organization = self._client.project = None  # of the environment: no business of this server
         return self._client
+
+    async def close(self) -> None:
+        """Let go of the connections; the next call opens new ones."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
 
     def _scrubbed(self, text: str) -> str:
         """Without the key, and not longer than a line or two."""
