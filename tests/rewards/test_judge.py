@@ -103,12 +103,13 @@ def test_what_is_invalid_is_asked_again_with_other_numbers_and_then_is_an_error(
 
 def test_the_mean_of_several_judgments_is_that_of_the_valid_ones():
     texts = ['{"helpful": 10, "safe": 10}', "no", Reply(None, error="gone"), '{"helpful": 1, "safe": 1}']
-    config = RUBRIC.model_copy(update={"samples": 4, "tries": 1})
+    config = RUBRIC.model_copy(update={"samples": 4})
     model = Says(lambda text, s, key: texts[s])
     assert RubricJudge(model, config, name="r").score([rollout("a")]) == [Score(0.5)]
     failing = Says(lambda text, s, key: Reply(None, error="gone"))
     (found,) = RubricJudge(failing, config, name="r").score([rollout("a")])
     assert found == Score(None, "r: the call failed: gone")
+    assert len(failing.asked) == 1  # it has tried by itself
 
 
 @pytest.mark.parametrize(

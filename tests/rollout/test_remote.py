@@ -214,6 +214,13 @@ def test_a_server_that_is_gone_is_not_asked_for_every_item(tmp_path, monkeypatch
     assert len((tmp_path / "server_calls.jsonl").read_text().splitlines()) == 3
 
 
+def test_a_server_that_fails_every_call_and_answers_is_not_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(requests, "IN_A_ROW", 3)
+    with serving(lambda body, number: (500, {"error": {"message": "tired"}}, {})) as asked:
+        found = remote(asked, tmp_path, retries=0).chat(ASKED, 1, PARAMS, range(6))
+    assert all("tired" in one.error for (one,) in found)
+
+
 KEY = "sk-0123456789abcdef"
 
 

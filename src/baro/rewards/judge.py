@@ -68,8 +68,8 @@ BETTER = {
 class RubricJudge:
     """A RewardSource: a chat model scores each answer by the criteria, and says so in JSON.
 
-    What is no valid judgment is asked for again, ``tries`` times. An answer of which no judgment is valid, or whose
-    calls failed, has an error in place of a score.
+    What is no valid judgment is asked for again, ``tries`` times in all; a failed call is not, since the model tries by
+    itself. An answer of which no judgment is valid has an error in place of a score.
     """
 
     def __init__(self, model: ChatModel, config: RubricConfig, *, name: str) -> None:
@@ -79,11 +79,12 @@ class RubricJudge:
         asked = [self._question(one) for one in rollouts]
         found: list[list[float]] = [[] for _ in asked]
         failed: dict[int, str] = {}
+        broken: set[int] = set()  # of these a call failed
         for attempt in range(self.config.tries):
-            left = [i for i, own in enumerate(found) if len(own) < self.config.samples]
+            left = [i for i, own in enumerate(found) if len(own) < self.config.samples and i not in broken]
             left.sort(key=lambda i: len(found[i]))
             for have, group in groupby(left, key=lambda i: len(found[i])):
-                self._ask(asked, list(group), self.config.samples - have, attempt, found, failed)
+                self._ask(asked, list(group), self.config.samples - have, attempt, found, failed, broken)
         return [
             Score(math.fsum(own) / len(own)) if own else Score(None, f"{self.name}: {failed[i]}")
             for i, own in enumerate(found)
@@ -97,11 +98,14 @@ class RubricJudge:
         attempt: int,
         found: list[list[float]],
         failed: dict[int, str],
+        broken: set[int],
     ) -> None:
         params = SamplingParams(self.config.max_new_tokens, self.config.temperature)
         keys = [stream_key("judge", self.config.seed, content_hash(asked[i]), attempt) for i in these]
         for i, replies in zip(these, self.model.chat([asked[i] for i in these], n, params, keys), strict=True):
             for reply in replies:
+                if reply.text is None:
+                    broken.add(i)
                 judged = f"the call failed: {reply.error}" if reply.text is None else scores_in(reply.text, self.config)
                 if isinstance(judged, str):
                     failed[i] = judged

@@ -20,7 +20,8 @@ Read = Callable[[dict[str, Any]], Mapping[str, Any]]
 FIRST_WAIT = 0.5  # seconds before the second try, doubled with each further one
 LONGEST_WAIT = 60.0
 LONGEST_ASKED = 600.0  # a server that asks to wait longer than this is not waited for
-IN_A_ROW = 20  # calls of which none is answered: the server is gone, and the rest is not asked
+IN_A_ROW = 20  # calls that reach no server: it is gone, and the rest is not asked
+GONE = (0, 502, 503, 504)  # of a call that reached no server, or only what stands in front of it
 HOPELESS = {401: "it does not take the key", 404: "it does not know the address or the model"}
 AGAIN = (408, 409, 429)  # and all from 500 on
 SECRET = 12  # characters of a key from which on no answer may hold it; a placeholder such as EMPTY is shorter
@@ -28,9 +29,9 @@ SHOWN = 200  # characters of what a server says
 
 
 class Failed(Exception):
-    """A call that was not answered. ``status``: of HTTP, 0 where there was none."""
+    """A call that was not answered, or with what is no answer. ``status``: of HTTP, 0 where nothing came."""
 
-    def __init__(self, reason: str, *, status: int = 0, again: bool = True, wait: float = 0.0) -> None:
+    def __init__(self, reason: str, *, status: int = 200, again: bool = True, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.reason, self.status, self.again, self.wait = reason, status, again, wait
 
@@ -63,7 +64,7 @@ class Requests:
                     await self._once(body, read)
                 except Failed as error:
                     if not error.again or attempt >= self.config.retries or error.wait > LONGEST_ASKED:
-                        self._in_a_row += 1
+                        self._in_a_row = self._in_a_row + 1 if error.status in GONE else 0
                         if self._in_a_row >= IN_A_ROW:
                             self._stop(f"{IN_A_ROW} calls in a row failed, so that the rest is not asked; {error}")
                         raise
@@ -138,7 +139,7 @@ class Requests:
             async with asyncio.timeout(self.config.timeout):
                 answer = await client.post("/chat/completions", cast_to=httpx2.Response, body=dict(body))
         except (TimeoutError, openai.APITimeoutError):
-            raise Failed(f"{self._who}: no answer within {self.config.timeout:g} seconds") from None
+            raise Failed(f"{self._who}: no answer within {self.config.timeout:g} seconds", status=0) from None
         except openai.APIStatusError as error:
             status = error.status_code
             reason = self._scrubbed(
@@ -148,7 +149,7 @@ class Requests:
             raise Failed(reason, status=status, again=again, wait=asked_to_wait(error.response.headers)) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise Failed(self._scrubbed(f"{self._who}: the connection broke ({cause})")) from None
+            raise Failed(self._scrubbed(f"{self._who}: the connection broke ({cause})"), status=0) from None
         try:
             found = json.loads(answer.content)
         except ValueError:
