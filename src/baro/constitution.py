@@ -227,6 +227,14 @@ def load_constitution(value: str, language: Literal["en", "ko", "auto"] | None =
     return load_config(Constitution, constitution_file(value)).in_language(language)
 
 
+def check_constitution(value: str, language: Literal["en", "ko", "auto"] | None) -> None:
+    """Raise ValueError for a file that is no constitution, so that a pipeline refuses it before its first stage."""
+    try:
+        load_constitution(value, language)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 # -------------------------------------------------------------------------------------------------------------- turns
 
 

@@ -296,6 +296,68 @@ def test_a_mended_file_goes_on_in_the_same_directory(project, baro):
     assert (said.code, said.out) == (0, "bad/mended\n"), said.err
 
 
+# ---------------------------------------------------------------------------------------------------- principles
+
+ONE = "language: en\nprinciples:\n  - name: kind\n    principle: {en: Be kind.}\n"
+PRINCIPLES = {
+    "light": (f"{ONE}    weight: 0\n", "light.yaml:5: 'principles.0.weight' must be greater than 0, not 0"),
+    "typed": (
+        f"{ONE}    wieght: 2\n",
+        "typed.yaml:5: unknown key 'principles.0.wieght'; did you mean 'principles.0.weight'?",
+    ),
+    "korean": (
+        ONE.replace("language: en", "language: ko"),
+        "korean.yaml: principles.0.principle has no text in ko, and language is ko; add ko, or set language to what all"
+        " texts have",
+    ),
+    "broken": (
+        "principles: [",
+        "broken.yaml:1: this is not valid YAML (while parsing a flow node, expected the node content, but found"
+        " '<stream end>'); check indentation, colons and quotes",
+    ),
+    "missing": (
+        None,
+        "missing.yaml: no constitution; give the path of a YAML file, or one that comes with Baro: general, medical",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRINCIPLES)
+def test_constitutions_that_are_none(project, refused, name):
+    text, sentence = PRINCIPLES[name]
+    if text is not None:
+        write(project, f"{name}.yaml", text)
+    by = given(constitution=f"{name}.yaml")
+    assert refused("critique", *by, *given(policy="base", prompts="prompts.jsonl")) == sentence
+    labelled = ["label", "preferences.jsonl", "--by", f"{name}.yaml", *given(labeller="{model: base}")]
+    assert refused(*labelled) == sentence
+    if name == "light":
+        steps = {"c": {"do": "critique", "constitution": "light.yaml", "policy": "base", "prompts": "prompts.jsonl"}}
+        write(project, "principles.yaml", json.dumps({"stages": steps}))
+        assert refused("run", "principles.yaml").endswith(sentence)
+
+
+def test_answers_that_cannot_be_revised_or_compared(project, refused):
+    write(project, "texts.jsonl", rows([{"text": "It is."}]))
+    write(project, "turns.jsonl", rows([{"prompt": "a", "chosen": talk("b", "c"), "rejected": talk("d", "e")}]))
+    by = given(constitution="general", policy="base")
+    assert refused("critique", *by, *given(answers="texts.jsonl")) == (
+        "texts.jsonl: 1 of 1 rows cannot be used (1 no prompt), none is left; fix them, or raise data.max_length or "
+        "data.max_dropped_fraction. The first:\n"
+        "  texts.jsonl:1: has no prompt, and an answer is revised as the answer to something"
+    )
+    said = refused("label", "turns.jsonl", *given(constitution="general", labeller="{model: base}"))
+    assert "turns.jsonl:1: its answers follow different turns, and are answers to different things" in said
+
+
+def talk(first, second):
+    return [
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "Go on."},
+        {"role": "assistant", "content": second},
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------- configs
 
 CONFIGS = {

@@ -262,6 +262,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_who_speaks_must_be_clear(words):
+def test_who_speaks_must_be_clear(words, folder):
     with pytest.raises(ValidationError, match=words):
         config(**REFUSED[words])
+
+
+def test_a_column_that_would_make_thumbs_of_the_demonstrations_is_refused_before_anything_is_asked(models, folder):
+    write(folder / "prompts.jsonl", [{"prompt": prompt, "label": i % 2 == 0} for i, prompt in enumerate(PROMPTS)])
+    with pytest.raises(
+        DataError, match=r"prompts\.jsonl: beside an answer, its columns are read as judgments .*'label'"
+    ):
+        critique.run(config(), "out")
+    assert not models

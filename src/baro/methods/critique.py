@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -23,9 +24,9 @@ from baro.bar import progress_bar
 from baro.chat_config import ChatModelConfig
 from baro.chat_models import load_chat_model
 from baro.compute import ComputeConfig
-from baro.constitution import Principle, critique_request, load_constitution, revision_request
+from baro.constitution import Principle, check_constitution, critique_request, load_constitution, revision_request
 from baro.data.files import write_rows
-from baro.data.formats import read_records, write_records
+from baro.data.formats import LOOKED_AT, read_records, write_records
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger, write_ledger
 from baro.data.rows import Unusable
@@ -38,7 +39,16 @@ from baro.functional.streams import stream_key
 from baro.inputs import open_run, resolve
 from baro.methods import stage
 from baro.methods.calls import Asked, Calls, Speaker
-from baro.records import Answers, Conversation, Demonstration, Prompt, Reply, content_hash, plain_conversation, said
+from baro.records import (
+    Answers,
+    Conversation,
+    Demonstration,
+    Prompt,
+    Reply,
+    content_hash,
+    plain_conversation,
+    said,
+)
 from baro.runs import RunDir
 
 log = logging.getLogger("baro")
@@ -71,6 +81,11 @@ class Config(blocks.Config):
     limit: int | None = Field(None, ge=1, description="only so many rows, the first ones; all unless given")
     encoding: str = Field("utf-8", description="of a file of text, where it is another: cp949 of a Korean spreadsheet")
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _principles_can_be_read(self) -> Config:
+        check_constitution(self.constitution, self.language)
+        return self
 
     @model_validator(mode="after")
     def _somebody_speaks(self) -> Config:
@@ -173,7 +188,22 @@ def read_items(config: Config) -> tuple[Ledger, list[Item]]:
             seen.add(item.name)
     if not items:
         ledger.check(0.0)
+    _check_columns(loaded.name, items)
     return ledger, items
+
+
+def _check_columns(name: str, items: Sequence[Item]) -> None:
+    """DataError where the rows' other columns would make something else of the demonstrations: thumbs, as ``label``."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "demonstrations.jsonl"
+        write_records(path, [Demonstration(item.prompt, said("an answer"), item.extra) for item in items[:LOOKED_AT]])
+        made = read_records(path, Demonstration)
+    if made.converted:
+        read_as = made.description.partition(": ")[2]
+        raise DataError(
+            f"{name}: beside an answer, its columns are read as judgments ({read_as}); rename or remove the one "
+            "that judges"
+        )
 
 
 def _items_of(key: str, record: Any) -> Iterator[Item]:

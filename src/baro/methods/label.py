@@ -21,7 +21,7 @@ from baro.chat_config import ChatModelConfig
 from baro.chat_models import load_chat_model
 from baro.compute import ComputeConfig
 from baro.config import identity
-from baro.constitution import load_constitution
+from baro.constitution import check_constitution, load_constitution
 from baro.data.formats import read_records, write_records
 from baro.data.ledger import Ledger, write_ledger
 from baro.data.rows import Unusable
@@ -101,6 +101,8 @@ class Config(ScoredBy):
 
     @model_validator(mode="after")
     def _principles_are_read_by_somebody(self) -> Config:
+        if self.constitution is not None:
+            check_constitution(self.constitution, self.judging.language)
         if self.constitution is not None and self.labeller is None:
             raise ValueError("labeller is missing, and a constitution is read by a chat model; give it, as {model: X}")
         if self.constitution is None:
