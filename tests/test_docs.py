@@ -25,7 +25,9 @@ from typer.testing import CliRunner
 
 from baro import cli
 from baro import config as blocks
+from baro.chat_config import ServerConfig
 from baro.compute import ComputeConfig, LoraConfig
+from baro.judge_config import PairJudgeConfig, RubricConfig
 from baro.online_config import RolloutConfig
 from baro.pipeline import load_pipeline
 from baro.verbs import VERBS
@@ -464,6 +466,9 @@ def expected_defaults() -> list[tuple[str, str, str]]:
         told = {key: value for key, value in own.items() if value is not PydanticUndefined and value is not None}
         name = told.pop("name")
         rows += [(f"verifier {name}", key, value) for key, value in told.items()]
+    for name, block in {"rubric": RubricConfig, "judge": PairJudgeConfig, "server": ServerConfig}.items():
+        told = {key: value for key, value, _ in leaves(block)}
+        rows += [(name, key, value) for key, value in told.items() if value not in (PydanticUndefined, None)]
     return [(verb, key, json.dumps(value)) for verb, key, value in rows]
 
 

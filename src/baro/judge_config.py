@@ -56,9 +56,8 @@ class RubricConfig(ChatModelConfig):
 class PairJudgeConfig(ChatModelConfig):
     """A chat model that says which of two answers is better: the mean of both orders."""
 
-    criterion: str = Field(
-        "",
-        description="what makes an answer the better one; helpful, honest and harmless unless given",
+    criterion: str | None = Field(
+        None, description="what makes an answer the better one; that it is helpful, honest and harmless unless given"
     )
     language: Literal["en", "ko"] = Field("en", description="in which the judge is asked")
     verdicts: int = Field(8, ge=1, description="verdicts drawn in each order from a judge without log-probs")
