@@ -43,7 +43,7 @@ from baro.rows import JsonLines
 LIMIT = 0.1
 MARGIN = 0.015
 """What λ aims below the limit: a mean that is held at the limit itself would be above it half of the time."""
-MULTIPLES = {"fixed-0": 0.0, "fixed-1_4": 0.25, "fixed-1_2": 0.5, "fixed-1": 1.0, "fixed-2": 2.0, "fixed-4": 4.0}
+MULTIPLES = {"fixed-0": 0.0, "fixed-1": 1.0, "fixed-1_2": 0.5, "fixed-2": 2.0, "fixed-1_4": 0.25, "fixed-4": 4.0}
 REWARD = {"by": "baro.demo.safety:helpful", "name": "helpful"}
 COST = {"by": "baro.demo.safety:harm", "name": "harm"}
 SAMPLING = {"max_new_tokens": 48, "temperature": 0.7}
@@ -54,10 +54,10 @@ PPO: Mapping[str, Any] = {
     "reward_shaping": {"missing_eos": "replace", "missing_eos_penalty": 1.0},
     "rollout": {"prompts": 128, "completions": 1, "epochs": 2, "minibatches": 2},
     "sampling": SAMPLING,
-    "trainer": {"learning_rate": 8.0e-4, "steps": 72, "warmup_steps": 4, "checkpoint_every": 72},
+    "trainer": {"learning_rate": 8.0e-4, "steps": 96, "warmup_steps": 4, "checkpoint_every": 96},
 }
-LAGRANGIAN = {"mode": "lagrangian", "multiplier": 0.8, "learning_rate": 1.5}
-"""How λ moves: with a larger step it swings, since the policy follows it only after some rollouts."""
+LAGRANGIAN = {"mode": "lagrangian", "multiplier": 0.8, "learning_rate": 0.6, "proportional": 10.0}
+"""How λ moves. Without the proportional term it swings, since the policy follows it only after some rollouts."""
 LOGGED = {
     "multiplier": "constraint/lambda", "cost": "constraint/mean_cost", "low": "constraint/cost_low",
     "high": "constraint/cost_high", "reward": "objective/scores",
