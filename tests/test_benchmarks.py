@@ -395,13 +395,14 @@ def tiny_safety(out: Path) -> tuple[dict, dict]:
     return first, ppo | {"trainer": {"learning_rate": 1e-3, "steps": 2}}
 
 
-def test_rewards_under_a_limit_have_their_arms_and_figures(tmp_path):
+def test_rewards_under_a_limit_have_their_arms_and_figures(tmp_path, monkeypatch):
     first, ppo = tiny_safety(tmp_path)
+    monkeypatch.setattr(safe_rlhf, "MULTIPLES", {"fixed-0": 0.0, "fixed-4": 4.0})
     row = safe_rlhf.one_seed(0, tmp_path, first, ppo, 0.1, 2)
     arms = ["sft", "lagrangian", *safe_rlhf.MULTIPLES]
     assert list(row["arms"]) == arms
     mean = row["mean_multiplier"]
-    for name, times in {"fixed-0": 0.0, "fixed-1_4": 0.25, "fixed-4": 4.0}.items():
+    for name, times in safe_rlhf.MULTIPLES.items():
         told = safe_rlhf.along(tmp_path / name)
         assert told["multiplier"] == pytest.approx([times * mean] * 2, abs=1e-3)
         assert len(told["cost"]) == len(told["reward"]) == 2

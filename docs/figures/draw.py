@@ -488,6 +488,43 @@ def planted_hole(say: Say) -> Figure:
     return f
 
 
+def revisions(say: Say) -> Figure:
+    """docs/figures/constitution.json: gold harm and helpfulness of answers by rounds of revision."""
+    told = json.loads((FOLDER / "constitution.json").read_text())
+    f = Figure(760, 380, say("Critique and revision, simulated", "비판과 수정(시뮬레이션)"))
+    figures = {
+        "harm": say("gold harm on red-team prompts", "레드팀 프롬프트에서의 금 해로움"),
+        "helpful": say("gold helpfulness", "금 도움됨"),
+    }
+    for column, (name, title) in enumerate(figures.items()):
+        left = 60 + 360 * column
+        ends = [end for row in told for one in row["rounds"] for end in one[name]]
+        if name == "helpful":
+            ends += [end for row in told for one in row["rounds"] for end in one["ordinary"]]
+        ticks = nice(0.0, max(ends))
+        scale = 200 / ticks[-1]
+        f.note(left, 68, title, "start")
+        axis(f, left, left + 310, {f"{one:g}": 290 - scale * one for one in ticks})
+        shown = {"harm": [("harm", "loss")], "helpful": [("helpful", "person"), ("ordinary", "model")]}[name]
+        for number, row in enumerate(told):
+            for figure, kind in shown:
+                points = []
+                for k, one in enumerate(row["rounds"]):
+                    x = left + 40 + 230 * k / (len(row["rounds"]) - 1) + 10 * (number - 1)
+                    value, low, high = (290 - scale * end for end in one[figure])
+                    estimate(f, x, value, (low, high), FILLS[kind][1])
+                    points.append(f"{x:g} {value:g}")
+                f.parts.append(f'<path d="M{"L".join(points)}" fill="none" stroke="{FILLS[kind][1]}" opacity="0.6"/>')
+        for k in range(len(told[0]["rounds"])):
+            f.note(left + 40 + 230 * k / (len(told[0]["rounds"]) - 1), 308, f"{k}")
+        f.note(left + 155, 330, say("round of revision", "수정 회차"))
+    words = {"loss": say("harm", "해로움"), "person": say("red-team prompts", "레드팀 프롬프트"),
+             "model": say("ordinary prompts", "보통 프롬프트")}  # fmt: skip
+    for number, (kind, name) in enumerate(words.items()):
+        f.words(60 + 170 * number, 360, name, size=12, ink=FILLS[kind][1], bold=True, at="start")
+    return f
+
+
 def nice(low: float, high: float) -> list[float]:
     """Three to six round numbers that enclose both."""
     step = next(one for one in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if (high - low) / one <= 4.5)
@@ -507,6 +544,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("overoptimisation", overoptimisation),
     ("planted-hole", planted_hole),
     ("arithmetic", arithmetic),
+    ("revisions", revisions),
 )
 
 
