@@ -17,6 +17,7 @@ from importlib.metadata import version
 from itertools import count
 
 import pytest
+from chat_server import answer, serving
 from faults.conftest import PROMPTS, WORDS, write_rows
 
 from baro.data.template import Template
@@ -469,6 +470,41 @@ def test_a_killed_critique_repeats_at_most_the_calls_in_flight(baro, project, co
     before = asked(project)
     finished_like("critique", out)
     assert 0 < before + asked(project) - len(PROMPTS) * 2 <= 3
+
+
+ON_A_SERVER = """
+constitution: kind.yaml
+answers: answered.jsonl
+critic: {server: {base_url: "URL", model: there, concurrency: 2}}
+reviser: {server: {base_url: "URL", model: there, concurrency: 2}}
+rounds: 2
+"""
+
+
+@pytest.mark.parametrize("after", [5, quick_if(False, 23), quick_if(False, 50)])
+def test_a_critique_on_a_server_repeats_at_most_the_calls_in_flight(baro, project, command, after):
+    """Sixteen answers, two rounds: 64 calls, two at a time."""
+
+    def respond(body, number):
+        time.sleep(0.03)
+        return answer(f"{len(body['messages'])} {len(body['messages'][-1]['content'])} {body['seed'] % 97}.")
+
+    with serving(respond) as server:
+        (project / "server.yaml").write_text(ON_A_SERVER.replace("URL", server.url))
+        first, second = (["critique", "server.yaml", "--out", f"killed/server-{after}-{i}"] for i in range(2))
+        assert baro(*first).code == 0
+        assert len(server.bodies) == 64
+        running = baro.start(*second)
+        while len(server.bodies) < 64 + after:
+            time.sleep(0.005)
+        os.kill(running.pid, signal.SIGKILL)
+        assert running.wait().code == -signal.SIGKILL
+        said = baro(*second)
+        assert said.code == 0, said.err
+    assert len(server.bodies) - 128 <= 2
+    for name in ("records.jsonl", "steps.jsonl", "calls.jsonl", "figures.json"):
+        one, other = (project / f"killed/server-{after}-{i}" / name for i in range(2))
+        assert one.read_bytes() == other.read_bytes(), name
 
 
 MOMENTS = [

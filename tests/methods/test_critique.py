@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from chat_server import answer, serving
 from methods.chatting import Written
 from pydantic import ValidationError
 
@@ -11,6 +12,7 @@ from baro.data.formats import read_records
 from baro.errors import DataError, RewardError
 from baro.methods import critique
 from baro.records import Demonstration, Message
+from baro.rollout import requests
 
 CONSTITUTION = """
 language: en
@@ -193,6 +195,33 @@ def test_with_a_fifth_of_failing_calls_items_are_dropped_and_counted_or_the_run_
     assert dropped["prompts.jsonl:6"] == "the critique of round 1 failed: no answer in 60 s"
     assert len(dropped) == 4
     assert [row["row"] for row in steps(run) if "error" in row] == list(dropped)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(0.25, True), (0.15, False)])
+def test_a_server_that_fails_for_a_fifth_of_the_answers(folder, monkeypatch, limit, ends):
+    monkeypatch.setattr(requests, "FIRST_WAIT", 0.01)
+    write(folder / "prompts.jsonl", [{"prompt": f"How {i} is"} for i in range(20)])
+
+    def respond(body, number):
+        first, last = body["messages"][0]["content"], body["messages"][-1]["content"]
+        if int(first.split()[1]) % 5 == 0 and last.startswith("Make"):
+            return 500, {"error": {"message": "out of order"}}, {}
+        return answer(f"To {last}")
+
+    with serving(respond) as server:
+        there = {"server": {"base_url": server.url, "model": "there", "retries": 1, "concurrency": 4}}
+        write(folder / "drawn.jsonl", [{"prompt": f"How {i} is", "responses": ["So."]} for i in range(20)])
+        own = {"policy": None, "prompts": None, "answers": "drawn.jsonl", "critic": there, "reviser": there}
+        stage = config(**own, rounds=1, max_error_fraction=limit)
+        if not ends:
+            with pytest.raises(RewardError, match=r"4 of 20 answers failed, .*max_error_fraction 0\.15 .*out of order"):
+                critique.run(stage, "out")
+            return
+        run = critique.run(stage, "out")
+    assert len(read_records(run.records, Demonstration).records) == 16
+    assert figures(run)["failures"]["value"] == 0.2
+    assert len(server.bodies) == 20 + 16 + 4 * 2  # each failure was tried twice
+    assert all("out of order" in one for one in ledger(run)["answers"]["dropped"].values())
 
 
 def test_a_run_that_was_broken_off_repeats_only_what_was_in_flight(models, folder):
