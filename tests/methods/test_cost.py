@@ -1,6 +1,7 @@
 """The cost model: terms by hand, nothing but the rows decides, what held-out rows say, and where a cost is a score."""
 
 import json
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.config import load_config
 from baro.errors import ConfigError, DataError
+from baro.evaluate import words_en, words_ko
 from baro.functional.statistics import wilson_interval
 from baro.inputs import obstacle_to_trunk
 from baro.methods import cost, label
@@ -18,7 +20,7 @@ from baro.models.load import load_scalar_model
 from baro.records import Message, Rollout, said
 from baro.reward_config import RewardTerm, ScoredBy
 from baro.rewards.cost_figures import cost_figures
-from baro.rewards.gate import weaknesses
+from baro.rewards.gate import Weakness, explain, weaknesses
 from baro.runs import RunDir
 from baro.scorers import load_reward, load_rewards, load_scorer
 
@@ -220,6 +222,13 @@ def test_a_weak_cost_model_is_known_by_its_order_and_by_its_sign():
         for found in ((good, good), (bad, good), (good, bad), (bad, bad))
     ]
     assert kinds == [[], ["ranking"], ["sign"], ["ranking", "sign"]]
+
+
+@pytest.mark.parametrize("words", [words_en.ENGLISH, words_ko.KOREAN], ids=["en", "ko"])
+def test_a_report_has_words_for_every_weakness(words):
+    for kind in get_args(get_type_hints(Weakness)["kind"]):
+        assert "{value}" in words[f"weak_{kind}"]
+        assert explain(Weakness(kind, 0.5, 0.5))
 
 
 # --------------------------------------------------------------------------------------------------------------- a run
