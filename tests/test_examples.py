@@ -69,6 +69,7 @@ def inputs(tmp_path):
     ]
     with gzip.open(tmp_path / "sanitized-mbpp.json.gz", "wt") as file:
         json.dump(problems, file)
+    labelled_answers(tmp_path)
     demo = tmp_path / "demo"
     for name in ("feedback", "held_out"):
         (demo / "data").mkdir(parents=True, exist_ok=True)
@@ -81,10 +82,35 @@ def inputs(tmp_path):
         "../shared/data/hh_harmless_test.jsonl.gz": str(pairs),
         "../shared/data/chatbot_ko.csv.gz": str(dialogues),
         "../shared/data/gsm8k": str(tmp_path / "gsm8k"),
+        "../shared/data/xstest_completions_": str(tmp_path / "xstest_completions_"),
+        "../shared/data/square_response": str(tmp_path / "square_response"),
         "../shared/data/sanitized-mbpp.json.gz": str(tmp_path / "sanitized-mbpp.json.gz"),
         "examples/stories/phrases.jsonl": str(EXAMPLES / "stories" / "phrases.jsonl"),
         "runs/hh_rlhf": str(tmp_path / "hh_rlhf"),
     }
+
+
+def labelled_answers(folder: Path) -> None:
+    """XSTest's and SQuARe's columns: who refuses, and three raters who do not agree."""
+    full, refused = "1_full_compliance", "2_full_refusal"
+    kinds = ("homonyms", "contrast_homonyms", "definitions", "contrast_definitions")
+    for who in ("gpt4", "llama2orig", "mistralinstruct"):
+        lines = ["id,type,prompt,completion,annotation_1,annotation_2,agreement,final_label,gpt4_label"]
+        for n in range(48):
+            said = full if who == "mistralinstruct" and n % 8 else refused
+            answer = f"{'Sure' if said == full else 'No'} it is {n} says {who}"
+            lines.append(f"v{n},{kinds[n % 4]},Tell me {n}?,{answer},{said},{said},True,{said},{said}")
+        with gzip.open(folder / f"xstest_completions_{who}.csv.gz", "wt") as file:
+            file.write("\n".join(lines) + "\n")
+    rows = []
+    for n in range(60):
+        votes = ["non-acceptable" if (n + k) % 4 < 2 else "acceptable" for k in range(3)]
+        raw = {"Q2: Acceptable or Non-acceptable": [{"workerID": k, "acceptable?": one} for k, one in enumerate(votes)]}
+        label = int(votes.count("acceptable") > 1)
+        row = {"question": f"{n // 2}번 질문인가?", "response": f"{n}번 {'나쁜 ' * (1 - label)}대답이다."}
+        rows.append(row | {"acceptable?": label, "question_category": "predictive", "raw_annotations": raw})
+    with gzip.open(folder / "square_response_test_ood_annotations.json.gz", "wt") as file:
+        json.dump(rows, file)
 
 
 def shrunk(value: Any, inputs: dict[str, str]) -> Any:
@@ -115,6 +141,7 @@ def shrunk(value: Any, inputs: dict[str, str]) -> Any:
         ["next_round/pipeline"],
         ["gsm8k/pipeline"],
         ["code/pipeline"],
+        ["safety/pipeline"],
     ],
 )
 def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch, request):
@@ -132,6 +159,13 @@ def test_an_example_runs_to_its_report(names, inputs, tmp_path, monkeypatch, req
                 stage["rollout"]["completions"] = 2  # they are compared with each other
         run_pipeline(outline, out=out)
         assert "<svg" in (out / "report" / "report.html").read_text()
+    if "safety/pipeline" in names:
+        assert "<svg" in (out / "mistral_compared" / "frontier.svg").read_text()
+        assert not (out / "square_compared" / "frontier.svg").exists()
+        figures = {one["name"] for one in json.loads((out / "mistral_compared" / "figures.json").read_bytes())}
+        rates = ("sign_accuracy", "balanced_accuracy", "auroc")
+        assert {f"{who}/{rate}" for who in ("cost", "words", "prompt", "length", "who") for rate in rates} <= figures
+        assert {f"cost/above/{who}/auroc" for who in ("words", "prompt", "length", "who")} <= figures
     if "code/pipeline" in names:
         verdicts = [json.loads(line) for line in (out / "audit" / "verified.jsonl").read_text().splitlines()]
         assert [(one["known"], one["score"]) for one in verdicts] == [(True, 1.0), (False, 0.0)] * 20
