@@ -74,6 +74,7 @@ UNSEEN |= {"demonstrations", "steps", "failures", "changed_fraction", "changed_f
 UNSEEN |= {"common_sentence/round_<k>"}
 UNSEEN |= {
     *("left_preferred/one_order", "same_position", "option_mass", "sampled_verdicts", "agreement", "thumbs"),
+    "agreement/<model>",
 }  # test_label_by_principles.py
 UNSEEN |= {"loss/ptx"}  # test_ppo_parts.py
 UNSEEN |= {

@@ -233,6 +233,24 @@ def test_agreement_with_the_labels_that_rows_carry(labelled):
     assert "agreement" not in figures(labelled([["a", "bb"]], Written(scores=by_length())))
 
 
+def test_agreement_by_who_wrote_the_answers(labelled):
+    """The model that likes long answers agrees with people on mine, and on half of theirs."""
+    rows = [
+        {"prompt": "1", "chosen": "long answer", "rejected": "no", "chosen_model": "mine", "rejected_model": "mine"},
+        {"prompt": "2", "chosen": "long answer", "rejected": "no", "chosen_model": "mine", "rejected_model": "theirs"},
+        {"prompt": "3", "chosen": "no", "rejected": "long answer", "chosen_model": "theirs", "rejected_model": "own"},
+        {"prompt": "4", "chosen": "no", "rejected": "long answer"},
+    ]
+    found = figures(labelled(rows, Written(scores=by_length())))
+    told = {name: (row["value"], row["n"]) for name, row in found.items() if name.startswith("agreement")}
+    assert told == {
+        "agreement": (0.5, 4), "agreement/mine": (1.0, 2), "agreement/own": (0.0, 1), "agreement/theirs": (0.5, 2)
+    }  # fmt: skip
+    ranked = [{"prompt": "q", "responses": ["a", "bb", "ccc"], "ranks": [3, 1, 2], "models": ["x", "y", "z"]}]
+    found = figures(labelled(ranked, Written(scores=by_length()), pairs_per_prompt=3))
+    assert {name: found[f"agreement/{name}"]["value"] for name in "xyz"} == {"x": 1.0, "y": 0.5, "z": 0.5}
+
+
 def test_scores_of_the_first_judgment_do_not_become_margins_of_the_second(labelled):
     rows = [{"prompt": "q", "chosen": "no", "rejected": "longer", "score_chosen": 9.0, "score_rejected": 1.0}]
     (record,) = read_records(labelled(rows, Written(scores=by_length())).records, Preference).records

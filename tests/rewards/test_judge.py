@@ -312,6 +312,25 @@ def test_evaluate_takes_a_judge_and_a_rubric(tmp_path):
     assert len(asked.bodies) == 4 * (2 + 2)
 
 
+def test_no_key_stands_in_a_run(answers, tmp_path, monkeypatch, caplog, capfd):
+    """Whatever the server says: not in the config, the manifest, what is kept of calls, or what is told."""
+    key = "sk-0123456789abcdef"
+    monkeypatch.setenv("JUDGE_KEY", key)
+    caplog.set_level("DEBUG")
+
+    def respond(body, number):
+        return (500, {"error": {"message": f"{key} is tired"}}, {}) if number == 3 else by_length(body, number)
+
+    with serving(respond) as asked:
+        block = {"server": server(asked) | {"api_key_env": "JUDGE_KEY", "retries": 0}}
+        run = label.run(label.Config(answers=answers, judge=block, max_error_fraction=0.5), tmp_path / "run")
+    assert all(one["authorization"] == f"Bearer {key}" for one in asked.headers)
+    files = "".join(path.read_text() for path in run.path.rglob("*") if path.is_file())
+    assert "*** is tired" in files
+    assert "JUDGE_KEY" in files
+    assert key not in files + caplog.text + "".join(capfd.readouterr())
+
+
 def test_terms_are_called_by_their_model_and_say_what_they_are():
     block = {"server": {"base_url": "http://localhost/v1", "model": "judge-7b"}}
     assert RewardTerm.model_validate({"judge": block}).called == "judge-7b"

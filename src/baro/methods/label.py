@@ -158,7 +158,7 @@ def read_answers(path: Path | str) -> tuple[Ledger, list[Case]]:
         except Unusable as fault:
             ledger.drop(key, fault.reason, fault.sentence)
         else:
-            cases.append(Case(key, len(cases), answers, given))
+            cases.append(Case(key, len(cases), answers, given, _writers(record, len(answers.completions))))
     return ledger, cases
 
 
@@ -183,6 +183,17 @@ def _answers_in(record: Record | Unusable) -> tuple[Answers, dict[Pair, float]]:
         raise Unusable("turns", "its answers follow different turns, and are answers to different things")
     texts = tuple(turns[-1].content for turns in completions)
     return Answers((*record.prompt, *before.pop()), texts, (True,) * len(texts)), given
+
+
+def _writers(record: Record | Unusable, answers: int) -> tuple[str, ...]:
+    """Who wrote each answer, where the row's columns say it of all: chosen_model and rejected_model, or models."""
+    if isinstance(record, Unusable):
+        return ()
+    extra = record.extra
+    pair = isinstance(record, Preference)
+    told = [extra.get("chosen_model"), extra.get("rejected_model")] if pair else extra.get("models")
+    models = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    return tuple(models) if len(models) == answers else ()
 
 
 def load_rater(config: Config, run: RunDir) -> Rater:
@@ -234,7 +245,7 @@ def judged_pairs(
             why = f": {tally.reasons[name]}" if name in tally.reasons else ""
             ledger.drop(name, "failed", f"the judgment failed{why}")
             continue
-        tally.compare_with(case.given.get(pair), p)
+        tally.compare_with(case.given.get(pair), p, [case.models[k] for k in pair] if case.models else [])
         if p == 0.5:
             tally.ties += 1
             ledger.drop(pair_key(case, pair), "tie", "neither answer is better")

@@ -6,7 +6,8 @@ Which of two answers a judge sees first is drawn from the seed, so that one who 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Protocol
@@ -30,6 +31,7 @@ class Case:
     index: int
     answers: Answers
     given: Mapping[Pair, float] = field(default_factory=dict)  # p(first is better) by those who judged before
+    models: tuple[str, ...] = ()  # who wrote each answer, where the row says so
 
     def rollout(self, k: int) -> Rollout:
         """Answer k as judges see it."""
@@ -60,6 +62,8 @@ class Tally:
     spread: list[float] = field(default_factory=list)  # of an ensemble: its members' sd, answer by answer
     agreed: int = 0  # pairs that were judged before, and of which both judgments name the same better answer
     compared: int = 0
+    agreed_on: Counter[str] = field(default_factory=Counter)  # the same by who wrote one of both answers, or both
+    compared_on: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, str] = field(default_factory=dict)  # why a pair's judgment failed, where it is known
     told: dict[str, Interval | float] = field(default_factory=dict)  # further figures of the rater
 
@@ -67,10 +71,17 @@ class Tally:
         """Raise RewardError where too many judgments failed."""
         check_failures(self.errors, self.asked, by, limit=max_error_fraction)
 
-    def compare_with(self, given: float | None, p: float) -> None:
-        """Count a judgment beside an earlier one of the same pair; ties of either say nothing."""
+    def compare_with(self, given: float | None, p: float, models: Collection[str] = ()) -> None:
+        """Count a judgment beside an earlier one of the same pair; ties of either say nothing. ``models``: the writers.
+
+        A judge's errors depend on whose answers it reads.
+        """
         if given is not None and 0.5 not in (given, p):
-            self.compared, self.agreed = self.compared + 1, self.agreed + ((given > 0.5) == (p > 0.5))
+            agreed = (given > 0.5) == (p > 0.5)
+            self.compared, self.agreed = self.compared + 1, self.agreed + agreed
+            for model in set(models):
+                self.compared_on[model] += 1
+                self.agreed_on[model] += agreed
 
     def figures(self, kind: str) -> dict[str, Interval | float]:
         """For figures.json; ``left_preferred`` is 0.5 for a judge who favours no side.
@@ -82,6 +93,8 @@ class Tally:
         found |= {"disagreement": math.fsum(self.spread) / len(self.spread)} if self.spread else {}
         found |= {"left_preferred": wilson_interval(self.left, self.decided)} if self.decided else {}
         found |= {"agreement": wilson_interval(self.agreed, self.compared)} if self.compared else {}
+        for model, count in sorted(self.compared_on.items()):
+            found[f"agreement/{model}"] = wilson_interval(self.agreed_on[model], count)
         return found | self.told
 
 
