@@ -62,6 +62,8 @@ BESIDE = {
     ("label", "constitution"): {"by": None, "labeller": {"by": "mine_of_inputs:r"}},
     ("label", "labeller.model"): {"by": None, "constitution": "general"},
     ("label", "labeller.by"): {"by": None, "constitution": "general"},
+    **{("label", f"rubric.{key}"): {"by": None, "rubric": {"criteria": {"kind": "Is it?"}}} for key in ("model", "by")},
+    **{("label", f"judge.{key}"): {"by": None} for key in ("model", "by")},
 }
 """What stands beside a key, of all verbs or of one."""
 
