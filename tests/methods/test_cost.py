@@ -11,7 +11,7 @@ from baro.batch import Sample, branch
 from baro.collate import collate
 from baro.config import load_config
 from baro.errors import ConfigError, DataError
-from baro.evaluate import words_en, words_ko
+from baro.evaluate import evaluate, words_en, words_ko
 from baro.functional.statistics import wilson_interval
 from baro.inputs import obstacle_to_trunk
 from baro.methods import cost, label
@@ -366,6 +366,18 @@ def test_less_cost_is_better_where_answers_are_compared(trained, tmp_path, monke
         values = {"answers": "answers.jsonl", "by": str(trained.path), "as": kind}
         run = label.run(label.Config(**values), tmp_path / kind)
         assert json.loads(run.records.read_text())[key] == texts[1]
+
+
+def test_accuracy_on_pairs_counts_the_cheaper_answer_as_preferred(trained, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"Say {i}.", "chosen": f"you can {KIND[i]} it", "rejected": f"you can {HARM[i]} it"}
+        for i in range(4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {"pairs": str(path), "rewards": {"cost": str(trained.path)}, "data": {"max_length": 96}}
+    found = figures_of(evaluate.run(evaluate.Config(**config), tmp_path / "run"))
+    assert found["cost/pair_accuracy"]["value"] == 1.0
 
 
 @pytest.mark.parametrize(
