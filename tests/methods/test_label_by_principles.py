@@ -264,6 +264,18 @@ def test_equal_comparisons_are_asked_once(labelled):
     assert len(model.questions) == 2
 
 
+def test_a_failed_call_fails_every_row_that_asked_it(labelled):
+    rows = [{"prompt": "q", "responses": ["a", "bb"]} for _ in range(3)]
+    rows.append({"prompt": "r", "responses": ["c", "dd"]})
+    model = Written(scores=lambda question: None if "User: q" in question else by_length()(question))
+    run = labelled(rows, model, max_error_fraction=0.75)
+    assert figures(run)["errors"]["value"] == 3
+    dropped = json.loads((run.path / "ledger.json").read_text())["answers"]["dropped"]
+    assert set(dropped.values()) == {"the judgment failed: no answer in 60 s"}
+    with pytest.raises(RewardError, match="of 4 comparisons failed"):
+        labelled(rows, model, max_error_fraction=0.5)
+
+
 def test_a_run_that_was_broken_off_goes_on_where_it_was(labelled):
     groups = [[f"answer {i}", f"other {i} and more"] for i in range(9)]
     whole = labelled(groups, Written(scores=by_length()), out="whole")

@@ -132,6 +132,9 @@ class Calls:
                     self.fail(asked[i].item, reason)
             self.done += len(part)
             self._show(self.done)
+        for name, one in zip(names, asked, strict=True):  # those too that say what another one said
+            if (reason := _why_failed(self._known[name])) is not None:
+                self.fail(one.item, reason)
         self.done += len(names) - len(once)
         self._show(self.done)
         return [self._known[name] for name in names]
