@@ -9,10 +9,13 @@ import types
 import pytest
 from chat_server import answer, place, serving
 
+from baro.config import identity
 from baro.errors import BackendError, RewardError
 from baro.evaluate import evaluate
+from baro.evaluate.stages import scored_by
 from baro.judge_config import PairJudgeConfig, RubricConfig
 from baro.methods import label
+from baro.online_config import EvaluationConfig
 from baro.records import Message, OptionScores, Reply, Rollout, Score, said
 from baro.reward_config import RewardTerm
 from baro.rewards.judge import ChatPairJudge, RubricJudge, scores_in
@@ -337,6 +340,31 @@ def test_terms_are_called_by_their_model_and_say_what_they_are():
     assert RewardTerm.model_validate({"rubric": {**block, "criteria": {"a": "b"}}}).called == "judge-7b"
     with pytest.raises(ValueError, match="give either by"):
         RewardTerm.model_validate({"judge": block, "by": "a:b"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({"by": None, "rubric": {"server": {"model": "j7", "base_url": "http://h/v1"}, "criteria": {"kind": "K."}}},
+         "j7 at http://h/v1 (kind)"),
+        ({"by": None, "judge": {"server": None, "model": "runs/critic"}}, "runs/critic"),
+        ({"by": None, "judge": "mine:kinder"}, "mine:kinder"),
+    ],
+)  # fmt: skip
+def test_a_report_names_who_judged(asked, shown):
+    assert scored_by(asked) == shown
+
+
+def test_limits_and_prices_are_no_part_of_a_run():
+    """They may change when a run goes on, also in a list of terms; who judges by what may not."""
+
+    def of(**server):
+        block = {"server": {"base_url": "http://localhost/v1", "model": "j7"} | server, "criteria": {"kind": "Kind."}}
+        return identity(EvaluationConfig(prompts="p.jsonl", rewards=[RewardTerm(rubric=block)]))
+
+    assert of() == of(timeout=5.0, retries=1, concurrency=2, max_calls=7, api_key_env="KEY", requests_per_minute=3.0)
+    assert of() != of(model="j8")
+    assert of() != of(base_url="http://elsewhere/v1")
 
 
 def test_rules_may_judge(answers, tmp_path, monkeypatch):

@@ -145,10 +145,15 @@ class Stage:
 
 
 def scored_by(asked: Any) -> str:
-    """What scores, from a config's value: one source or several, a judge, or a verifier with its options."""
+    """What scores, from a config's value: one source or several, a judge, a chat model, or a verifier."""
     if not isinstance(asked, Mapping):
         return str(asked)
-    by, verifier = asked.get("by") or asked.get("judge"), asked.get("verifier")
+    chat = asked.get("rubric") or asked.get("judge")
+    if isinstance(chat, Mapping):
+        server = chat.get("server")
+        named = f"{server['model']} at {server['base_url']}" if server else str(chat.get("model") or chat.get("by"))
+        return f"{named} ({', '.join(chat['criteria'])})" if chat.get("criteria") else named
+    by, verifier = asked.get("by") or chat, asked.get("verifier")
     if isinstance(verifier, Mapping):
         options = ", ".join(f"{key}: {value}" for key, value in verifier.items() if key != "name")
         return f"{verifier.get('name')} ({options})"
