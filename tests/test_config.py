@@ -336,6 +336,10 @@ def test_hash_depends_on_what_changes_results_only():
 # Lists of blocks, by class and field, with values in which two blocks have one name.
 TWO_OF_ONE_NAME = {
     ("OnlineConfig", "rewards"): {"policy": "p", "prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
+    ("Config", "costs"): {
+        **{"policy": "p", "prompts": "x", "rewards": [{"by": "a:r"}]},
+        "costs": [{"by": "a:c"}, {"by": "b:c"}],
+    },
     ("EvaluationConfig", "rewards"): {"prompts": "x", "rewards": [{"by": "a:r"}, {"by": "b:r"}]},
     ("Constitution", "principles"): {"language": "en", "principles": [{"name": "a", "principle": {"en": "A"}}] * 2},
     ("Criteria", "criteria"): {"criteria": [{"key": "kind", "labels": {"en": {"name": word}}} for word in "ab"]},
@@ -380,6 +384,8 @@ def test_no_list_of_any_config_names_one_thing_twice():
                 if isinstance(member, type) and issubclass(member, Config):
                     owner = next(one for one in reversed(config.__mro__) if name in getattr(one, "model_fields", ()))
                     values = TWO_OF_ONE_NAME[owner.__name__, name]
+                    if "constraint" in config.model_fields:  # without it nothing else is looked at
+                        values = {"constraint": {"limit": 1.0}, "costs": [{"by": "a:cost"}]} | values
                 elif member is not str:
                     continue
                 with pytest.raises(ValidationError) as error:
