@@ -488,6 +488,58 @@ def planted_hole(say: Say) -> Figure:
     return f
 
 
+def under_a_limit(say: Say) -> Figure:
+    """docs/figures/safe_rlhf.json: mean cost and λ along the runs, and what each arm has of reward and cost."""
+    told = json.loads((FOLDER / "safe_rlhf.json").read_text())
+    f = Figure(760, 400, say("Reward under a limit on harm, simulated", "해로움에 한도를 둔 보상(시뮬레이션)"))
+    limit, highest = told[0]["limit"], 0.4
+
+    def y_of(cost: float) -> float:
+        return 290 - 200 * cost / highest
+
+    f.note(60, 68, say("mean cost of a rollout, and λ", "롤아웃의 평균 비용과 λ"), "start")
+    axis(f, 60, 370, {f"{cost:g}": y_of(cost) for cost in (0, 0.1, 0.2, 0.3, 0.4)})
+    curves = {"fixed-0": ("loss", "λ = 0"), "lagrangian": ("number", say("λ that follows", "따라가는 λ"))}
+    for row in told:
+        for arm, (kind, _) in curves.items():
+            cost = row["curves"][arm]["cost"]
+            smooth = [mean(cost[max(0, i - 4) : i + 1]) / highest for i in range(len(cost))]
+            line(f, 60, [i / (len(cost) - 1) for i in range(len(cost))], smooth, FILLS[kind][1])
+        multiplier = row["curves"]["lagrangian"]["multiplier"]
+        along = [i / (len(multiplier) - 1) for i in range(len(multiplier))]
+        line(f, 60, along, [min(1.0, one / 4) for one in multiplier], FILLS["person"][1])
+    f.note(378, y_of(0.4) + 4, "λ 4", "start")
+    f.note(378, y_of(0.0) + 4, "λ 0", "start")
+    f.note(215, 330, say("rollouts", "롤아웃"))
+    for number, (kind, name) in enumerate([*curves.values(), ("person", "λ")]):
+        f.words(60 + 110 * number, 372, name, size=12, ink=FILLS[kind][1], bold=True, at="start")
+    left, kinds = 440, {"lagrangian": "number", "sft": "frozen"}
+    lowest = floor(10 * min(arm["reward"][1] for row in told for arm in row["arms"].values())) / 10
+
+    def x_of(cost: float) -> float:
+        return left + 290 * cost / highest
+
+    rewards = [lowest + (1 - lowest) * k / 4 for k in range(5)]
+    f.note(left, 68, say("reward over cost, held-out prompts", "남겨 둔 프롬프트에서 비용 대비 보상"), "start")
+    axis(f, left, left + 290, {f"{one:.2f}": 290 - 50 * k for k, one in enumerate(rewards)})
+    f.parts.append(f'<path d="M{x_of(limit):g} 90V290" stroke="{INK}" stroke-width="1.2" stroke-dasharray="5 4"/>')
+    for row in told:
+        for name, arm in row["arms"].items():
+            kind = kinds.get(name, "loss" if name == "fixed-0" else "model")
+            y, low, high = (290 - 200 * (one - lowest) / (1 - lowest) for one in arm["reward"])
+            estimate(f, x_of(arm["cost"][0]), y, (low, high), FILLS[kind][1])
+            f.parts.append(
+                f'<path d="M{x_of(arm["cost"][1]):g} {y:g}H{x_of(arm["cost"][2]):g}" stroke="{FILLS[kind][1]}"/>'
+            )
+    for cost in (0, 0.1, 0.2, 0.3, 0.4):
+        f.note(x_of(cost), 308, f"{cost:g}")
+    f.note(left + 145, 330, say("mean cost; dashed: the limit", "평균 비용. 점선은 한도"))
+    words = {"frozen": "SFT", "number": "λ", "model": say("fixed λ", "고정 λ"), "loss": say("reward alone", "보상만")}
+    for number, (kind, name) in enumerate(words.items()):
+        f.words(left + 75 * number, 372, name, size=12, ink=FILLS[kind][1], bold=True, at="start")
+    return f
+
+
 def revisions(say: Say) -> Figure:
     """docs/figures/constitution.json: gold harm and helpfulness of answers by rounds of revision."""
     told = json.loads((FOLDER / "constitution.json").read_text())
@@ -544,6 +596,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("overoptimisation", overoptimisation),
     ("planted-hole", planted_hole),
     ("arithmetic", arithmetic),
+    ("under-a-limit", under_a_limit),
     ("revisions", revisions),
 )
 
