@@ -108,8 +108,8 @@ def test_a_part_that_fails_is_told_and_ends_with_1(tmp_path):
 def test_every_method_runs_to_a_saved_model_and_resumes(tmp_path):
     found = on_a_cpu(tmp_path, "runs")["runs"]
     names = ["base", "sft", "sft-lora", "reward", "reward-ensemble", "dpo", "dpo-lora", "kto", "ppo", "ppo-ensemble"]
-    assert [one["run"] for one in found] == [*names, "ppo-lora", "grpo", "grpo-lora"]
-    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 6
+    assert [one["run"] for one in found] == [*names, "ppo-lora", "safe-ppo", "safe-ppo-lora", "grpo", "grpo-lora"]
+    assert [one["resume_bit_equal"] for one in found if "resume_bit_equal" in one] == [True] * 7
 
 
 def test_the_best_of_n_without_the_luck_of_a_choice():

@@ -302,12 +302,15 @@ ONLINE = "ptx.demonstrations evaluation.prompts evaluation.rewards evaluation.ju
     [
         ("base", "text trainer.held_out"),
         ("sft", "policy demonstrations trainer.held_out"),
-        ("reward", "model preferences trainer.held_out"),
+        ("reward", "model trainer.held_out preferences"),
         ("dpo", "policy preferences ref_policy trainer.held_out"),
         ("kto", "policy thumbs ref_policy trainer.held_out"),
         ("ppo", "policy prompts reward_model rewards ref_policy " + ONLINE + " value_model"),
         ("generate", "policy prompts"),
-        ("label", "by scaled_on answers"),
+        (
+            "label",
+            "by rubric.model rubric.by scaled_on answers judge.model judge.by constitution labeller.model labeller.by",
+        ),
         ("feedback collect", "answers by choose.rewards"),
         ("data split", "file"),
         (

@@ -343,18 +343,32 @@ def estimate(f: Figure, x: float, y: float, ends: tuple[float, float], ink: str)
 
 
 def beta(say: Say) -> Figure:
-    """The table of docs/concepts.md, "What β does": win rates by β, a mark for each seed."""
-    text = (FOLDER.parent / "concepts.md").read_text()
-    table = re.findall(r"^\| ([\d.]+) \| (0\.\d+ \[.+) \|$", text, re.M)
-    f = Figure(640, 390, say("DPO from a small β to a large one", "작은 β에서 큰 β까지의 DPO"))
+    """The first table of docs/concepts.md, "What β does"."""
+    return win_rates_by_beta(say, 0, say("DPO from a small β to a large one", "작은 β에서 큰 β까지의 DPO"), (0.4, 0.7))
+
+
+def beta_ppo(say: Say) -> Figure:
+    """The second one."""
+    return win_rates_by_beta(
+        say, 1, say("PPO from no KL penalty to a large one", "KL 벌점 없는 PPO부터 큰 벌점까지"), (0.1, 0.8)
+    )
+
+
+def win_rates_by_beta(say: Say, table: int, title: str, ends: tuple[float, float]) -> Figure:
+    """Win rates by β, a mark for each seed, from a table of "What β does"."""
+    part = (FOLDER.parent / "concepts.md").read_text().partition("### What β does")[2].partition("\n### ")[0]
+    rows = re.findall(r"(?:^\| [\d.]+ \| 0\.\d+ \[.+ \|\n)+", part, re.M)[table]
+    table_rows = re.findall(r"^\| ([\d.]+) \| (0\.\d+ \[.+) \|$", rows, re.M)
+    f, (low_end, high_end) = Figure(640, 390, title), ends
 
     def y_of(rate: float) -> float:
-        return 305 - 740 * (rate - 0.4)
+        return 305 - 222 * (rate - low_end) / (high_end - low_end)
 
     f.note(60, 68, say("win rate against SFT, by the gold judge", "SFT 상대 승률(금 판정자)"), "start")
-    axis(f, 60, 620, {f"{rate:.1f}": y_of(rate) for rate in (0.4, 0.5, 0.6, 0.7)})
+    ticks = [low_end + 0.1 * k for k in range(round(10 * (high_end - low_end)) + 1)]
+    axis(f, 60, 620, {f"{rate:.1f}": y_of(rate) for rate in ticks})
     inks = [FILLS[kind][1] for kind in ("model", "person", "number")]
-    for column, (name, seeds) in enumerate(table):
+    for column, (name, seeds) in enumerate(table_rows):
         x = 120 + 108 * column
         given = [tuple(map(float, one)) for one in re.findall(r"([\d.]+) \[([\d.]+), ([\d.]+)\], ([\d.]+)", seeds)]
         for number, (rate, low, high, _) in enumerate(given):
@@ -590,6 +604,7 @@ FIGURES: Sequence[tuple[str, Callable[[Say], Figure]]] = (
     ("reward-model", reward_model),
     ("dpo", dpo),
     ("beta", beta),
+    ("beta-ppo", beta_ppo),
     ("constitution", constitution),
     ("decision-tree", tree),
     ("judgments", judgments),

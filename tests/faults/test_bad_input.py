@@ -200,7 +200,7 @@ VERIFIED = {
     ),
     "[{verifier: gsm8k, by: judge:score}]": (
         "--set rewards=[{verifier: gsm8k, by: judge:score}]: 'rewards.0': give either by (a reward run or a function) "
-        "or verifier (the name of one), or judge (one who compares answers)"
+        "or verifier (the name of one), or rubric (a chat model that scores), or judge (one who compares answers)"
     ),
     "[{verifier: {name: gsm8k, answer: gold}}]": (
         "sums.jsonl:1: gsm8k: the row has no column 'gold' that says what is right (its columns: answer), and so 8 of "

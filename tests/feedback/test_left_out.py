@@ -14,7 +14,12 @@ from baro.feedback.database import Store
 from baro.feedback.left_out import REASONS, LeftOut
 
 SOURCE = Path(baro.__file__).parent
-TOKENS = {"encode.py", "rendering.py", "convert.py"}  # what they leave out is no import's: it is tokenised, or written
+TOKENS = {
+    "encode.py",
+    "usable.py",
+    "rendering.py",
+    "convert.py",
+}  # what they leave out is no import's: it is tokenised, or written
 
 
 def raised():

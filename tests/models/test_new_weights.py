@@ -96,7 +96,7 @@ def test_policy_value_model_and_reward_model_of_one_seed(folder, tmp_path, start
     add_adapter(reward, LORA, seed=0, role="reward_model")
     policy = load_policy(folder, lora=LORA, seed=0)
     config = ppo.Config(policy=str(folder), prompts="-", rewards=[{"by": "a:b"}], value_model=value_model, lora=LORA)
-    values = critic.value_model(config, config.value_model, None)
+    values = critic.value_model(config, config.value_model, None, terms=config.terms)
     found = [direction(first_adapter(one)) for one in (reward, policy, values)]
     assert all((a - b).abs().max() > 0.1 for a, b in combinations(found, 2))
     kept = start == "plain"  # that head is where values start

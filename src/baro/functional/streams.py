@@ -31,8 +31,10 @@ Domain = Literal[
     "backoff",  # how long a failed call of a server is waited for
     "principle",  # by which principle an answer is criticised, or two are compared
     "critique",  # critiques and revisions
-    "judge",  # what a judge says of an answer, or of two
-    "verdict",  # what a labeller says of two answers
+    "rubric",  # what a judge says of an answer
+    "judge",  # what one says of two
+    "thoughts",  # what a labeller thinks of two answers
+    "verdict",  # and what it says of them
     "shown_first",  # which of two answers a judge sees first
 ]
 

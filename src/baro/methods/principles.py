@@ -153,7 +153,7 @@ class PrincipleRater(PairRater):
         if not self.judging.reasoning:
             return list(plain)
         asked = [
-            Asked(question, order.item, stream_key("verdict", self.seed, order.name, order.first, "thoughts"))
+            Asked(question, order.item, stream_key("thoughts", self.seed, order.name, order.first))
             for order, question in zip(orders, plain, strict=True)
         ]
         thoughts = [replies[0].text for replies in calls.chat(self.labeller, asked, self._params)]

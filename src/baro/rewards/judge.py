@@ -101,7 +101,7 @@ class RubricJudge:
         broken: set[int],
     ) -> None:
         params = SamplingParams(self.config.max_new_tokens, self.config.temperature)
-        keys = [stream_key("judge", self.config.seed, content_hash(asked[i]), attempt) for i in these]
+        keys = [stream_key("rubric", self.config.seed, content_hash(asked[i]), attempt) for i in these]
         for i, replies in zip(these, self.model.chat([asked[i] for i in these], n, params, keys), strict=True):
             for reply in replies:
                 if reply.text is None:
