@@ -130,7 +130,7 @@ def one_seed(seed: int, out: Path, stages: Stages, *, trains: bool) -> dict[str,
     }  # fmt: skip
     run_pipeline({"stages": stages | {"cai-evaluation": evaluation}, "seed": seed}, out=out)
     answers = dict(iter(read_records(out / "drawn" / "records.jsonl", Answers)))
-    told["labels"] = of_labels(JsonLines(out / "labels" / "comparisons.jsonl").read(), answers)
+    told["labels"] = of_labels(JsonLines(out / "labels" / "judgments.jsonl").read(), answers)
     figures = measured(out / "cai-evaluation" / "comparisons.jsonl", LIMIT)
     told["policies"] = judged(figures, LIMIT, over="sft")["arms"]
     return told
