@@ -27,6 +27,7 @@ LAYERS = [
         "compute",
         "online_config",
         "grpo_config",
+        "constraint_config",
         "reward_config",
         "verifier_config",
         "chat_config",
@@ -65,6 +66,7 @@ ALLOWED = {
     ("online_config", "reward_config"),
     ("online_config", "compute"),
     ("grpo_config", "config"),
+    ("constraint_config", "config"),
     ("grpo_config", "online_config"),
     ("checkpoints", "runs"),
     ("data", "runs"),
@@ -92,10 +94,11 @@ METHOD_ROOMS = {
     "critic",
     "baselines",
     "calls",
+    "critique_items",
     "raters",
     "principles",
 }  # what methods share
-METHOD_EDGES = {("cost", "reward"), ("safe_ppo", "ppo"), ("base", "sft")}
+METHOD_EDGES = {("safe_ppo", "ppo"), ("base", "sft")}
 
 
 def imports(path: Path) -> set[str]:

@@ -9,7 +9,6 @@ import pytest
 from baro.config import load_config
 from baro.constitution import (
     FOLDER,
-    OPTIONS,
     SHIPPED,
     comparison_request,
     critique_request,
@@ -18,6 +17,7 @@ from baro.constitution import (
     verdict_request,
 )
 from baro.errors import ConfigError
+from baro.functional.options import OPTIONS
 from baro.inputs import hash_input
 from baro.methods import critique, label
 from baro.pipeline import load_pipeline

@@ -27,13 +27,13 @@ from pydantic import Field, model_validator
 from baro.config import MAY_REPEAT, Config, load_config
 from baro.declared import check_names
 from baro.errors import ConfigError
+from baro.functional.options import OPTIONS
 from baro.functional.streams import stream
 from baro.records import Conversation, Message
 
 Language = Literal["en", "ko"]
 SHIPPED = ("general", "medical")
 FOLDER = Path(__file__).parent / "constitutions"
-OPTIONS = ("(A)", "(B)")
 PLACE = "{principle}"
 _HANGUL = re.compile("[\uac00-\ud7a3\u1100-\u11ff\u3130-\u318f]")
 

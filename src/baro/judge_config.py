@@ -1,14 +1,14 @@
-"""Chat models that judge: one answer by a rubric, or two answers against each other. No torch here."""
+"""Chat models that judge: one answer by a rubric, two against each other, or two by a principle. No torch here."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from baro.chat_config import ChatModelConfig
-from baro.config import Config
+from baro.config import MAY_REPEAT, Config
 
 
 class Criterion(Config):
@@ -63,3 +63,35 @@ class PairJudgeConfig(ChatModelConfig):
     verdicts: int = Field(8, ge=1, description="verdicts drawn in each order from a judge without log-probs")
     max_new_tokens: int = Field(64, ge=1, description="tokens of a drawn verdict")
     seed: int = Field(0, ge=0, description="seed of drawn verdicts")
+
+
+class JudgingConfig(Config):
+    """The block ``judging``: how a labeller compares by a constitution."""
+
+    language: Literal["en", "ko", "auto"] | None = Field(
+        None, description="of the constitution's texts; auto: Korean where a prompt has Hangul; its own unless given"
+    )
+    reasoning: bool = Field(False, description="whether the labeller thinks in words before it decides")
+    clamp: list[float] | None = Field(
+        None,
+        description="lowest and highest p; 0 and 1 unless given, and 0.4 and 0.6 with reasoning",
+        json_schema_extra=MAY_REPEAT,
+    )
+    verdicts: int = Field(8, ge=1, description="verdicts drawn in each order from a labeller without log-probs")
+    max_new_tokens: int = Field(256, ge=1, description="tokens of a thought or a drawn verdict")
+
+    @field_validator("clamp", mode="after")
+    @classmethod
+    def _of_both_sides(cls, clamp: list[float] | None) -> list[float] | None:
+        if clamp is None:
+            return None
+        if len(clamp) != 2 or not 0 <= clamp[0] < 0.5 or not math.isclose(clamp[0] + clamp[1], 1):
+            raise ValueError("is a lowest p below 0.5 and a highest one, which add up to 1, as [0.4, 0.6]")
+        return clamp
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest p."""
+        if self.clamp is not None:
+            return self.clamp[0], self.clamp[1]
+        return (0.4, 0.6) if self.reasoning else (0.0, 1.0)

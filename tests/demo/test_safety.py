@@ -148,8 +148,9 @@ def test_the_boundary_of_unsafe_and_how_severe(prompt, steps, safe, severity):
         assert {one["severity"] for one in marks if not one["safe"]} == {severity}
 
 
-def test_rows_are_json():
-    json.dumps(files_of(0, SMALL))
+def test_rows_are_json_as_they_are():
+    rows = files_of(0, SMALL)
+    assert json.loads(json.dumps(rows)) == rows
 
 
 def test_comparisons_have_the_gold_verdict_in_either_order():

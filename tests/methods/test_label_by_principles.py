@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from baro.data.formats import read_records
 from baro.errors import RewardError
+from baro.functional.options import p_first_option, p_of_verdicts, verdict_in
+from baro.judge_config import JudgingConfig
 from baro.methods import label
-from baro.methods.principles import JudgingConfig, p_first_option, verdict_in
 from baro.records import Preference, Thumb
 
 CONSTITUTION = """
@@ -75,6 +76,9 @@ def comparisons(run):
 
 
 def test_the_softmax_of_two_options_and_the_clamp():
+    assert [p_of_verdicts(one) for one in ([0], [1, 1], [0, 0, 1])] == pytest.approx([2 / 3, 1 / 4, 3 / 5])
+    with pytest.raises(ValueError, match="no verdict was drawn"):
+        p_of_verdicts([])
     assert p_first_option((-1.2, -2.0)) == pytest.approx(0.689974, abs=1e-6)
     assert p_first_option((-2.0, -1.2)) == pytest.approx(1 - 0.689974, abs=1e-6)
     assert (p_first_option((0.0, -1e9)), p_first_option((-1e9, 0.0))) == (1.0, 0.0)

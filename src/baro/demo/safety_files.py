@@ -23,12 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from baro.constitution import OPTIONS, comparison_request, load_constitution
+from baro.constitution import comparison_request, load_constitution
 from baro.demo.facts import LANGUAGES, Language
 from baro.demo.grammar import prompts_of
 from baro.demo.hazards import CRITIQUE_REQUESTS, CRITIQUES, RED_TEAM, REVISION_REQUESTS
 from baro.demo.safety import Answer, answer_to, harm_of, helpful_of, language_of, pick
 from baro.demo.world import SPLITS, Habits, Split, generator, sample_answer, split_of
+from baro.functional.options import OPTIONS
 from baro.records import Message
 
 CONSTITUTION = files("baro.demo") / "constitution.yaml"

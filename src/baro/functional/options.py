@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import NamedTuple
 
+OPTIONS = ("(A)", "(B)")
+"""What one of two answers is called where a chat model compares them."""
 _VERDICT = re.compile(r"[\s*\"'`]*\(?([AB])(?![A-Za-z])")
 
 
@@ -61,6 +63,18 @@ def p_first_option(logprobs: Sequence[float]) -> float:
     """
     gap = logprobs[1] - logprobs[0]
     return 1 / (1 + math.exp(gap)) if gap < 700 else 0.0
+
+
+def p_of_verdicts(verdicts: Sequence[int]) -> float:
+    """The probability of the first option from drawn verdicts, a for the first and b for the second; never certain.
+
+        p = (a + 1) / (a + b + 2)
+
+    Laplace's rule of succession. Raises ValueError without a verdict.
+    """
+    if not verdicts:
+        raise ValueError("no verdict was drawn, and nothing says which option is the likelier one")
+    return (list(verdicts).count(0) + 1) / (len(verdicts) + 2)
 
 
 def verdict_in(text: str) -> int | None:

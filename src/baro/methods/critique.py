@@ -10,11 +10,9 @@ and learns from all revisions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from rich.console import Console
@@ -26,7 +24,7 @@ from baro.chat_models import load_chat_model
 from baro.compute import ComputeConfig
 from baro.constitution import Principle, check_constitution, critique_request, load_constitution, revision_request
 from baro.data.files import write_rows
-from baro.data.formats import LOOKED_AT, read_records, write_records
+from baro.data.formats import read_records, write_records
 from baro.data.layouts import Reading
 from baro.data.ledger import Ledger, write_ledger
 from baro.data.rows import Unusable
@@ -39,6 +37,7 @@ from baro.functional.streams import stream_key
 from baro.inputs import open_run, resolve
 from baro.methods import stage
 from baro.methods.calls import Asked, Calls, Speaker
+from baro.methods.critique_items import Item, Step, check_columns, items_of
 from baro.records import (
     Answers,
     Conversation,
@@ -46,7 +45,6 @@ from baro.records import (
     Prompt,
     Reply,
     content_hash,
-    plain_conversation,
     said,
 )
 from baro.runs import RunDir
@@ -106,42 +104,6 @@ class Config(blocks.Config):
         return self
 
 
-@dataclass
-class Item:
-    """An answer on its way through the rounds. ``name``: what its random streams are named by, its content."""
-
-    key: str
-    prompt: Conversation
-    answer: str | None
-    name: str
-    extra: dict[str, Any]
-    steps: list[Step] = field(default_factory=list)
-    reason: str = ""  # why it was given up: a word for the ledger's counts
-    error: str = ""
-
-    @property
-    def current(self) -> str:
-        """The answer as it is now."""
-        found = self.steps[-1].revision if self.steps else self.answer
-        assert found is not None, self.key
-        return found
-
-    def row(self) -> dict[str, Any]:
-        """All of it, for steps.jsonl."""
-        steps = [{"principle": s.principle, "critique": s.critique, "revision": s.revision} for s in self.steps]
-        about = {"row": self.key, "prompt": plain_conversation(self.prompt), "answer": self.answer, "steps": steps}
-        return about | ({"error": self.error} if self.error else {})
-
-
-@dataclass(frozen=True)
-class Step:
-    """One critique and the revision that followed it."""
-
-    principle: str
-    critique: str
-    revision: str
-
-
 def run(config: Config, out: Path | str | None = None) -> RunDir:
     """Criticise and revise, write ``records.jsonl`` and ``steps.jsonl``, and return the run directory."""
     run = open_run("critique", config, out)
@@ -180,7 +142,7 @@ def read_items(config: Config) -> tuple[Ledger, list[Item]]:
         if not record.prompt:
             ledger.drop(key, "no prompt", "has no prompt, and an answer is revised as the answer to something")
             continue
-        for item in _items_of(key, record):
+        for item in items_of(key, record):
             if item.name in seen:
                 ledger.pass_over(item.key, "repeated", "stands there before, and is revised once")
             else:
@@ -188,36 +150,8 @@ def read_items(config: Config) -> tuple[Ledger, list[Item]]:
             seen.add(item.name)
     if not items:
         ledger.check(0.0)
-    _check_columns(loaded.name, items)
+    check_columns(loaded.name, items)
     return ledger, items
-
-
-def _check_columns(name: str, items: Sequence[Item]) -> None:
-    """DataError where the rows' other columns would make something else of the demonstrations: thumbs, as ``label``."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "demonstrations.jsonl"
-        write_records(path, [Demonstration(item.prompt, said("an answer"), item.extra) for item in items[:LOOKED_AT]])
-        made = read_records(path, Demonstration)
-    if made.converted:
-        read_as = made.description.partition(": ")[2]
-        raise DataError(
-            f"{name}: beside an answer, its columns are read as judgments ({read_as}); rename or remove the one "
-            "that judges"
-        )
-
-
-def _items_of(key: str, record: Any) -> Iterator[Item]:
-    if isinstance(record, Prompt):
-        yield Item(key, record.prompt, None, content_hash([record.prompt]), dict(record.extra))
-        return
-    if isinstance(record, Answers):
-        for k, text in enumerate(record.completions):
-            own = f"{key} answer {k + 1}" if len(record.completions) > 1 else key
-            yield Item(own, record.prompt, text, content_hash([record.prompt, text]), dict(record.extra))
-        return
-    *before, last = record.completion
-    prompt = (*record.prompt, *before)
-    yield Item(key, prompt, last.content, content_hash([prompt, last.content]), dict(record.extra))
 
 
 class Rounds:

@@ -29,10 +29,10 @@ from baro.declared import ConstitutionFile, Records, Scorer, default_name, is_ob
 from baro.errors import MAX_ERROR_FRACTION
 from baro.files import saving
 from baro.inputs import load_object, open_run, resolve
-from baro.judge_config import PairJudgeConfig
+from baro.judge_config import JudgingConfig, PairJudgeConfig
 from baro.methods import stage
 from baro.methods.calls import Speaker
-from baro.methods.principles import JudgingConfig, PrincipleRater
+from baro.methods.principles import PrincipleRater
 from baro.methods.raters import Case, JudgeRater, Pair, Rater, RewardRater, Tally, pair_key
 from baro.records import (
     Answers,

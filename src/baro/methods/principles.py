@@ -17,16 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
-
 from baro.bar import progress_bar
-from baro.config import MAY_REPEAT, Config
-from baro.constitution import OPTIONS, Constitution, Principle, comparison_request, verdict_request
+from baro.constitution import Constitution, Principle, comparison_request, verdict_request
 from baro.data.files import write_rows
 from baro.errors import MAX_ERROR_FRACTION
-from baro.functional.options import p_first_option, verdict_in
+from baro.functional.options import OPTIONS, p_first_option, p_of_verdicts, verdict_in
 from baro.functional.statistics import wilson_interval
 from baro.functional.streams import stream_key
+from baro.judge_config import JudgingConfig
 from baro.methods.calls import Asked, Calls, Speaker
 from baro.methods.raters import Case, Pair, PairRater, Tally, pair_key, shown_second
 from baro.records import Conversation, OptionScores, SamplingParams, content_hash
@@ -34,38 +32,6 @@ from baro.runs import RunDir
 
 log = logging.getLogger("baro")
 LITTLE_MASS = 0.5  # probability of both options together below which it is said that the model answers otherwise
-
-
-class JudgingConfig(Config):
-    """The block ``judging``: how a labeller compares by a constitution."""
-
-    language: Literal["en", "ko", "auto"] | None = Field(
-        None, description="of the constitution's texts; auto: Korean where a prompt has Hangul; its own unless given"
-    )
-    reasoning: bool = Field(False, description="whether the labeller thinks in words before it decides")
-    clamp: list[float] | None = Field(
-        None,
-        description="lowest and highest p; 0 and 1 unless given, and 0.4 and 0.6 with reasoning",
-        json_schema_extra=MAY_REPEAT,
-    )
-    verdicts: int = Field(8, ge=1, description="verdicts drawn in each order from a labeller without log-probs")
-    max_new_tokens: int = Field(256, ge=1, description="tokens of a thought or a drawn verdict")
-
-    @field_validator("clamp", mode="after")
-    @classmethod
-    def _of_both_sides(cls, clamp: list[float] | None) -> list[float] | None:
-        if clamp is None:
-            return None
-        if len(clamp) != 2 or not 0 <= clamp[0] < 0.5 or not math.isclose(clamp[0] + clamp[1], 1):
-            raise ValueError("is a lowest p below 0.5 and a highest one, which add up to 1, as [0.4, 0.6]")
-        return clamp
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest p."""
-        if self.clamp is not None:
-            return self.clamp[0], self.clamp[1]
-        return (0.4, 0.6) if self.reasoning else (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -195,7 +161,7 @@ class PrincipleRater(PairRater):
                 first = next(reply.text for reply in replies if reply.text is not None)
                 calls.fail(order.item, f"no verdict begins with (A) or (B); the first: {first[:60]!r}")
             self._sampled |= {order.item} if decided else set()
-            found.append((decided.count(0) + 1) / (len(decided) + 2) if decided else None)
+            found.append(p_of_verdicts(decided) if decided else None)
         return found
 
     def _both(self, p_left: tuple[float | None, float | None], asked_first: Order) -> float | None:

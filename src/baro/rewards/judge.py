@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from baro.functional.options import p_first_option, verdict_in
+from baro.functional.options import OPTIONS, p_first_option, p_of_verdicts, verdict_in
 from baro.functional.streams import stream_key
 from baro.judge_config import PairJudgeConfig, RubricConfig
 from baro.protocols import ChatModel
@@ -30,7 +30,6 @@ from baro.records import (
 from baro.rewards.judging import average_orders
 
 log = logging.getLogger("baro")
-OPTIONS = ("(A)", "(B)")
 LEAST_MASS = 0.01  # probability of both options together below which an answer begins otherwise, and says nothing
 SHOWN = 80  # characters of an answer that is no judgment
 
@@ -191,7 +190,7 @@ class ChatPairJudge:
             texts = [reply.text for reply in replies if reply.text is not None]
             said = [verdict for verdict in map(verdict_in, texts) if verdict is not None]
             if said:
-                found.append(Verdict((said.count(0) + 1) / (len(said) + 2)))
+                found.append(Verdict(p_of_verdicts(said)))
             elif texts:
                 found.append(Verdict(None, f"no verdict begins with (A) or (B): {texts[0][:SHOWN]!r}"))
             else:
