@@ -782,11 +782,11 @@ def with_keys(values, changes):
 
 
 def cases():
-    """Every key of every verb; of two that take seconds for each, and of what safe-ppo has from ppo, one in six in
-    every run and the rest slow."""
+    """Every key of every verb. One in six in every run, and the rest slow: of the two verbs that take seconds for each
+    key, and of what safe-ppo has from ppo and cost from all."""
     for verb in TESTED:
         for n, key in enumerate(CHANGES[verb]):
-            shared = verb == "safe-ppo" and key in PPO_CHANGES
+            shared = (verb == "safe-ppo" and key in PPO_CHANGES) or (verb == "cost" and key in OFFLINE)
             slow = (shared or verb in ("evaluate", "feedback collect")) and n % 6
             yield pytest.param(verb, key, id=f"{verb}-{key}", marks=[pytest.mark.slow] if slow else [])
 

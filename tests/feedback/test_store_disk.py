@@ -117,6 +117,18 @@ def test_a_damaged_file_is_named(folder):
         Store.open(folder).check()
 
 
+@pytest.mark.parametrize("damage", [b"CREATE \x99ABLE member", b"CREATE TXBLE member"], ids=["no text", "a text"])
+def test_damaged_tables_are_named_whatever_sqlite_finds_there(folder, damage):
+    """SQLite quotes the first word that it cannot read, and Python cannot decode a sentence with such a byte."""
+    Store.open(folder).close()
+    path = folder / FILE
+    content = path.read_bytes()
+    assert b"CREATE TABLE member" in content
+    path.write_bytes(content.replace(b"CREATE TABLE member", damage))
+    with pytest.raises(BackendError, match=r"the database is damaged .*; restore the last backup"):
+        Store.open(folder).check()
+
+
 def test_a_lost_row_is_named(folder):
     Store.open(folder).close()
     with sqlite3.connect(folder / FILE) as connection:

@@ -51,7 +51,7 @@ def multiplier_at(ref: torch.Tensor, limit: float) -> float:
     return (low + high) / 2
 
 
-def trained(constraint: dict) -> tuple[torch.Tensor, torch.Tensor, safe_ppo.Prepare]:
+def trained(constraint: dict, rollouts: int) -> tuple[torch.Tensor, torch.Tensor, safe_ppo.Prepare]:
     """The reference's and the trained policy's distributions, and what prepared its rollouts."""
     found = policy()
     reference = copy.deepcopy(found)
@@ -62,19 +62,19 @@ def trained(constraint: dict) -> tuple[torch.Tensor, torch.Tensor, safe_ppo.Prep
         rollout={"prompts": 4, "completions": 64, "epochs": 2, "minibatches": 1},
         sampling={"max_new_tokens": 2}, trainer={"learning_rate": 4e-3, "schedule": "cosine"},
     )  # fmt: skip
-    rollouts = Rollouts(
+    drawn = Rollouts(
         [Prompt((Message("user", "x"),))], [Sample(PROMPT, ())], sampler=Engine(found, end_ids=frozenset()), decode=str,
         totals={"score": [WeightedReward(Table())], "cost": [WeightedReward(Costs())]},
         sampling=config.sampling.params(), config=config.rollout, seed=0,
     )  # fmt: skip
     prepare = safe_ppo.Prepare(found, reference, *critics, config)
-    source = OnPolicySource(rollouts, prepare=prepare, count=80, micro_batch_tokens=4096, hidden_size=16)
+    source = OnPolicySource(drawn, prepare=prepare, count=rollouts, micro_batch_tokens=4096, hidden_size=16)
     Trainer(safe_ppo.Objective(found, *critics, config), source, config.trainer).fit()
     return distribution(reference), distribution(found), prepare
 
 
 def test_a_multiplier_that_stays_comes_to_its_optimum():
-    ref, found, prepare = trained({"limit": 0.0, "mode": "fixed", "multiplier": 0.5})
+    ref, found, prepare = trained({"limit": 0.0, "mode": "fixed", "multiplier": 0.5}, 40)
     aimed = optimum(ref, 0.5)
     start, end = (float((one * (one / aimed).log()).sum()) for one in (ref, found))
     print(f"fixed: KL to the optimum {end:.1e} nats, from {start:.3f}")
@@ -85,7 +85,7 @@ def test_a_multiplier_that_stays_comes_to_its_optimum():
 @pytest.mark.slow
 def test_the_multiplier_that_moves_comes_to_the_limit():
     limit = 0.1
-    ref, found, prepare = trained({"limit": limit, "multiplier": 0.3, "learning_rate": 0.5, "window": 2})
+    ref, found, prepare = trained({"limit": limit, "multiplier": 0.3, "learning_rate": 0.5, "window": 2}, 80)
     wanted = multiplier_at(ref, limit)
     without = cost_of(optimum(ref, 0.0))
     print(f"λ {prepare.multiplier.value:.3f}, exact {wanted:.3f}; cost {cost_of(found):.3f}, without {without:.3f}")

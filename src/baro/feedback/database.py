@@ -207,6 +207,12 @@ class Store:
             if said is None:
                 raise
             raise said from error
+        except UnicodeDecodeError as error:  # sqlite3 quotes what it finds in the file, and fails to
+            if self.file is None:
+                raise
+            raise BackendError(
+                f"{self.where}: the database is damaged (its tables are described by no text); restore the last backup"
+            ) from error
         except sqlalchemy.exc.TimeoutError as error:
             raise BackendError(f"{self.where}: too many want to use the database at once; try again") from error
 
