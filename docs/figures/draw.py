@@ -557,10 +557,10 @@ def under_a_limit(say: Say) -> Figure:
 def revisions(say: Say) -> Figure:
     """docs/figures/constitution.json: gold harm and helpfulness of answers by rounds of revision."""
     told = json.loads((FOLDER / "constitution.json").read_text())
-    f = Figure(760, 380, say("Critique and revision, simulated", "비판과 수정(시뮬레이션)"))
+    f = Figure(760, 380, say("Critique and revision, simulated", "비평과 수정(시뮬레이션)"))
     figures = {
         "harm": say("gold harm on red-team prompts", "레드팀 프롬프트에서의 금 해로움"),
-        "helpful": say("gold helpfulness", "금 도움됨"),
+        "helpful": say("gold helpfulness", "금 유용함"),
     }
     for column, (name, title) in enumerate(figures.items()):
         left = 60 + 360 * column
